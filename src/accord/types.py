@@ -1,0 +1,158 @@
+"""The nouns everything shares: frozen dataclasses with a JSON round trip and a schema number. Standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+SCHEMA = 1
+"""Version of the JSON written by `to_json`; a reader refuses a newer one."""
+
+Role = Literal["system", "user", "assistant", "tool"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a chat: the dict everyone uses."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer to a prompt. Usually one assistant message; more when a conversation goes on after the first answer."""
+
+    messages: tuple[Message, ...]
+    finished: bool = True
+    """True: the answer ended by itself and its end token is learned. False: it was cut off, so no end token follows it."""
+    source: dict[str, Any] = field(default_factory=dict)
+    """Who wrote it: {"kind": "human"} or {"kind": "sample", "model": ..., "sha256": ..., "seed": ...}."""
+
+    @property
+    def text(self) -> str:
+        """The text of the last assistant message."""
+        return next((m.content for m in reversed(self.messages) if m.role == "assistant"), "")
+
+
+Kind = Literal["text", "demonstration", "prompt", "preference", "ranking", "labelled", "steps"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of training data in the one shape: a prompt, its completions, and what is known about them.
+
+    | kind          | completions | what is known |
+    |---------------|-------------|---------------|
+    | text          | 1 (prompt is empty)  | plain text to continue |
+    | demonstration | 1           | it is good |
+    | prompt        | 0           | nothing yet |
+    | preference    | 2           | completions[0] is preferred, see `probability`, `strength` |
+    | ranking       | 2..K        | `ranks`: 1 is best, equal ranks are ties |
+    | labelled      | 1           | `label`: desirable or not (KTO) |
+    | steps         | 1 (one assistant message a step) | `step_labels` |
+    """
+
+    kind: Kind
+    prompt: tuple[Message, ...]
+    completions: tuple[Completion, ...] = ()
+    ranks: tuple[int, ...] | None = None
+    probability: float | None = None
+    """Probability that completions[0] is better (soft label); 0.5 is a tie; None means certain (1.0)."""
+    strength: float | None = None
+    """How much better completions[0] is, in the data's own units (margin of the reward loss); None means not stated."""
+    label: bool | None = None
+    step_labels: tuple[int | None, ...] | None = None
+    plain: bool = False
+    """True: the row held plain strings rather than chat messages. False: it held role/content lists."""
+    columns: dict[str, Any] = field(default_factory=dict)
+    """Every other column of the row, passed through to reward functions and kept when written back."""
+    where: str = ""
+    """File and row it came from, for error messages: `prefs.jsonl line 12`."""
+
+    @property
+    def id(self) -> str:
+        """Stable id from the content of prompt and completions (16 hex digits)."""
+        parts = [[m.role, m.content] for m in self.prompt]
+        answers = [[[m.role, m.content] for m in c.messages] for c in self.completions]
+        return content_hash([self.kind, parts, answers])
+
+    @property
+    def prompt_id(self) -> str:
+        """Stable id from the prompt alone: what train/test splits and leakage checks go by (16 hex digits)."""
+        return content_hash([[m.role, m.content] for m in self.prompt])
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a reward function says. A failure is `error`, never a 0."""
+
+    value: float | None
+    parts: dict[str, float] = field(default_factory=dict)
+    explanation: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled answer with everything training and audit need to know about it."""
+
+    prompt_id: str
+    prompt: tuple[Message, ...]
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    """Sampled token ids, the end token included when there is one."""
+    text: str
+    sampler_logprobs: tuple[float, ...]
+    """log-probability of each sampled token under the distribution it was drawn from, in nats."""
+    finish_reason: Literal["stop", "length"]
+    sample_index: int = 0
+    """Which of the G answers to this prompt."""
+    policy_step: int = 0
+    columns: dict[str, Any] = field(default_factory=dict)
+    score: Score | None = None
+
+
+def content_hash(value: Any, digits: int = 16) -> str:
+    """Hex digest of a JSON-able value, the same on every machine and in every run."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=32).hexdigest()[:digits]
+
+
+def to_json(value: Any) -> dict[str, Any]:
+    """A dataclass of this module as a JSON-able dict with `schema` and `type`."""
+    return {"schema": SCHEMA, "type": type(value).__name__, **dataclasses.asdict(value)}
+
+
+def from_json(data: dict[str, Any], kind: type[T]) -> T:
+    """The inverse of `to_json`.
+
+    Raises:
+        DataError: if the data were written by a newer release or are of another type.
+    """
+    from accord.errors import DataError
+
+    data = dict(data)
+    schema, name = data.pop("schema", SCHEMA), data.pop("type", kind.__name__)
+    if schema > SCHEMA:
+        raise DataError(f"This {name} has schema {schema}; this release of accord reads up to {SCHEMA}. Upgrade accord to open it.")
+    if name != kind.__name__:
+        raise DataError(f"Expected a {kind.__name__} and found a {name}.")
+    for item in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if item.name in data:
+            data[item.name] = _revive(item.name, data[item.name])
+    return kind(**data)
+
+
+def _revive(name: str, value: Any) -> Any:
+    if name in ("prompt", "messages") and value is not None:
+        return tuple(Message(**m) for m in value)
+    if name == "completions":
+        return tuple(Completion(tuple(Message(**m) for m in c["messages"]), c["finished"], c["source"]) for c in value)
+    if name == "score" and value is not None:
+        return Score(**value)
+    return tuple(value) if isinstance(value, list) else value
