@@ -1,0 +1,147 @@
+"""Read examples from any source: files, saved datasets, hub ids, datasets objects, plain lists."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+from accord.data.fields import Fields, Row, describe
+from accord.data.files import data_suffix, read_rows
+from accord.data.formats import detect
+from accord.data.kinds import as_kind
+from accord.data.layouts.base import Format
+from accord.errors import ConfigError, DataError, MachineError
+from accord.types import Example
+
+Source = str | Path | Iterable[Mapping[str, object]] | Mapping[str, Iterable[Mapping[str, object]]]
+"""A path or hub id, rows (a list of dicts, a datasets object), or splits by name (a DatasetDict)."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def read_examples(
+    source: Source, *, columns: Mapping[str, str] | None = None, split: str | None = None, kind: str | None = None, limit: int | None = None
+) -> Iterator[Example]:
+    """Examples of a source, streamed in order; nothing is dropped.
+
+    Args:
+        source: .jsonl, .json, .csv (also with .gz or .zst), .parquet; a folder written by `datasets` save_to_disk; a hub id
+            `ORG/NAME`; a datasets object; a list of dicts.
+        columns: which column of the table plays which part, {"prompt": "question", "chosen": "best"}; None: by their names.
+        split: which split of a dataset with several; None: "train" if there is one.
+        kind: the kind of example wanted; rows that hold more are reduced to it (a preference to its chosen demonstration).
+            None: whatever the rows are.
+        limit: stop after so many examples; None: all.
+    Raises:
+        DataError: at the first row that cannot be used, with file, row, field and what to do.
+        MachineError: if a hub dataset cannot be reached or a package is missing.
+    """
+    examples = (example for _, example in read_located(read_source(source, split=split), columns=columns))
+    if kind is not None:
+        examples = (converted for example in examples for converted in as_kind(example, kind))
+    return islice(examples, limit)
+
+
+def read_located(rows: Iterable[tuple[Row, str]], *, columns: Mapping[str, str] | None = None) -> Iterator[tuple[Format, Example]]:
+    """Examples with the layout they were found in. The first row decides the layout; a row in another layout is an error."""
+    layout: Format | None = None
+    names: frozenset[str] | None = None
+    for row, where in rows:
+        if layout is None:
+            layout = detect(row)
+            if layout is None:
+                raise DataError(f"{where}: no known layout has the columns {', '.join(row)}.")
+            names = frozenset(row)
+        elif frozenset(row) != names:
+            _check_same_layout(layout, row, where)
+        for example in layout.parse(Fields(row, where, layout.needs)):
+            yield layout, example
+
+
+def _check_same_layout(layout: Format, row: Row, where: str) -> None:
+    found = detect(row)
+    if found is layout:
+        return
+    if not layout.detect(row):
+        layout.parse(Fields(row, where, layout.needs))
+    name = found.name if found else "none that is known"
+    raise DataError(f"{where} is in another layout ({name}) than the rows before it ({layout.name}). Put them into two files.")
+
+
+def read_source(source: Source, *, split: str | None = None) -> Iterator[tuple[Row, str]]:
+    """Rows of any source with their places: `prefs.jsonl line 12`, or `row 12` for rows that came from no file."""
+    if isinstance(source, (str, Path)):
+        return _read_named(source, split)
+    if isinstance(source, Mapping):
+        splits = cast("Mapping[str, Iterable[Mapping[str, object]]]", source)
+        return _located_rows(_choose_split(splits, split, "The dataset"), "row")
+    return _located_rows(source, "row")
+
+
+def _read_named(source: str | Path, split: str | None) -> Iterator[tuple[Row, str]]:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _located_rows(_saved_dataset(path, split), f"{path.name} row")
+    if path.exists() or data_suffix(path) or not _HUB_ID.fullmatch(str(source)):
+        if split is not None:
+            raise ConfigError(f'{path.name} is one file without splits; leave out the split "{split}" or name its file.')
+        return read_rows(path)
+    return _located_rows(_hub_dataset(str(source), split), f"{source} row")
+
+
+def _located_rows(rows: Iterable[Mapping[str, object]], place: str) -> Iterator[tuple[Row, str]]:
+    number = 0
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping):
+            raise DataError(f"{place} {number} is {describe(row)}; each row must be a dict with named columns.")
+        yield dict(row), f"{place} {number}"
+    if number == 0:
+        raise DataError(f"{place.removesuffix('row').strip() or 'The dataset'} has no rows.")
+
+
+def _choose_split(splits: Mapping[str, Any], split: str | None, name: str) -> Iterable[Mapping[str, object]]:
+    if split is None:
+        split = "train" if "train" in splits else next(iter(splits), None) if len(splits) == 1 else None
+    if split is None or split not in splits:
+        asked = "" if split is None else f' and no split "{split}"'
+        raise DataError(f"{name} has the splits {', '.join(splits) or '(none)'}{asked}; name one of them as the split.")
+    return splits[split]
+
+
+def _saved_dataset(path: Path, split: str | None) -> Iterable[Mapping[str, object]]:
+    if not any((path / name).exists() for name in ("dataset_dict.json", "state.json", "dataset_info.json")):
+        files = sorted(entry.name for entry in path.iterdir() if data_suffix(entry))
+        inside = f"Name one of its files: {', '.join(files[:8])}." if files else "It has no data files either."
+        raise DataError(f"{path} is a folder and not a dataset saved by save_to_disk. {inside}")
+    try:
+        loaded = _datasets().load_from_disk(str(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path} cannot be opened as a saved dataset: {' '.join(str(error).split())}") from error
+    if isinstance(loaded, Mapping):
+        return _choose_split(cast("Mapping[str, Any]", loaded), split, str(path))
+    if split is not None:
+        raise ConfigError(f'{path} holds one dataset without splits; leave out the split "{split}".')
+    return loaded
+
+
+def _hub_dataset(name: str, split: str | None) -> Iterable[Mapping[str, object]]:
+    datasets = _datasets()
+    try:
+        return _choose_split(datasets.load_dataset(name), split, name)
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise DataError(f"There is no file {name} here and no dataset of that name on the hub that you may read.") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MachineError(f"There is no file {name} here, and the hub dataset {name} cannot be loaded: {reason}") from error
+
+
+def _datasets() -> Any:
+    try:
+        return importlib.import_module("datasets")
+    except ImportError as error:
+        raise MachineError("Reading saved datasets and hub ids needs datasets: pip install datasets") from error
+
