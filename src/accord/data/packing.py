@@ -1,0 +1,157 @@
+"""Shared-prefix packing: prompts and their completions lie end to end on one token axis, each prompt encoded once.
+
+    tokens      | p p p p | a a a | b b b b b | p p | a a a a |        (N,)
+    positions   | 0 1 2 3 | 4 5 6 | 4 5 6 7 8 | 0 1 | 2 3 4 5 |        (N,)
+    completion  |         | 0 0 0 | 1 1 1 1 1 |     | 2 2 2 2 |
+
+A completion attends to its own prompt and to itself, never to its siblings (`models/packed_attention.py`). Quantities per
+token are flat (M,) vectors over the *counted* completion tokens; the token that predicts each of them is `sources`. The last
+prompt token predicts the first token of every completion, so it appears once a completion in `sources` and its gradient adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accord.errors import DataError
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One completion as token ids."""
+
+    ids: tuple[int, ...]
+    counted: tuple[bool, ...] | None = None
+    """Which tokens the objective sees; None counts all of them."""
+
+    @property
+    def num_counted(self) -> int:
+        return len(self.ids) if self.counted is None else sum(self.counted)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What may not be split: a prompt with the completions that a loss compares (a pair, a ranking), or with one completion."""
+
+    prompt_ids: tuple[int, ...]
+    branches: tuple[Branch, ...]
+    id: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+    """What the method knows about it: reference log-probs, rewards, labels. Never read by packing."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens it takes in a packed batch."""
+        return len(self.prompt_ids) + sum(len(branch.ids) for branch in self.branches)
+
+    @property
+    def num_counted(self) -> int:
+        return sum(branch.num_counted for branch in self.branches)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where one prompt and its completions lie on the token axis: half-open intervals, end to end."""
+
+    prompt: tuple[int, int]
+    branches: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Units packed on one token axis. N tokens, C completions, M counted tokens."""
+
+    units: tuple[Unit, ...]
+    spans: tuple[Span, ...]
+    tokens: Tensor
+    """(N,) int64"""
+    positions: Tensor
+    """(N,) int64, restarting at every prompt; branches continue where their prompt ends."""
+    sources: Tensor
+    """(M,) int64: the position on the token axis whose state predicts each counted token."""
+    targets: Tensor
+    """(M,) int64: the counted tokens themselves."""
+    completion: Tensor
+    """(M,) int64, non-decreasing: which completion each counted token belongs to."""
+    ends: Tensor
+    """(C,) int64: the last token of each completion, where reward heads read."""
+    unit_of: Tensor
+    """(C,) int64: which unit each completion belongs to."""
+
+    @property
+    def num_completions(self) -> int:
+        return len(self.ends)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.tokens)
+
+
+def pack(units: Sequence[Unit], device: torch.device | str = "cpu") -> PackedBatch:
+    """Lay units end to end.
+
+    Raises:
+        DataError: if a unit has an empty prompt or an empty completion: there is nothing to predict from, or nothing to predict.
+    """
+    tokens: list[int] = []
+    positions: list[int] = []
+    sources: list[int] = []
+    targets: list[int] = []
+    completion: list[int] = []
+    ends: list[int] = []
+    unit_of: list[int] = []
+    spans: list[Span] = []
+    for index, unit in enumerate(units):
+        if not unit.prompt_ids or any(not branch.ids for branch in unit.branches):
+            raise DataError(f"Row {unit.id or index} has an empty prompt or completion after tokenization: it cannot be trained on. Remove or fix it.")
+        start = len(tokens)
+        tokens += unit.prompt_ids
+        positions += range(len(unit.prompt_ids))
+        prompt_end = len(tokens)
+        branches: list[tuple[int, int]] = []
+        for branch in unit.branches:
+            first = len(tokens)
+            tokens += branch.ids
+            positions += range(prompt_end - start, prompt_end - start + len(branch.ids))
+            for offset, token in enumerate(branch.ids):
+                if branch.counted is None or branch.counted[offset]:
+                    sources.append(prompt_end - 1 if offset == 0 else first + offset - 1)
+                    targets.append(token)
+                    completion.append(len(ends))
+            ends.append(len(tokens) - 1)
+            unit_of.append(index)
+            branches.append((first, len(tokens)))
+        spans.append(Span((start, prompt_end), tuple(branches)))
+
+    def tensor(values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=device)
+
+    return PackedBatch(
+        units=tuple(units),
+        spans=tuple(spans),
+        tokens=tensor(tokens),
+        positions=tensor(positions),
+        sources=tensor(sources),
+        targets=tensor(targets),
+        completion=tensor(completion),
+        ends=tensor(ends),
+        unit_of=tensor(unit_of),
+    )
+
+
+def split_by_budget(units: Sequence[Unit], token_budget: int) -> list[list[Unit]]:
+    """Cut a list of units into micro-batches of at most `token_budget` tokens, in order. A unit above the budget goes alone."""
+    parts: list[list[Unit]] = []
+    room = 0
+    for unit in units:
+        if not parts or unit.num_tokens > room:
+            parts.append([])
+            room = token_budget
+        parts[-1].append(unit)
+        room -= unit.num_tokens
+    return parts

@@ -1,0 +1,205 @@
+"""Messages to token ids through the chat template, knowing at every token whether the objective counts it.
+
+The token ids of the prompt are always a prefix of the ids of prompt + completion, so that what is trained is what is sampled.
+The end token is counted once, nothing after it is kept, and a completion that was cut off gets none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accord.data.packing import Branch, Unit
+from accord.errors import ConfigError, DataError
+from accord.types import Completion, Example, Message
+
+
+@dataclass(frozen=True)
+class RenderedCompletion:
+    """Token ids of a completion and which of them the objective counts."""
+
+    ids: list[int]
+    counted: list[bool]
+    ends: bool
+    """True: the last counted token is an end token. False: the completion was cut off."""
+
+
+@dataclass(frozen=True)
+class RenderedExample:
+    prompt_ids: list[int]
+    completions: list[RenderedCompletion]
+
+
+class Renderer:
+    """Turns `Example`s into token ids for one tokenizer.
+
+    Args:
+        tokenizer: a transformers tokenizer; its chat template is applied when it has one (to plain-string rows too).
+        end_ids: ids that end an answer; the first is appended where the template writes none. None: the tokenizer's eos.
+        max_length: longest prompt + completion in tokens. The prompt loses tokens on the left first, then the completion on the
+            right (and with them its end token); both are counted in `report`. None keeps everything.
+        max_prompt_length: longest prompt in tokens, cut on the left. None keeps everything.
+    """
+
+    def __init__(self, tokenizer: Any, *, end_ids: Sequence[int] | None = None, max_length: int | None = None, max_prompt_length: int | None = None) -> None:
+        if end_ids is None:
+            end_ids = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        if not end_ids:
+            raise ConfigError("The tokenizer has no end-of-sequence token: a model trained with it would never stop. Set tokenizer.eos_token.")
+        self.tokenizer = tokenizer
+        self.end_ids = list(end_ids)
+        self.max_length = max_length
+        self.max_prompt_length = max_prompt_length
+        self.report: Counter[str] = Counter()
+
+    @property
+    def has_template(self) -> bool:
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    def prompt_ids(self, prompt: Sequence[Message], *, plain: bool = False) -> list[int]:
+        """Token ids of a prompt as the sampler sees it, ready for the assistant to answer."""
+        return self._cut_prompt(self._ids(self._prompt_text(prompt, plain)))
+
+    def render(self, example: Example) -> RenderedExample:
+        """Token ids of one example.
+
+        Raises:
+            DataError: if a completion is empty, or the chat template does not keep the prompt as a prefix.
+        """
+        if example.kind == "text":
+            return self._render_text(example)
+        plain = example.plain and not self.has_template
+        prompt_text = self._prompt_text(example.prompt, plain)
+        prompt_ids = self._ids(prompt_text)
+        completions = [self._completion(example, completion, prompt_text, prompt_ids, plain) for completion in example.completions]
+        prompt_ids = self._cut_prompt(prompt_ids)
+        if self.max_length is not None and completions:
+            longest = max(len(completion.ids) for completion in completions)
+            room = max(1, self.max_length - longest)
+            if len(prompt_ids) > room:
+                self.report["prompts cut on the left"] += 1
+                prompt_ids = prompt_ids[-room:]
+            completions = [self._cut_completion(completion, self.max_length - len(prompt_ids)) for completion in completions]
+        if any(not any(completion.counted) for completion in completions):
+            raise DataError(f"{example.where}: a completion has no tokens to learn from. Remove the row or fix its text.")
+        return RenderedExample(prompt_ids, completions)
+
+    def unit(self, example: Example, **data: Any) -> Unit:
+        """One example as the unit that packing takes; `data` is kept on it."""
+        rendered = self.render(example)
+        branches = tuple(Branch(tuple(c.ids), None if all(c.counted) else tuple(c.counted)) for c in rendered.completions)
+        return Unit(tuple(rendered.prompt_ids), branches, example.id, {"example": example, **data})
+
+    def units(self, examples: Iterable[Example]) -> list[Unit]:
+        return [self.unit(example) for example in examples]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of sampled ids, without special tokens."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+
+    # -- prompts ------------------------------------------------------------------------------------------------------------
+
+    def _prompt_text(self, prompt: Sequence[Message], plain: bool) -> str:
+        if plain or not self.has_template:
+            return "".join(message.content for message in prompt)
+        return self._template(prompt, add_generation_prompt=True)
+
+    def _template(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        rows = [{"role": message.role, "content": message.content} for message in messages]
+        return self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=add_generation_prompt)
+
+    def _ids(self, text: str) -> list[int]:
+        # A template writes its own BOS; asking the tokenizer for another one would double it.
+        ids = list(self.tokenizer(text, add_special_tokens=not self.has_template)["input_ids"])
+        if not self.has_template and ids and ids[-1] == self.tokenizer.eos_token_id:
+            ids.pop()
+        return ids
+
+    def _cut_prompt(self, ids: list[int]) -> list[int]:
+        if self.max_prompt_length is not None and len(ids) > self.max_prompt_length:
+            self.report["prompts cut on the left"] += 1
+            return ids[-self.max_prompt_length :]
+        return ids
+
+    # -- completions ----------------------------------------------------------------------------------------------------------
+
+    def _completion(self, example: Example, completion: Completion, prompt_text: str, prompt_ids: list[int], plain: bool) -> RenderedCompletion:
+        if not self.has_template or plain:
+            text = "".join(message.content for message in completion.messages)
+            spans = [(0, len(text))]
+            rest = text
+        else:
+            rest, spans = self._templated(example, completion, prompt_text)
+        ids, offsets = self._suffix_ids(prompt_text, prompt_ids, rest)
+        counted = [any(start < stop and start < last and stop > first for first, last in spans) for start, stop in offsets]
+        # Zero-width tokens carry no text; a special token at the end of a span has a width, so nothing that must be learned is lost.
+        return self._ended(ids, counted, completion.finished)
+
+    def _templated(self, example: Example, completion: Completion, prompt_text: str) -> tuple[str, list[tuple[int, int]]]:
+        """Text after the prompt, and the character spans in it that the assistant wrote (turn terminator included)."""
+        messages = [*example.prompt, *completion.messages]
+        full = self._template(messages, add_generation_prompt=False)
+        if not full.startswith(prompt_text):
+            raise DataError(
+                f"{example.where}: the chat template does not keep the prompt as a prefix of prompt + answer, so training and sampling would see different text. "
+                "Use a prefix-stable template (tokenizer.chat_template)."
+            )
+        spans: list[tuple[int, int]] = []
+        for index in range(len(example.prompt), len(messages)):
+            if messages[index].role != "assistant":
+                continue
+            before = self._template(messages[:index], add_generation_prompt=True)
+            after = self._template(messages[: index + 1], add_generation_prompt=False)
+            if not (full.startswith(before) and (full.startswith(after) or index == len(messages) - 1)):
+                raise DataError(f"{example.where}: the chat template rewrites turn {index + 1} when later turns follow, so its tokens cannot be marked. Split the conversation.")
+            spans.append((len(before) - len(prompt_text), len(after) - len(prompt_text)))
+        return full[len(prompt_text) :], spans
+
+    def _suffix_ids(self, prompt_text: str, prompt_ids: list[int], rest: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of `rest` after the prompt with character offsets into `rest`; joint tokenization where it keeps the prompt's ids."""
+        joint = self.tokenizer(prompt_text + rest, add_special_tokens=not self.has_template, return_offsets_mapping=True)
+        ids, offsets = list(joint["input_ids"]), list(joint["offset_mapping"])
+        if ids[: len(prompt_ids)] == prompt_ids:
+            shift = len(prompt_text)
+            return ids[len(prompt_ids) :], [(start - shift, stop - shift) for start, stop in offsets[len(prompt_ids) :]]
+        self.report["answers tokenized apart from their prompt"] += 1
+        apart = self.tokenizer(rest, add_special_tokens=False, return_offsets_mapping=True)
+        return list(apart["input_ids"]), list(apart["offset_mapping"])
+
+    def _ended(self, ids: list[int], counted: list[bool], finished: bool) -> RenderedCompletion:
+        """Cut after the last counted token; make sure of exactly one end token, or of none where the answer was cut off."""
+        last = max((index for index, is_counted in enumerate(counted) if is_counted), default=-1)
+        ends = [index for index in range(last + 1) if counted[index] and ids[index] in self.end_ids]
+        final = ends[-1] if ends and all(ids[i] in self.end_ids or self._blank(ids[i]) for i in range(ends[-1], last + 1)) else None
+        if final is not None:
+            stop = final + 1 if finished else final
+        else:
+            stop = last + 1
+        ids, counted = ids[:stop], counted[:stop]
+        if finished and final is None:
+            ids, counted = [*ids, self.end_ids[0]], [*counted, True]
+        return RenderedCompletion(ids, counted, finished)
+
+    def _blank(self, token: int) -> bool:
+        return not self.tokenizer.decode([token]).strip()
+
+    def _cut_completion(self, completion: RenderedCompletion, room: int) -> RenderedCompletion:
+        if len(completion.ids) <= room:
+            return completion
+        self.report["completions cut on the right"] += 1
+        return RenderedCompletion(completion.ids[:room], completion.counted[:room], False)
+
+    def _render_text(self, example: Example) -> RenderedExample:
+        """Plain text: its first token (or BOS) is the prompt, the rest is the completion."""
+        text = example.completions[0].text
+        ids = list(self.tokenizer(text, add_special_tokens=True)["input_ids"])
+        if ids and ids[-1] != self.end_ids[0] and example.completions[0].finished:
+            ids.append(self.end_ids[0])
+        if self.max_length is not None and len(ids) > self.max_length:
+            self.report["completions cut on the right"] += 1
+            ids = ids[: self.max_length]
+        if len(ids) < 2:
+            raise DataError(f"{example.where}: the text has no tokens to learn from. Remove the row or fix its text.")
+        return RenderedExample(ids[:1], [RenderedCompletion(ids[1:], [True] * (len(ids) - 1), ids[-1] in self.end_ids)])

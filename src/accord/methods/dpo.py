@@ -1,0 +1,155 @@
+"""Direct preference optimisation and its family: preferences straight into the policy, no reward model.
+
+The reference log-probs are computed once, before training, for the rows that training will use.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accord.config.dpo import DPOConfig
+from accord.data.packing import Unit, pack
+from accord.errors import ConfigError, DivergedError
+from accord.methods.reference import ReferenceLogprobs
+from accord.models.adapters import Want
+from accord.objectives.preference import PREFERENCE_LOSSES, REFERENCE_FREE, PairLogprobs
+from accord.objectives.segments import segment_sum
+from accord.training.metrics import Metrics
+from accord.training.offline import OfflineTrainer
+from accord.training.setup import Rows, say
+
+
+class DPOTrainer(OfflineTrainer):
+    """Preference losses on (prompt, chosen, rejected); `args.loss_type` picks one of `PREFERENCE_LOSSES`.
+
+    Args:
+        ref_model: the reference policy; None takes the model before training (with adapters: the stack without the new one).
+    """
+
+    method = "dpo"
+    adapter = "dpo"
+    kinds = ("preference",)
+    config_class = DPOConfig
+    config: DPOConfig
+    metric_names = ("loss", "rewards/accuracies", "rewards/margins")
+
+    def __init__(
+        self,
+        model: Any,
+        ref_model: Any = None,
+        args: DPOConfig | None = None,
+        train_dataset: Rows = None,
+        eval_dataset: Rows = None,
+        processing_class: Any = None,
+        callbacks: Iterable[Any] | None = None,
+        peft_config: Any = None,
+        *,
+        tokenizer: Any = None,
+        columns: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, tokenizer=tokenizer, columns=columns)
+        self.loss_name = self.config.loss_name
+        self.needs_reference = self.loss_name not in REFERENCE_FREE
+        self.reference = ReferenceLogprobs(self.policy, self.prepared.reference, ref_model, self.token_budget)
+
+    def prepare_units(self, units: Sequence[Unit]) -> None:
+        if self.needs_reference:
+            self.reference.fill(units)
+
+    def before_training(self) -> None:
+        super().before_training()
+        if self.needs_reference and not self.config.skip_step0_checks and self.reference.is_start:
+            self._check_reference()
+
+    def _check_reference(self) -> None:
+        """Step 0: policy and reference are the same model, so their log-probs must agree."""
+        units = self.train_units[: 2 if len(self.train_units) > 1 else 1]
+        if any("reference" not in unit.data for unit in units):
+            units = [unit for unit in self.train_units if "reference" in unit.data][:2]
+        with torch.no_grad():
+            pair = self._pair(units)
+        gap = max(float((pair.chosen - pair.ref_chosen).abs().max()), float((pair.rejected - pair.ref_rejected).abs().max()))
+        longest = max(branch.num_counted for unit in units for branch in unit.branches)
+        limit = (1e-4 if self.policy.model.dtype == torch.float32 else 2e-2) * max(longest, 10)
+        if not gap <= limit:
+            raise DivergedError(
+                f"Before the first step policy and reference differ by {gap:.2g} nat on {longest} tokens: the loss would not start at its known value. "
+                "Check that ref_model is the model you start from and that the adapter is fresh; skip_step0_checks=True trains anyway."
+            )
+
+    def totals(self, units: Sequence[Unit]) -> dict[str, float]:
+        return {"pairs": float(len(units)), "chosen_tokens": float(sum(unit.branches[0].num_counted for unit in units))}
+
+    def _pair(self, units: Sequence[Unit]) -> PairLogprobs:
+        batch = pack(units, self.policy.device)
+        out = self.policy.forward(batch, self.prepared.stack, Want(logprobs=True))
+        assert out.logprobs is not None
+        sums = segment_sum(out.logprobs, batch.completion, batch.num_completions).view(-1, 2)
+        counts = torch.bincount(batch.completion, minlength=batch.num_completions).view(-1, 2).to(sums.dtype)
+        reference = torch.zeros_like(sums)
+        if self.needs_reference:
+            reference = torch.tensor([unit.data["reference"] for unit in units], dtype=sums.dtype, device=sums.device)
+        return PairLogprobs(sums[:, 0], sums[:, 1], reference[:, 0], reference[:, 1], counts[:, 0], counts[:, 1])
+
+    def loss(self, units: Sequence[Unit], totals: dict[str, float]) -> tuple[Tensor, Metrics]:
+        pair = self._pair(units)
+        losses = PREFERENCE_LOSSES[self.loss_name](pair, **self._options(units, pair))
+        loss = losses.sum() / totals["pairs"]
+        if self.config.sft_coefficient:
+            loss = loss - self.config.sft_coefficient * pair.chosen.sum() / totals["chosen_tokens"]
+        return loss, self._metrics(pair)
+
+    def _options(self, units: Sequence[Unit], pair: PairLogprobs) -> dict[str, Any]:
+        config = self.config
+        options: dict[str, Any] = {"beta": config.beta}
+        probabilities = [unit.data["example"].probability for unit in units]
+        soft = any(probability is not None for probability in probabilities)
+        if self.loss_name in ("sigmoid", "robust"):
+            options["label_smoothing"] = config.label_smoothing
+        if self.loss_name == "sigmoid" and soft:
+            options["probability"] = torch.tensor([1.0 if p is None else p for p in probabilities], dtype=pair.chosen.dtype, device=pair.chosen.device)
+        elif soft:
+            raise ConfigError(f"Some rows have soft labels (probability) and loss_type {self.loss_name!r} does not use them. Use loss_type='sigmoid', or drop the column.")
+        if self.loss_name == "simpo":
+            options["gamma"] = config.simpo_gamma
+        if self.loss_name == "orpo":
+            options = {"beta": config.beta}
+        return options
+
+    def _metrics(self, pair: PairLogprobs) -> Metrics:
+        metrics = Metrics()
+        beta = self.config.beta
+        chosen, rejected = (pair.chosen - pair.ref_chosen).detach() * beta, (pair.rejected - pair.ref_rejected).detach() * beta
+        if not self.needs_reference:
+            chosen, rejected = (pair.chosen / pair.chosen_tokens).detach() * beta, (pair.rejected / pair.rejected_tokens).detach() * beta
+        metrics.mean("rewards/chosen", chosen)
+        metrics.mean("rewards/rejected", rejected)
+        metrics.mean("rewards/margins", chosen - rejected)
+        metrics.mean("rewards/accuracies", (chosen > rejected).double() + 0.5 * (chosen == rejected).double())
+        metrics.mean("logps/chosen", pair.chosen)
+        metrics.mean("logps/rejected", pair.rejected)
+        metrics.ratio("logps/chosen_per_token", pair.chosen.detach().sum(), pair.chosen_tokens.sum())
+        metrics.mean("pairs_saturated", ((chosen - rejected) > 5).float())
+        return metrics
+
+    def train(self, resume_from_checkpoint: str | bool | None = None) -> dict[str, Any]:
+        last = super().train(resume_from_checkpoint)
+        first, final = self._chosen_trend()
+        if first is not None and final is not None and final < first - 0.5:
+            say(
+                f"The log-probability of chosen answers fell by {first - final:.2f} nat a token. Common with DPO and no bug, but probability may go to answers nobody chose: "
+                "look at samples; sft_coefficient=0.1 or loss_type='apo_zero' keeps it up."
+            )
+        return last
+
+    def _chosen_trend(self) -> tuple[float | None, float | None]:
+        values = [row["logps/chosen_per_token"] for row in self.log_history if "logps/chosen_per_token" in row]
+        if len(values) < 10:
+            return None, None
+        part = max(3, len(values) // 5)
+        return math.fsum(values[:part]) / part, math.fsum(values[-part:]) / part

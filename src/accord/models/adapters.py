@@ -1,0 +1,322 @@
+"""One base model, a stack of adapters on it, and the only code that runs its weights.
+
+A training stage freezes every earlier adapter, keeps them active and adds one fresh adapter (B = 0). The reference policy is the
+stack without the newest adapter, never "adapters off": after SFT, "off" would be the base model, not the SFT policy.
+The stack is an argument of every forward pass; recomputation under activation checkpointing sees the same stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from accord.data.packing import PackedBatch
+from accord.errors import ConfigError
+from accord.models import packed_attention
+from accord.models.packed_attention import Layout, TreeLayout, UnsupportedAttention
+from accord.objectives.logprobs import chunked_logprobs
+
+Stack = tuple[str, ...]
+
+
+@dataclass
+class Outputs:
+    """What one forward pass returns; only what was asked for is set."""
+
+    logprobs: Tensor | None = None
+    """(M,) log-probability of each counted token, in nats."""
+    entropy: Tensor | None = None
+    """(M,) entropy of the distribution each counted token was predicted from, no gradient."""
+    states: Tensor | None = None
+    """(M, d) final hidden state that predicts each counted token: what a value head reads."""
+    ends: Tensor | None = None
+    """(C, d) hidden state of each completion's last token at the reward layer, after the final norm: what a reward head reads."""
+
+
+@dataclass(frozen=True)
+class Want:
+    """What a forward pass should return."""
+
+    logprobs: bool = True
+    entropy: bool = False
+    states: bool = False
+    ends: bool = False
+    end_layer: int | None = None
+    """Layer whose output feeds `ends`: 1..L, None is the last."""
+
+
+class PolicyModel:
+    """A causal language model with its adapter stack.
+
+    Args:
+        model: a transformers causal LM, or a peft model around one (its adapters become the bottom of the stack).
+        packed: True runs the shared-prefix layout through the model's own forward. False runs one row per completion. None measures
+            at once whether the packed path gives the model's own logits and decides.
+    """
+
+    def __init__(self, model: nn.Module, *, packed: bool | None = None) -> None:
+        from peft import PeftModel
+
+        self.peft: Any = model if isinstance(model, PeftModel) else None
+        self.model: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+        self.adapters: list[str] = list(self.peft.peft_config) if self.peft is not None else []
+        self.frozen_base = self.peft is not None
+        self.note: str | None = None
+        """Why the packed path is off, in one line; None when it is on."""
+        self.checkpointing = False
+        self._active: Stack | None = None
+        packed_attention.register()
+        self.packed = True if packed is None else packed
+        if packed is None:
+            from accord.models.support import packing_problem
+
+            self.note = packing_problem(self)
+            self.packed = self.note is None
+
+    # -- structure ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+    @property
+    def text_config(self) -> Any:
+        return self.model.config.get_text_config()
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def backbone(self) -> Any:
+        return getattr(self.model, self.model.base_model_prefix)
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.text_config.hidden_size)
+
+    @property
+    def num_layers(self) -> int:
+        return int(self.text_config.num_hidden_layers)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The decoder layers, found by their number: the one ModuleList with `num_hidden_layers` entries nearest the root."""
+        for module in self.backbone.modules():
+            if isinstance(module, nn.ModuleList) and len(module) == self.num_layers:
+                return module
+        raise ConfigError(f"{type(self.model).__name__} has no list of {self.num_layers} decoder layers: middle-layer features are not available for it.")
+
+    @property
+    def final_norm(self) -> nn.Module:
+        for name in ("norm", "final_layernorm", "ln_f", "final_layer_norm"):
+            if hasattr(self.backbone, name):
+                return getattr(self.backbone, name)
+        return nn.Identity()
+
+    def tuner_layers(self) -> list[Any]:
+        """Every module that carries adapters."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        return [module for module in self.model.modules() if isinstance(module, BaseTunerLayer)]
+
+    # -- adapters ---------------------------------------------------------------------------------------------------------------
+
+    def add_adapter(self, name: str, config: Any, *, seed: int = 0) -> Stack:
+        """Freeze everything, then add one fresh trainable adapter on top. Returns the new stack.
+
+        Args:
+            name: unused so far in this model.
+            config: a peft config (LoraConfig).
+            seed: seeds the adapter's A matrices alone, so that nothing drawn before or after changes them.
+        """
+        from peft import get_peft_model
+
+        if name in self.adapters:
+            raise ConfigError(f"An adapter named {name!r} is already on this model. Choose another name.")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if self.peft is None:
+                self.peft = get_peft_model(self.model, config, adapter_name=name)
+            else:
+                self.peft.add_adapter(name, config)
+        self.adapters.append(name)
+        self.frozen_base = True
+        self.train_only(name)
+        return tuple(self.adapters)
+
+    def load_adapter(self, name: str, folder: str) -> None:
+        """Add a saved peft adapter, frozen, on top of the stack."""
+        from peft import PeftModel
+
+        if self.peft is None:
+            self.peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name, is_trainable=False)
+        else:
+            self.peft.load_adapter(folder, adapter_name=name, is_trainable=False)
+        self.adapters.append(name)
+        self.frozen_base = True
+        self.train_only(None)
+
+    def train_only(self, *names: str | None) -> None:
+        """Gradients for these adapters and for nothing else in the model."""
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        for name in names:
+            for parameter in self.adapter_parameters(name).values() if name else ():
+                parameter.requires_grad_(True)
+
+    def adapter_parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """Parameters of one adapter by their name in the model."""
+        return {key: parameter for key, parameter in self.model.named_parameters() if f".{name}." in key}
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        return {key: parameter for key, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    # -- forward ------------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def using(self, stack: Sequence[str], *, packed: bool = True) -> Iterator[None]:
+        """Run the model with exactly these adapters; also entered again when checkpointed layers are recomputed."""
+        wanted = tuple(stack)
+        unknown = [name for name in wanted if name not in self.adapters]
+        if unknown:
+            raise ConfigError(f"The stack names {unknown} but this model has {self.adapters}.")
+        layers = self.tuner_layers()
+        before = [(layer, layer._active_adapter, layer._disable_adapters) for layer in layers]
+        attention = self.text_config._attn_implementation
+        previous = self._active
+        try:
+            self._active = wanted
+            for layer in layers:
+                layer._active_adapter, layer._disable_adapters = list(wanted), False
+            if packed:
+                self.text_config._attn_implementation = packed_attention.NAME
+            yield
+        finally:
+            self._active = previous
+            self.text_config._attn_implementation = attention
+            for layer, active, disabled in before:
+                layer._active_adapter, layer._disable_adapters = active, disabled
+
+    def enable_checkpointing(self) -> None:
+        """Trade one more forward pass for memory: keep only the input of each decoder layer."""
+        self.checkpointing = True
+        for module in self.model.modules():
+            if hasattr(module, "_gradient_checkpointing_func") or hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = True
+                module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=self._recompute_contexts)
+
+    def _recompute_contexts(self) -> tuple[Any, Any]:
+        stack = self._active or ()
+        packed = self.text_config._attn_implementation == packed_attention.NAME
+        return nullcontext(), self.using(stack, packed=packed)
+
+    def forward(self, batch: PackedBatch, stack: Sequence[str], want: Want = Want(), *, temperature: float = 1.0) -> Outputs:
+        """Run a packed batch through the base with `stack` active.
+
+        Args:
+            batch: N tokens, C completions, M counted tokens.
+            stack: adapters to use, bottom first; () is the bare base.
+            want: what to return.
+            temperature: divides the logits, as in sampling.
+        """
+        if not self.packed:
+            from accord.models.rows import forward_rows
+
+            return forward_rows(self, batch, stack, want, temperature=temperature)
+        hidden, ends = self.hidden_states(batch.tokens, batch.positions, TreeLayout(batch), stack, end_layer=want.end_layer if want.ends else None)
+        return self.read(hidden, ends if want.end_layer is not None else hidden, batch.sources, batch.targets, batch.ends, want, temperature)
+
+    def hidden_states(
+        self, tokens: Tensor, positions: Tensor, layout: Layout, stack: Sequence[str], *, end_layer: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Final hidden states (N, d), and those of `end_layer` after the final norm when asked."""
+        captured: list[Tensor] = []
+        hook = None
+        if end_layer is not None and end_layer != self.num_layers:
+            hook = self.layers[end_layer - 1].register_forward_hook(lambda _m, _i, out: captured.append(out[0] if isinstance(out, tuple) else out))
+        # Checkpointing is transformers' and runs in training mode only; dropout is refused by the attention function.
+        if self.checkpointing and torch.is_grad_enabled():
+            self.model.train()
+        try:
+            with self.using(stack):
+                output = self.backbone(input_ids=tokens[None], position_ids=positions[None], use_cache=False, packed=layout)
+                hidden = output.last_hidden_state[0]
+                middle = self.final_norm(captured[0])[0] if captured else (hidden if end_layer is not None else None)
+        finally:
+            self.model.eval()
+            if hook is not None:
+                hook.remove()
+        return hidden, middle
+
+    def read(
+        self, hidden: Tensor, end_hidden: Tensor | None, sources: Tensor, targets: Tensor, ends: Tensor, want: Want, temperature: float
+    ) -> Outputs:
+        """Apply the LM head to the counted positions alone, in chunks."""
+        out = Outputs()
+        if want.logprobs or want.entropy or want.states:
+            states = hidden[sources]
+            out.states = states if want.states else None
+            if want.logprobs or want.entropy:
+                head = self.model.get_output_embeddings()
+                out.logprobs, out.entropy = chunked_logprobs(
+                    states, head.weight, targets, bias=getattr(head, "bias", None), temperature=temperature, softcap=self.softcap, want_entropy=want.entropy
+                )
+        if want.ends and end_hidden is not None:
+            out.ends = end_hidden[ends]
+        return out
+
+    def logits(self, states: Tensor) -> Tensor:
+        """LM head on given states (n, d): (n, V) fp32. For sampling, where every logit is needed."""
+        logits = self.model.get_output_embeddings()(states).float()
+        return self.softcap * torch.tanh(logits / self.softcap) if self.softcap else logits
+
+    @property
+    def softcap(self) -> float | None:
+        return getattr(self.text_config, "final_logit_softcapping", None)
+
+    # -- merged weights for sampling ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def merged(self, stack: Sequence[str], *, packed: bool = True) -> Iterator[None]:
+        """Decode from a second weight set W + sum(s B A). Training weights are never written: the module is pointed at a merged copy.
+
+        A layer whose adapter is not plain LoRA on a float weight keeps running unmerged.
+        """
+        swapped: list[tuple[Any, nn.Parameter]] = []
+        done: dict[int, list[str]] = {}
+        try:
+            with torch.no_grad():
+                for layer in self.tuner_layers():
+                    base = layer.get_base_layer()
+                    names = [name for name in stack if name in getattr(layer, "lora_A", {})]
+                    if not names or not _mergeable(layer, base, names):
+                        continue
+                    weight = base.weight.detach().clone()
+                    for name in names:
+                        weight += layer.get_delta_weight(name).to(weight.dtype)
+                    swapped.append((base, base.weight))
+                    base._parameters["weight"] = nn.Parameter(weight, requires_grad=False)
+                    done[id(layer)] = names
+            with self.using(stack, packed=packed):
+                for layer in self.tuner_layers():
+                    if id(layer) in done:
+                        layer._active_adapter = [name for name in stack if name not in done[id(layer)]]
+                yield
+        finally:
+            for base, weight in swapped:
+                base._parameters["weight"] = weight
+
+
+def _mergeable(layer: Any, base: Any, names: list[str]) -> bool:
+    plain = not any(name in getattr(layer, "lora_variant", {}) for name in names)
+    return plain and isinstance(base, nn.Linear) and base.weight.dtype == torch.float32
+
+

@@ -1,0 +1,110 @@
+"""Scalar heads on the language model's hidden states: reward heads at the end of an answer, a value head before every token."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from accord.types import content_hash
+
+
+class RewardHeads(nn.Module):
+    """K independent linear heads on the hidden state of a completion's last token. The score is their mean; their spread is doubt.
+
+    Heads share a backbone and its errors: their disagreement says how far the data pin the head down, no more.
+
+    Args:
+        hidden_size: width d of the features.
+        num_heads: K. Each is seeded on its own and sees its own Poisson(1) weight per pair (`pair_weights`), or all become one.
+        layer: layer the features come from, 1..L; None is the last.
+        seed: seeds the initial weights N(0, 1/(d + 1)) (Ziegler et al. 2019).
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int = 5, *, layer: int | None = None, seed: int = 0) -> None:
+        super().__init__()
+        weights = []
+        for head in range(num_heads):
+            generator = torch.Generator().manual_seed(int(content_hash(["reward head", seed, head], 15), 16))
+            weights.append(torch.randn(hidden_size, generator=generator) / (hidden_size + 1) ** 0.5)
+        self.layer = layer
+        self.weight = nn.Parameter(torch.stack(weights))
+        self.register_buffer("feature_center", torch.zeros(hidden_size))
+        self.register_buffer("feature_spread", torch.ones(hidden_size))
+        self.register_buffer("center", torch.zeros(num_heads))
+        self.register_buffer("spread", torch.ones(num_heads))
+
+    def forward(self, ends: Tensor) -> Tensor:
+        """Normalised score of each head, larger is better: (C, d) to (C, K)."""
+        return (self.raw(ends) - self.center) / self.spread
+
+    def raw(self, ends: Tensor) -> Tensor:
+        """Scores before normalisation: what the reward loss trains. (C, d) to (C, K)."""
+        features = (ends.float() - self.feature_center) / self.feature_spread
+        return features @ self.weight.float().T
+
+    @torch.no_grad()
+    def standardise(self, ends: Tensor) -> None:
+        """Give each feature mean 0 and variance 1 on these training features (C, d): for frozen backbones, so that one learning rate
+        suits every feature. Folded into the weights when exported."""
+        self.feature_center.copy_(ends.float().mean(0))
+        self.feature_spread.copy_(ends.float().std(0, unbiased=False).clamp_min(1e-4))
+
+    @torch.no_grad()
+    def normalise(self, ends: Tensor) -> None:
+        """Fix centre and spread so that each head has mean 0 and variance 1 on these reference samples (C, d)."""
+        scores = self.raw(ends)
+        self.center.copy_(scores.mean(0))
+        self.spread.copy_(scores.std(0, unbiased=False).clamp_min(1e-6))
+
+    def folded(self) -> tuple[Tensor, float]:
+        """One weight vector (d,) and one constant: score = weight . features + constant, equal to the mean of the normalised heads."""
+        weight = (self.weight / self.spread[:, None]).mean(0).detach() / self.feature_spread
+        return weight, float(-(self.center / self.spread).mean() - weight @ self.feature_center)
+
+
+def pair_weights(pair_ids: list[str], num_heads: int, *, seed: int = 0) -> Tensor:
+    """(P, K) Poisson(1) weights from a hash of the pair's id: the bootstrap that keeps heads apart, the same in every epoch."""
+    weights = torch.empty(len(pair_ids), num_heads)
+    for row, pair_id in enumerate(pair_ids):
+        for head in range(num_heads):
+            weights[row, head] = _poisson(int(content_hash(["pair weight", seed, pair_id, head], 13), 16) / 16**13)
+    return weights
+
+
+def _poisson(uniform: float) -> int:
+    """Poisson(1) by inverse transform."""
+    count, probability = 0, 0.36787944117144233
+    total = probability
+    while uniform > total and count < 30:
+        count += 1
+        probability /= count
+        total += probability
+    return count
+
+
+class ValueHead(nn.Module):
+    """The critic: expected return before each token, a linear map of its state. Starts at zero (Ziegler et al. 2019).
+
+    Features are standardised by constants set once, on the first rollouts, so that the learning rate means the same for any model.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(hidden_size))
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.register_buffer("center", torch.zeros(hidden_size))
+        self.register_buffer("spread", torch.ones(hidden_size))
+        self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
+
+    @torch.no_grad()
+    def standardise(self, states: Tensor) -> None:
+        """Set the constants from states (M, d), the first time only."""
+        if not bool(self.ready):
+            self.center.copy_(states.float().mean(0))
+            self.spread.copy_(states.float().std(0, unbiased=False).clamp_min(1e-4))
+            self.ready.fill_(True)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(M, d) to (M,)."""
+        features = (states.float() - self.center) / self.spread
+        return features @ self.weight / self.weight.shape[0] ** 0.5 + self.bias

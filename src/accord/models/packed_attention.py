@@ -1,0 +1,118 @@
+"""Attention for the packed layout, plugged into transformers' public attention interface.
+
+A layout is passed as a keyword through the model's own forward; this function asks it to attend. Models whose attention needs
+something we do not know (an unknown keyword, attention sinks) are rejected here and run row by row instead.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from accord.data.packing import PackedBatch
+
+NAME = "accord_packed"
+_HARMLESS = {"position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states", "is_causal", "past_key_values"}
+
+
+class UnsupportedAttention(Exception):
+    """The model passes something to its attention that the packed path does not implement."""
+
+
+class Layout(Protocol):
+    """Knows which token may see which. `attend` gets (1, heads, N, head_dim) queries and (1, kv_heads, N, head_dim) keys and values."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None) -> Tensor:
+        """Attention output, (1, heads, N, head_dim)."""
+        ...
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    packed: Layout | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The function registered with transformers. Returns ((1, N, heads, head_dim), None).
+
+    Raises:
+        UnsupportedAttention: on a keyword we do not implement, so that a model is never silently wrong.
+    """
+    unknown = sorted(name for name, given in kwargs.items() if given is not None and name not in _HARMLESS)
+    if unknown or packed is None or dropout:
+        raise UnsupportedAttention(f"attention argument {', '.join(unknown) or 'dropout'}")
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    layer = int(getattr(module, "layer_idx", 0))
+    output = packed.attend(layer, query, key, value, scale=scale, window=sliding_window, softcap=softcap)
+    return output.transpose(1, 2), None
+
+
+class TreeLayout:
+    """Each prompt causal; each completion against [its prompt; itself]. No N x N mask, no repeated keys."""
+
+    def __init__(self, batch: PackedBatch) -> None:
+        self.spans = batch.spans
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None) -> Tensor:
+        pieces: list[Tensor] = []
+        for span in self.spans:
+            start, end = span.prompt
+            prompt_key, prompt_value = key[:, :, start:end], value[:, :, start:end]
+            pieces.append(_attend(query[:, :, start:end], prompt_key, prompt_value, scale, window, softcap))
+            for first, last in span.branches:
+                branch_key = torch.cat((prompt_key, key[:, :, first:last]), dim=2)
+                branch_value = torch.cat((prompt_value, value[:, :, first:last]), dim=2)
+                pieces.append(_attend(query[:, :, first:last], branch_key, branch_value, scale, window, softcap))
+        return torch.cat(pieces, dim=2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, softcap: float | None) -> Tensor:
+    """The last L of K positions attend causally to all K."""
+    length, total = query.shape[2], key.shape[2]
+    window = window if window is not None and window < total else None
+    if softcap is None:
+        if length == total and window is None:
+            return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=True)
+        mask = _causal_mask(length, total, window, query.device)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=True)
+    mask = _causal_mask(length, total, window, query.device)
+    return grouped_attention(query, key, value, mask, scale, softcap)
+
+
+def grouped_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, softcap: float | None) -> Tensor:
+    """Plain attention with grouped keys, none repeated: query (B, heads, L, D), key and value (B, kv_heads, K, D), mask broadcastable to (B, kv_heads, groups, L, K)."""
+    batch, heads, length, width = query.shape
+    kv_heads = key.shape[1]
+    grouped = query.reshape(batch, kv_heads, heads // kv_heads, length, width)
+    scores = torch.matmul(grouped, key.unsqueeze(2).transpose(-1, -2)).float() * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(value.dtype)
+    return torch.matmul(weights, value.unsqueeze(2)).reshape(batch, heads, length, width)
+
+
+@lru_cache(maxsize=4096)
+def _causal_mask(length: int, total: int, window: int | None, device: torch.device) -> Tensor:
+    """(L, K) bool: query i stands at position K - L + i and sees positions up to its own, at most `window` of them."""
+    queries = torch.arange(total - length, total, device=device)[:, None]
+    keys = torch.arange(total, device=device)[None, :]
+    mask = keys <= queries
+    return mask if window is None else mask & (keys > queries - window)
+
+
+def register() -> None:
+    """Make `accord_packed` known to transformers; without a mask function transformers builds no mask at all."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, packed_attention)

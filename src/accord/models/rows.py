@@ -1,0 +1,46 @@
+"""The fallback behind the same interface: one row per completion through the model's own attention, for models that cannot pack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from accord.data.packing import PackedBatch
+from accord.objectives.logprobs import logprobs_from_logits
+
+if TYPE_CHECKING:
+    from accord.models.adapters import Outputs, PolicyModel, Want
+
+
+def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], want: Want, *, temperature: float = 1.0) -> Outputs:
+    """The same outputs as the packed path, each completion run alone as [prompt; completion]: no padding, no mask, slower."""
+    from accord.models.adapters import Outputs
+
+    parts: dict[str, list[Tensor]] = {"logprobs": [], "entropy": [], "states": [], "ends": []}
+    completion = 0
+    for span in batch.spans:
+        start, prompt_end = span.prompt
+        for first, last in span.branches:
+            tokens = torch.cat((batch.tokens[start:prompt_end], batch.tokens[first:last]))
+            mine = batch.completion == completion
+            sources, targets = batch.sources[mine], batch.targets[mine]
+            rows = torch.where(sources < prompt_end, sources - start, sources - first + (prompt_end - start))
+            with policy.using(stack, packed=False):
+                output = policy.model(input_ids=tokens[None], use_cache=False, output_hidden_states=want.states or want.ends)
+            logits = output.logits[0, rows].float() / temperature
+            if want.logprobs:
+                parts["logprobs"].append(logprobs_from_logits(logits, targets))
+            if want.entropy:
+                log_p = logits.detach().log_softmax(-1)
+                parts["entropy"].append(-(log_p.exp() * log_p).sum(-1))
+            if want.states:
+                parts["states"].append(output.hidden_states[-1][0, rows])
+            if want.ends:
+                last_layer = want.end_layer in (None, policy.num_layers)
+                hidden = output.hidden_states[-1] if last_layer else policy.final_norm(output.hidden_states[want.end_layer])
+                parts["ends"].append(hidden[0, -1:])
+            completion += 1
+    return Outputs(**{name: torch.cat(values) if values else None for name, values in parts.items()})

@@ -1,0 +1,145 @@
+"""Run folders that others can load: one ordinary peft adapter or transformers model, plus the stack it was made of.
+
+A stack of LoRA adapters [S, P] is one LoRA of rank r_S + r_P: concatenate the A matrices and the scaled B matrices. That exact sum is
+what the folder's `adapter_model.safetensors` holds, so `PeftModel.from_pretrained(base, folder)` gives the trained policy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from accord.errors import DataError
+from accord.models.adapters import PolicyModel, Stack
+from accord.types import content_hash
+
+STACK = "stack.json"
+
+
+def save_policy(policy: PolicyModel, stack: Sequence[str], tokenizer: Any, folder: Path) -> None:
+    """Write the policy `stack` as a standard folder: peft when there are adapters, transformers otherwise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    generation = getattr(policy.model, "generation_config", None)
+    if generation is not None:
+        generation.save_pretrained(folder)
+    if not stack:
+        policy.model.save_pretrained(folder, safe_serialization=True)
+        return
+    rows = []
+    for position, name in enumerate(stack):
+        target = folder / "stack" / f"{position}-{name}"
+        _save_adapter(policy, name, target)
+        rows.append({"name": name, "folder": f"stack/{position}-{name}", "hash": adapter_hash(policy, name)})
+    base = getattr(policy.model.config, "_name_or_path", "")
+    (folder / STACK).write_text(json.dumps({"schema": 1, "base": base, "adapters": rows}, indent=1), encoding="utf-8")
+    if all(_plain_lora(policy, name) for name in stack):
+        _save_sum(policy, stack, folder)
+    elif len(stack) == 1:
+        _save_adapter(policy, stack[0], folder)
+
+
+def adapter_hash(policy: PolicyModel, name: str) -> str:
+    """Hash of an adapter's weights: the same adapter under another name has the same hash."""
+    parts = []
+    for key, parameter in sorted(policy.adapter_parameters(name).items()):
+        value = parameter.detach().cpu().double()
+        parts.append([key.replace(f".{name}.", "."), list(value.shape), float(value.sum()), float((value * value).sum()), float(value.flatten()[:: max(1, value.numel() // 64)].sum())])
+    return content_hash(parts)
+
+
+def load_stack(policy: PolicyModel, folder: Path, *, prefix: str = "") -> Stack:
+    """Load a run folder's adapters on top of this model's stack; adapters already there (by hash) are shared, not loaded twice.
+
+    Args:
+        prefix: put before the names of newly loaded adapters when they are taken.
+    Raises:
+        DataError: if the folder has no stack.
+    """
+    path = folder / STACK
+    if not path.exists():
+        if not (folder / "adapter_config.json").exists():
+            raise DataError(f"{folder} holds no adapters (no {STACK}, no adapter_config.json). Name a run folder or a peft folder.")
+        rows = [{"name": folder.name.replace(".", "-"), "folder": ".", "hash": None}]
+    else:
+        rows = json.loads(path.read_text(encoding="utf-8"))["adapters"]
+    known = {adapter_hash(policy, name): name for name in policy.adapters}
+    stack: list[str] = []
+    for row in rows:
+        if row["hash"] in known:
+            stack.append(known[row["hash"]])
+            continue
+        name = row["name"] if row["name"] not in policy.adapters else f"{prefix or 'loaded'}_{row['name']}"
+        policy.load_adapter(name, str(folder / row["folder"]))
+        stack.append(name)
+    return tuple(stack)
+
+
+def _save_adapter(policy: PolicyModel, name: str, folder: Path) -> None:
+    from peft import get_peft_model_state_dict
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = policy.peft.peft_config[name]
+    state = get_peft_model_state_dict(policy.peft, adapter_name=name)
+    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    _save_config(config, policy, folder)
+
+
+def _save_config(config: Any, policy: PolicyModel, folder: Path, **changes: Any) -> None:
+    import copy
+
+    config = copy.deepcopy(config)
+    config.inference_mode = True
+    config.base_model_name_or_path = config.base_model_name_or_path or getattr(policy.model.config, "_name_or_path", "")
+    for key, value in changes.items():
+        setattr(config, key, value)
+    config.save_pretrained(str(folder))
+
+
+def _plain_lora(policy: PolicyModel, name: str) -> bool:
+    config = policy.peft.peft_config[name]
+    simple = getattr(config, "r", 0) and not getattr(config, "use_dora", False) and not getattr(config, "modules_to_save", None)
+    return bool(simple) and all(name not in getattr(layer, "lora_variant", {}) for layer in policy.tuner_layers())
+
+
+def _save_sum(policy: PolicyModel, stack: Sequence[str], folder: Path) -> None:
+    """The stack as one adapter with scaling 1. A module that one adapter lacks gets zeros of its rank, so all modules share one rank."""
+    tensors: dict[str, Tensor] = {}
+    ranks = {name: int(policy.peft.peft_config[name].r) for name in stack}
+    targets: set[str] = set()
+    for key, layer in policy.model.named_modules():
+        if not hasattr(layer, "lora_A") or not any(name in layer.lora_A for name in stack):
+            continue
+        lefts, rights = [], []
+        for name in stack:
+            if name in layer.lora_A:
+                lefts.append(layer.lora_A[name].weight.detach().float())
+                rights.append(layer.lora_B[name].weight.detach().float() * layer.scaling[name])
+            else:
+                lefts.append(torch.zeros(ranks[name], layer.in_features))
+                rights.append(torch.zeros(layer.out_features, ranks[name]))
+        tensors[f"base_model.model.{key}.lora_A.weight"] = torch.cat(lefts, 0).cpu().contiguous()
+        tensors[f"base_model.model.{key}.lora_B.weight"] = torch.cat(rights, 1).cpu().contiguous()
+        targets.add(key.rsplit(".", 1)[-1])
+    rank = sum(ranks.values())
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = policy.peft.peft_config[stack[-1]]
+    _save_config(config, policy, folder, r=rank, lora_alpha=rank, target_modules=sorted(targets), use_rslora=False, rank_pattern={}, alpha_pattern={}, lora_dropout=0.0)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file, with one clear line when it is missing or damaged."""
+    from safetensors import SafetensorError
+
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing. Name a run folder made by accord.") from error
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} is damaged ({str(error).splitlines()[0]}).") from error

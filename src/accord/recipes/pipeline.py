@@ -1,0 +1,209 @@
+"""SFT, reward model, PPO or DPO on one base model, stage by stage. The demo and `accord align` are this with different data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from accord.config.dpo import DPOConfig
+from accord.config.ppo import PPOConfig
+from accord.config.reward import RewardConfig
+from accord.config.sft import SFTConfig
+from accord.data.packing import Unit
+from accord.data.render import Renderer
+from accord.models.adapters import PolicyModel, Stack
+from accord.models.load import load_model, load_tokenizer, resolve
+from accord.models.save import load_stack
+from accord.recipes.stages import Stages
+from accord.rewards.learned import RewardModel
+from accord.rollouts.local import LocalSampler
+from accord.rollouts.sampler import Prompt, SamplingConfig
+from accord.training.setup import end_ids
+from accord.types import Example, Rollout, content_hash
+
+
+@dataclass
+class Settings:
+    """Sizes and rates of one pipeline; the demo's numbers were measured on two cores."""
+
+    lora_r: int = 16
+    lora_alpha: int = 32
+    sft: dict[str, Any] = field(default_factory=dict)
+    reward: dict[str, Any] = field(default_factory=dict)
+    ppo: dict[str, Any] = field(default_factory=dict)
+    dpo: dict[str, Any] = field(default_factory=dict)
+    max_new_tokens: int = 48
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class PipelineData:
+    """What a pipeline learns from. Any part may be empty when the route does not need it."""
+
+    demonstrations: Sequence[Example] = ()
+    comparisons: Sequence[Example] = ()
+    """Pairs and rankings that train the reward."""
+    heldout_comparisons: Sequence[Example] = ()
+    """Pairs with other prompts: they test the reward, and train a second one that the policy never sees."""
+    prompts: Sequence[Example] = ()
+    """What the policy practises on."""
+
+
+class Pipeline:
+    """One base model in memory; every stage adds its adapter to it or reloads it from its folder."""
+
+    def __init__(self, model: str, data: PipelineData, settings: Settings, stages: Stages, say: Callable[[str], None]) -> None:
+        self.data, self.settings, self.stages, self.say = data, settings, stages, say
+        self.resolved = resolve(model)
+        self.tokenizer = load_tokenizer(self.resolved)
+        self.policy = PolicyModel(load_model(self.resolved))
+        self.renderer = Renderer(self.tokenizer, end_ids=end_ids(self.policy, self.tokenizer))
+        self.stacks: dict[str, Stack] = {"starter": ()}
+        self._keys: dict[str, str] = {"starter": content_hash([str(self.resolved.name), self.resolved.sha256])}
+
+    def lora(self) -> Any:
+        from peft import LoraConfig
+
+        settings = self.settings
+        return LoraConfig(r=settings.lora_r, lora_alpha=settings.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+
+    def _inputs(self, stage: str, parents: Sequence[str], rows: Sequence[Example], options: dict[str, Any]) -> dict[str, Any]:
+        identity = [[row.id, row.ranks, row.probability, [c.finished for c in row.completions]] for row in rows]
+        inputs = {"stage": stage, "parents": [self._keys[p] for p in parents], "rows": content_hash(identity), "options": options, "settings": asdict(self.settings)["lora_r"], "seed": self.settings.seed}
+        self._keys[stage] = content_hash(inputs)
+        return inputs
+
+    # -- stages -------------------------------------------------------------------------------------------------------------------------
+
+    def sft(self, *, planned_seconds: float | None = None) -> Stack:
+        """Imitate the demonstrations. Adds the stack `sft`."""
+        from accord.methods.sft import SFTTrainer
+
+        options = self.settings.sft
+        rows = self.data.demonstrations
+
+        def work(folder: Path, resume: bool) -> dict[str, Any]:
+            config = SFTConfig(output_dir=str(folder), seed=self.settings.seed, **options)
+            trainer = SFTTrainer(self.policy, config, list(rows), processing_class=self.tokenizer, peft_config=self.lora())
+            last = trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
+            trainer.save_model()
+            self.stacks["sft"] = trainer.prepared.stack
+            return {"loss": last.get("loss"), "steps": trainer.global_step, "tokens": trainer.num_tokens, "rows": len(rows)}
+
+        self.stages.run("sft", self._inputs("sft", ["starter"], rows, options), work, planned_seconds=planned_seconds)
+        return self._loaded("sft")
+
+    def reward(self, name: str = "reward", *, heldout: bool = False, planned_seconds: float | None = None) -> RewardModel:
+        """Learn the comparisons (or the held-out half) with heads on the frozen SFT model, or a LoRA adapter when the settings say so."""
+        from accord.methods.reward import RewardTrainer
+
+        options = self.settings.reward
+        train, test = (self.data.comparisons, self.data.heldout_comparisons)[:: -1 if heldout else 1]
+
+        def work(folder: Path, resume: bool) -> dict[str, Any]:
+            config = RewardConfig(output_dir=str(folder), seed=self.settings.seed + (1 if heldout else 0), **options)
+            frozen = config.backbone == "heads"
+            trainer = RewardTrainer(self.policy, config, list(train), processing_class=self.tokenizer, peft_config=None if frozen else self.lora())
+            trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
+            trainer.save_model()
+            result: dict[str, Any] = {"pairs": len(train), "tested_on": len(test)}
+            if test:
+                result["test"] = accuracy_table(trainer.reward_model, self.renderer, test)
+            return result
+
+        self.stages.run(name, self._inputs(name, ["sft"], [*train, *test], options), work, planned_seconds=planned_seconds)
+        return RewardModel.load(self.policy, self.stages.folder / name, self.renderer)
+
+    def ppo(self, reward: RewardModel, *, planned_seconds: float | None = None) -> Stack:
+        """Maximise the reward near the SFT policy. Adds the stack `ppo`."""
+        from accord.methods.ppo import PPOTrainer
+
+        options = self.settings.ppo
+
+        def work(folder: Path, resume: bool) -> dict[str, Any]:
+            config = PPOConfig(output_dir=str(folder), seed=self.settings.seed, max_new_tokens=self.settings.max_new_tokens, **options)
+            trainer = PPOTrainer(config, self.tokenizer, self.policy, reward, list(self.data.prompts), peft_config=self.lora())
+            last = trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
+            trainer.save_model()
+            self.stacks["ppo"] = trainer.stack
+            rows = [row for row in trainer.log_history if "objective/kl" in row]
+            return {"iterations": [{k: v for k, v in row.items() if "/" in k} for row in rows], "last": last, "prompts": len(trainer.prompts)}
+
+        self.stages.run("ppo", self._inputs("ppo", ["sft", "reward"], self.data.prompts, options), work, planned_seconds=planned_seconds)
+        return self._loaded("ppo")
+
+    def dpo(self, *, planned_seconds: float | None = None) -> Stack:
+        """Preferences straight into the policy. Adds the stack `dpo`."""
+        from accord.methods.dpo import DPOTrainer
+
+        options = self.settings.dpo
+        pairs = [row for row in self.data.comparisons if row.kind == "preference"]
+        test = [row for row in self.data.heldout_comparisons if row.kind == "preference"]
+
+        def work(folder: Path, resume: bool) -> dict[str, Any]:
+            config = DPOConfig(output_dir=str(folder), seed=self.settings.seed, **options)
+            trainer = DPOTrainer(self.policy, None, config, pairs, test or None, self.tokenizer, peft_config=self.lora())
+            last = trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
+            trainer.save_model()
+            self.stacks["dpo"] = trainer.prepared.stack
+            return {"last": last, "heldout": trainer.evaluate(), "pairs": len(pairs), "history": trainer.log_history}
+
+        self.stages.run("dpo", self._inputs("dpo", ["sft"], [*pairs, *test], options), work, planned_seconds=planned_seconds)
+        return self._loaded("dpo")
+
+    def _loaded(self, name: str) -> Stack:
+        if name not in self.stacks:
+            self.stacks[name] = load_stack(self.policy, self.stages.folder / name)
+        return self.stacks[name]
+
+    # -- looking ------------------------------------------------------------------------------------------------------------------------
+
+    def answers(self, who: str, prompts: Sequence[Example], *, temperature: float = 1.0, num_samples: int = 1) -> list[Rollout]:
+        """Sample answers of one of the stacks."""
+        sampler = LocalSampler(self.policy, self.renderer, self.stacks[who])
+        items = [Prompt(row.prompt_id, tuple(self.renderer.prompt_ids(row.prompt, plain=row.plain)), row.prompt, dict(row.columns)) for row in prompts]
+        config = SamplingConfig(self.settings.max_new_tokens, num_samples, temperature, seed=self.settings.seed + 1000)
+        return sampler.sample(items, config)
+
+    @torch.no_grad()
+    def kl(self, who: str, rollouts: Sequence[Rollout], reference: str = "sft") -> list[float]:
+        """log pi(y) - log ref(y) of answers sampled from `who` at temperature 1: its mean estimates the KL in nats an answer."""
+        from accord.methods.reference import ReferenceLogprobs
+
+        units = rollout_units(rollouts)
+        ReferenceLogprobs(self.policy, self.stacks[reference], None, 1024).fill(units)
+        return [sum(r.sampler_logprobs) - unit.data["reference"][0] for r, unit in zip(rollouts, units, strict=True)]
+
+
+def rollout_units(rollouts: Sequence[Rollout]) -> list[Unit]:
+    """One unit a rollout, on the sampled ids."""
+    from accord.data.packing import Branch
+
+    return [Unit(rollout.prompt_ids, (Branch(rollout.completion_ids),), rollout.prompt_id) for rollout in rollouts]
+
+
+def accuracy_table(model: RewardModel, renderer: Renderer, rows: Sequence[Example]) -> dict[str, Any]:
+    """Accuracy on held-out pairs: overall, by the column `slice` when there is one, and apart for pairs that the shorter answer won."""
+    pairs = [row for row in rows if row.kind == "preference" and row.probability != 0.5]
+    units = renderer.units(pairs)
+    scores = model.score(units).mean(1).view(-1, 2)
+    gaps = (scores[:, 0] - scores[:, 1]).tolist()
+    table: dict[str, list[float]] = {"all": []}
+    for row, unit, gap in zip(pairs, units, gaps, strict=True):
+        right = 1.0 if gap > 0 else 0.5 if gap == 0 else 0.0
+        chosen, rejected = (len(branch.ids) for branch in unit.branches)
+        names = ["all"] + ([f"slice {row.columns['slice']}"] if "slice" in row.columns else [])
+        names += ["shorter wins"] if chosen < rejected else ["longer wins"] if chosen > rejected else []
+        for name in names:
+            table.setdefault(name, []).append(right)
+    return {"accuracy": {name: sum(values) / len(values) for name, values in table.items() if values}, "count": {name: len(values) for name, values in table.items()}, "gaps": gaps}
+
+
+def _checkpoint(folder: Path, resume: bool) -> bool | None:
+    from accord.training import checkpoint
+
+    return True if resume and checkpoint.folders(folder) else None

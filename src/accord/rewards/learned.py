@@ -1,0 +1,82 @@
+"""The reward model as an object: the same one trains, serves PPO and is loaded from a run folder, so it always reads the same tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from accord.data.packing import Branch, Unit, pack, split_by_budget
+from accord.data.render import Renderer
+from accord.errors import DataError
+from accord.models.adapters import PolicyModel, Stack, Want
+from accord.models.heads import RewardHeads
+from accord.models.save import load_stack, load_tensors, save_policy
+from accord.types import Rollout
+
+HEADS = "reward_heads.safetensors"
+CONFIG = "reward.json"
+
+
+class RewardModel:
+    """Scores completions with K heads on the hidden state of their last token, under `stack`.
+
+    Args:
+        policy: the shared base with its adapters.
+        stack: adapters the heads were trained on.
+        heads: the scalar heads.
+        renderer: turns prompts and answers into the tokens the heads were trained on.
+    """
+
+    def __init__(self, policy: PolicyModel, stack: Stack, heads: RewardHeads, renderer: Renderer) -> None:
+        self.policy, self.stack, self.heads, self.renderer = policy, stack, heads, renderer
+
+    @torch.no_grad()
+    def features(self, units: Sequence[Unit], token_budget: int = 2048) -> list[Tensor]:
+        """Hidden states that the heads read: one (branches, d) tensor a unit."""
+        found: list[Tensor] = []
+        for part in split_by_budget(units, token_budget):
+            batch = pack(part, self.policy.device)
+            ends = self.policy.forward(batch, self.stack, Want(logprobs=False, ends=True, end_layer=self.heads.layer)).ends
+            assert ends is not None
+            found += list(ends.float().split([len(unit.branches) for unit in part]))
+        return found
+
+    @torch.no_grad()
+    def score(self, units: Sequence[Unit], token_budget: int = 2048) -> Tensor:
+        """(C, K) normalised scores of all completions of these units, larger is better."""
+        return self.heads(torch.cat(self.features(units, token_budget)))
+
+    def score_rollouts(self, rollouts: Sequence[Rollout], token_budget: int = 2048) -> Tensor:
+        """(R, K) normalised scores of sampled answers, on the sampled ids themselves."""
+        units = [Unit(rollout.prompt_ids, (Branch(rollout.completion_ids),)) for rollout in rollouts]
+        return self.score(units, token_budget)
+
+    def save(self, folder: Path, tokenizer: Any) -> None:
+        """Adapters, heads and normalisation; `accord export --sequence-classification` turns it into a transformers classifier."""
+        save_policy(self.policy, self.stack, tokenizer, folder) if self.stack else tokenizer.save_pretrained(folder)
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in self.heads.state_dict().items()}, folder / HEADS)
+        base = getattr(self.policy.model.config, "_name_or_path", "")
+        info = {"schema": 1, "base": base, "stack": list(self.stack), "num_heads": int(self.heads.weight.shape[0]), "layer": self.heads.layer}
+        (folder / CONFIG).write_text(json.dumps(info, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, policy: PolicyModel, folder: Path, renderer: Renderer) -> RewardModel:
+        """Load a reward run onto a base model; adapters the base already carries are shared.
+
+        Raises:
+            DataError: if the folder holds no reward model.
+        """
+        path = folder / CONFIG
+        if not path.exists():
+            raise DataError(f"{folder} holds no reward model (no {CONFIG}). Train one with: accord reward --data pairs.jsonl")
+        info = json.loads(path.read_text(encoding="utf-8"))
+        stack = load_stack(policy, folder, prefix="reward") if info["stack"] else ()
+        heads = RewardHeads(policy.hidden_size, info["num_heads"], layer=info["layer"])
+        heads.load_state_dict(load_tensors(folder / HEADS))
+        return cls(policy, stack, heads.to(policy.device), renderer)

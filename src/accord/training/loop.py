@@ -1,0 +1,410 @@
+"""The one training loop: totals of the whole step first, then micro-batches by a token budget, then one optimizer step.
+
+Every loss is a local sum divided by a total over the whole step and all processes, so neither the split into micro-batches nor the
+number of processes changes anything but rounding.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import signal
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from accord.config.base import TrainingConfig
+from accord.data.packing import Unit, split_by_budget
+from accord.errors import DataError, DivergedError
+from accord.training import checkpoint, processes
+from accord.training.callbacks import Callbacks
+from accord.training.metrics import Metrics
+from accord.training.progress import Progress
+
+
+@dataclass
+class StepBatch:
+    """What one optimizer step learns from, over all processes."""
+
+    units: Sequence[Unit]
+    epoch: float = 0.0
+    boundary: bool = True
+    """True: after this step the run can be saved and resumed. False: an online method is still using this iteration's rollouts."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """More to log with this step, already reduced."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after the run was saved. `args[0]` is the checkpoint."""
+
+
+class Loop:
+    """A trainer: subclasses say what a step is made of and what it costs.
+
+    Subclasses implement `parameters`, `total_steps`, `batches`, `totals` and `loss`, and may implement `statistics`, `evaluate`,
+    `state`, `load_state` and `save_model`.
+    """
+
+    metric_names: Sequence[str] = ("loss",)
+    """What the progress line shows."""
+
+    def __init__(self, config: TrainingConfig, folder: Path, callbacks: Iterable[Any] = ()) -> None:
+        processes.start()
+        self.config = config
+        self.folder = folder
+        self.global_step = 0
+        self.epoch = 0.0
+        self.log_history: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+        self.token_budget = config.tokens_per_microbatch or 1024
+        self.num_tokens = 0
+        self._without_improvement = 0
+        self._stop = False
+        self._interrupted = False
+        self.callbacks = Callbacks(self, callbacks)
+        self.optimizer: torch.optim.Optimizer | None = None
+
+    # -- for subclasses -----------------------------------------------------------------------------------------------------------
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What is trained, by a name that stays the same when the run is resumed."""
+        raise NotImplementedError
+
+    def total_steps(self) -> int:
+        raise NotImplementedError
+
+    def batches(self, start: int) -> Iterator[StepBatch]:
+        """One item an optimizer step, from step `start` on."""
+        raise NotImplementedError
+
+    def totals(self, units: Sequence[Unit]) -> dict[str, float]:
+        """This process's part of the step's normalisers."""
+        raise NotImplementedError
+
+    def statistics(self, units: Sequence[Unit], totals: dict[str, float]) -> dict[str, float]:
+        """Sums over the whole step that a loss needs before any backward, without gradient. Reduced over processes."""
+        return {}
+
+    def loss(self, units: Sequence[Unit], totals: dict[str, float]) -> tuple[Tensor, Metrics]:
+        """The loss of some of the step's units: a sum over them divided by `totals` (which hold `statistics` too)."""
+        raise NotImplementedError
+
+    def losses(self, units: Sequence[Unit], totals: dict[str, float]) -> Iterator[tuple[Tensor, Metrics]]:
+        """Losses that are differentiated one after the other: a backward never spans two adapter stacks. Usually one."""
+        yield self.loss(units, totals)
+
+    def evaluate(self) -> dict[str, float]:
+        """Metrics on held-out data, named `eval_...`; empty when there are none."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able state of the method beyond parameters and optimizer."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+
+    def save_model(self, output_dir: str | Path | None = None) -> None:
+        """Write what a user would load."""
+
+    def before_training(self) -> None:
+        """Checks and precomputation, before step 0 and before a checkpoint is read."""
+
+    # -- the loop -------------------------------------------------------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: str | bool | None = None) -> dict[str, Any]:
+        """Train to the end. Returns the last metrics.
+
+        Args:
+            resume_from_checkpoint: True takes this run's last checkpoint, a path takes that one, None starts fresh.
+        Raises:
+            Interrupted: after Ctrl-C, once the run is saved.
+            DivergedError: if the loss or the gradient is not finite.
+        """
+        wanted = resume_from_checkpoint if resume_from_checkpoint is not None else self.config.resume_from_checkpoint
+        source = checkpoint.find(self.folder, wanted)
+        self.before_training()
+        self._build_optimizer()
+        if source is not None:
+            self._resume(source)
+        self._open_metrics()
+        self.callbacks.call("on_train_begin")
+        previous = _handle_interrupts(self)
+        last: dict[str, Any] = {}
+        try:
+            with Progress(self.total_steps(), self.global_step, self.metric_names) as progress:
+                started = time.perf_counter()
+                for step_batch in self.batches(self.global_step):
+                    last = {**self.train_step(step_batch), **step_batch.metrics}
+                    last["step_seconds"] = time.perf_counter() - started
+                    self._after_step(step_batch, last, progress)
+                    started = time.perf_counter()
+                    if step_batch.boundary and self._interrupted:
+                        raise Interrupted(str(self.save_checkpoint()))
+                    if self._stop or self.global_step >= self.total_steps():
+                        break
+        finally:
+            _restore_interrupts(previous)
+        if self.config.save_steps and checkpoint.folders(self.folder)[-1:] != [self._checkpoint_folder()]:
+            self.save_checkpoint()
+        if self.config.load_best_model_at_end and self.best:
+            self._load_tensors(checkpoint.read(self.folder / self.best["checkpoint"])[0])
+        self.callbacks.call("on_train_end")
+        return last
+
+    def train_step(self, step_batch: StepBatch) -> dict[str, float]:
+        """One optimizer step. Returns reduced metrics; the gradient norm is before clipping."""
+        assert self.optimizer is not None
+        units = processes.share(step_batch.units)
+        totals = processes.total(self.totals(units))
+        totals |= processes.total(self.statistics(units, totals))
+        metrics = Metrics()
+        self.optimizer.zero_grad(set_to_none=True)
+        for part in self.micro_batches(units):
+            for loss, part_metrics in self.losses(part, totals):
+                if loss.requires_grad:
+                    loss.backward()
+                metrics.total("loss", loss.detach())
+                metrics.merge(part_metrics)
+            metrics.total("tokens", sum(unit.num_tokens for unit in part))
+        parameters = list(self.parameters().values())
+        processes.sum_gradients(parameters)
+        norm = _gradient_norm(parameters)
+        values = metrics.compute()
+        if not math.isfinite(norm) or not math.isfinite(values.get("loss", 0.0)):
+            raise DivergedError(
+                f"Step {self.global_step + 1}: the loss is {values.get('loss')} and the gradient norm {norm}. The weights of the last step are kept. "
+                "Lower learning_rate, or look for extreme rewards or empty rows in the data."
+            )
+        limit = self.config.max_grad_norm
+        if limit and norm > limit:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(limit / (norm + 1e-6))
+        rate = self.learning_rate(self.global_step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("scale", 1.0)
+        self.optimizer.step()
+        self.global_step += 1
+        self.epoch = step_batch.epoch
+        self.num_tokens += int(values.pop("tokens", 0))
+        return {**values, "grad_norm": norm, "learning_rate": rate, "num_tokens": float(self.num_tokens)}
+
+    def micro_batches(self, units: Sequence[Unit]) -> list[list[Unit]]:
+        """Units in order, cut by the token budget."""
+        return split_by_budget(units, self.token_budget)
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of a step (0-based): a pure function, so there is no scheduler state. Warm-up, then constant, linear or cosine to 0."""
+        config, total = self.config, max(self.total_steps(), 1)
+        base = float(config.learning_rate or 0.0)
+        warmup = math.ceil(config.warmup_ratio * total)
+        if step < warmup:
+            return base * step / max(1, warmup)
+        share = (step - warmup) / max(1, total - warmup)
+        if config.lr_scheduler_type == "linear":
+            return base * max(0.0, 1.0 - share)
+        if config.lr_scheduler_type == "cosine":
+            return base * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+        return base
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Optimizer groups; a group's `scale` multiplies the learning rate."""
+        return [{"params": list(self.parameters().values())}]
+
+    def _build_optimizer(self) -> None:
+        config = self.config
+        if not self.parameters():
+            raise DataError("Nothing to train: no parameter requires a gradient. Give a peft_config, or unfreeze the model.")
+        self.optimizer = torch.optim.AdamW(
+            self.parameter_groups(),
+            lr=float(config.learning_rate or 0.0),
+            betas=(config.adam_beta1, config.adam_beta2),
+            eps=config.adam_epsilon,
+            weight_decay=config.weight_decay,
+        )
+
+    # -- after a step ---------------------------------------------------------------------------------------------------------------
+
+    def _after_step(self, step_batch: StepBatch, metrics: dict[str, Any], progress: Progress) -> None:
+        config = self.config
+        row = {"step": self.global_step, "epoch": round(self.epoch, 6), **metrics}
+        self.callbacks.call("on_step_end")
+        if config.logging_steps and (self.global_step % config.logging_steps == 0 or step_batch.metrics):
+            self.log(row)
+        progress.advance(self.global_step, row)
+        if not step_batch.boundary:
+            return
+        if config.eval_steps and self.global_step % config.eval_steps == 0:
+            self._evaluate_and_compare()
+        if config.save_steps and self._save_due():
+            self.save_checkpoint()
+
+    def _save_due(self) -> bool:
+        """At the first boundary at or after each multiple of save_steps."""
+        saved = checkpoint.folders(self.folder)
+        last = int(saved[-1].name.split("-")[1]) if saved else 0
+        return self.global_step // self.config.save_steps > last // self.config.save_steps
+
+    def _evaluate_and_compare(self) -> None:
+        values = self.evaluate()
+        if not values:
+            return
+        self.log({"step": self.global_step, "epoch": round(self.epoch, 6), **values})
+        self.callbacks.call("on_evaluate", metrics=values)
+        name = self.config.metric_for_best_model or "eval_loss"
+        if name not in values:
+            return
+        lower = name.endswith("loss")
+        better = self.best is None or (values[name] < self.best["value"] if lower else values[name] > self.best["value"])
+        if better:
+            self.best = {"metric": name, "value": values[name], "step": self.global_step, "checkpoint": self._checkpoint_folder().name}
+            self._without_improvement = 0
+            if self.config.load_best_model_at_end:
+                self.save_checkpoint()
+        else:
+            self._without_improvement += 1
+            patience = self.config.early_stopping_patience
+            self._stop = self._stop or bool(patience and self._without_improvement >= patience)
+
+    def stop(self) -> None:
+        """End training after the current step."""
+        self._stop = True
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append one row to metrics.jsonl and `log_history`, once over all processes."""
+        self.log_history.append(row)
+        if processes.is_main():
+            with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self.callbacks.call("on_log", logs=row)
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------------------------
+
+    def _checkpoint_folder(self) -> Path:
+        return self.folder / f"checkpoint-{self.global_step}"
+
+    def save_checkpoint(self) -> Path:
+        """Everything needed to go on as if nothing had happened. Returns its folder."""
+        folder = self._checkpoint_folder()
+        if processes.is_main():
+            tensors, moments = self._tensors()
+            state = {
+                "global_step": self.global_step,
+                "epoch": self.epoch,
+                "num_tokens": self.num_tokens,
+                "max_steps": self.total_steps(),
+                "token_budget": self.token_budget,
+                "log_history": self.log_history,
+                "best": self.best,
+                "without_improvement": self._without_improvement,
+                "optimizer_steps": moments,
+                "torch_rng": torch.get_rng_state().tolist(),
+                "python_rng": _jsonable(random.getstate()),
+                "surroundings": checkpoint.surroundings(),
+                "method": self.state(),
+            }
+            checkpoint.write(folder, tensors, state, extra=self.save_model)
+            checkpoint.prune(self.folder, self.config.save_total_limit, self.best and self.best["checkpoint"])
+        processes.wait()
+        self.callbacks.call("on_save")
+        return folder
+
+    def _tensors(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+        assert self.optimizer is not None
+        tensors: dict[str, Tensor] = {}
+        steps: dict[str, float] = {}
+        for name, parameter in self.parameters().items():
+            tensors[f"parameter/{name}"] = parameter
+            moments = self.optimizer.state.get(parameter)
+            if moments:
+                tensors[f"exp_avg/{name}"] = moments["exp_avg"]
+                tensors[f"exp_avg_sq/{name}"] = moments["exp_avg_sq"]
+                steps[name] = float(moments["step"])
+        tensors |= {f"buffer/{name}": value for name, value in self.buffers().items()}
+        return tensors, steps
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Tensors of the method that are not trained but belong to its state."""
+        return {}
+
+    def _load_tensors(self, tensors: dict[str, Tensor], steps: dict[str, float] | None = None) -> None:
+        assert self.optimizer is not None
+        with torch.no_grad():
+            for name, parameter in self.parameters().items():
+                if f"parameter/{name}" not in tensors:
+                    raise DataError(f"The checkpoint has no {name}: it was made with another model or adapter. Start a new run.")
+                parameter.copy_(tensors[f"parameter/{name}"])
+                if steps is not None and f"exp_avg/{name}" in tensors:
+                    self.optimizer.state[parameter] = {
+                        "step": torch.tensor(steps[name]),
+                        "exp_avg": tensors[f"exp_avg/{name}"].to(parameter),
+                        "exp_avg_sq": tensors[f"exp_avg_sq/{name}"].to(parameter),
+                    }
+            for name, buffer in self.buffers().items():
+                buffer.copy_(tensors[f"buffer/{name}"])
+
+    def _resume(self, folder: Path) -> None:
+        tensors, state = checkpoint.read(folder)
+        self.global_step = int(state["global_step"])
+        self.epoch = float(state["epoch"])
+        self.num_tokens = int(state["num_tokens"])
+        self.token_budget = int(state["token_budget"])
+        self.log_history = list(state["log_history"])
+        self.best = state["best"]
+        self._without_improvement = int(state["without_improvement"])
+        self._load_tensors(tensors, state["optimizer_steps"])
+        torch.set_rng_state(torch.tensor(state["torch_rng"], dtype=torch.uint8))
+        random.setstate(_tupled(state["python_rng"]))
+        self.load_state(state["method"])
+        if processes.is_main():
+            changed = [f"{key} {state['surroundings'].get(key)} -> {value}" for key, value in checkpoint.surroundings().items() if state["surroundings"].get(key) != value]
+            exact = "bit for bit" if not changed else "not bit for bit, because of " + ", ".join(changed)
+            print(f"Resuming {folder} at step {self.global_step} of {self.total_steps()} ({exact}).")
+
+    def _open_metrics(self) -> None:
+        """Keep the rows up to the step we stand at: a killed run may have logged steps that its last checkpoint does not hold."""
+        if not processes.is_main():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.log_history)
+        (self.folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
+
+
+def _gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
+    norms = [parameter.grad.float().norm() for parameter in parameters if parameter.grad is not None]
+    return float(torch.stack(norms).norm()) if norms else 0.0
+
+
+def _handle_interrupts(loop: Loop) -> Any:
+    """First Ctrl-C: finish the step (or the iteration) and save. Second: stop at once."""
+
+    def handler(number: int, frame: Any) -> None:
+        if loop._interrupted:
+            raise KeyboardInterrupt
+        loop._interrupted = True
+        print("\nStopping after this step and saving. Press Ctrl-C again to stop at once.", flush=True)
+
+    try:
+        return signal.signal(signal.SIGINT, handler)
+    except ValueError:  # not in the main thread: the caller handles interrupts
+        return None
+
+
+def _restore_interrupts(previous: Any) -> None:
+    if previous is not None:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _jsonable(state: Any) -> Any:
+    return [state[0], list(state[1]), state[2]]
+
+
+def _tupled(state: Any) -> Any:
+    return (state[0], tuple(state[1]), state[2])

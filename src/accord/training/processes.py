@@ -1,0 +1,95 @@
+"""Several processes as one: sums, gathered objects and one all-reduce of the gradients. With one process all of it is free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+T = TypeVar("T")
+
+
+def start() -> None:
+    """Join the process group when `accelerate launch` or torchrun started several processes."""
+    from accelerate import PartialState
+
+    PartialState()
+
+
+def active() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    return dist.get_rank() if active() else 0
+
+
+def world() -> int:
+    return dist.get_world_size() if active() else 1
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def share(items: Sequence[T]) -> list[T]:
+    """This process's part of a list that all processes hold."""
+    return list(items[rank() :: world()])
+
+
+def gather(local: list[T]) -> list[T]:
+    """The inverse of `share`: the parts of all processes in the original order, on every process."""
+    if not active():
+        return local
+    parts: list[Any] = [None] * world()
+    dist.all_gather_object(parts, local)
+    whole: list[T] = []
+    for index in range(max((len(part) for part in parts), default=0)):
+        whole += [part[index] for part in parts if index < len(part)]
+    return whole
+
+
+def gather_objects(value: T) -> list[T]:
+    """One object from each process, on every process."""
+    if not active():
+        return [value]
+    parts: list[Any] = [None] * world()
+    dist.all_gather_object(parts, value)
+    return parts
+
+
+def total(sums: dict[str, float]) -> dict[str, float]:
+    """Add up dictionaries of local sums over processes (missing keys are 0)."""
+    if not active():
+        return sums
+    whole: dict[str, float] = {}
+    for part in gather_objects(sums):
+        for name, value in part.items():
+            whole[name] = whole.get(name, 0.0) + value
+    return whole
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """One all-reduce of all gradients, flattened. Every loss is a local sum over a global total, so gradients add."""
+    if not active():
+        return
+    parameters = list(parameters)
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([parameter.grad.reshape(-1).float() for parameter in parameters if parameter.grad is not None])
+    dist.all_reduce(flat)
+    offset = 0
+    for parameter in parameters:
+        assert parameter.grad is not None
+        count = parameter.numel()
+        parameter.grad.copy_(flat[offset : offset + count].view_as(parameter))
+        offset += count
+
+
+def wait() -> None:
+    if active():
+        dist.barrier()

@@ -1,0 +1,162 @@
+"""From what people pass to a trainer (a name, a model, rows, a tokenizer) to what the loop needs, saying what was chosen."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from accord.config.base import TrainingConfig
+from accord.data.render import Renderer
+from accord.errors import ConfigError, DataError
+from accord.models.adapters import PolicyModel, Stack
+from accord.training import processes
+from accord.types import Example
+
+Rows = Any
+"""A `datasets.Dataset`, a list of dicts, a path, a hub id, or a list of `Example`s."""
+
+
+def say(text: str) -> None:
+    """One line for the user, once over all processes."""
+    if processes.is_main():
+        print(text, file=sys.stderr, flush=True)
+
+
+@dataclass
+class Prepared:
+    policy: PolicyModel
+    tokenizer: Any
+    renderer: Renderer
+    stack: Stack
+    """Adapters of the policy being trained, bottom first."""
+    reference: Stack
+    """The same without the newest one: the policy training starts from. Equal to `stack` in full fine-tuning."""
+    full: bool
+    """True: the base weights themselves are trained."""
+    folder: Path
+
+
+def prepare(
+    model: Any, args: TrainingConfig, *, tokenizer: Any, peft_config: Any, adapter: str, method: str, max_prompt_length: int | None = None
+) -> Prepared:
+    """Resolve model, tokenizer, adapters and output folder.
+
+    Args:
+        model: a name or path, a transformers model, a peft model, or a PolicyModel whose stack is built upon.
+        peft_config: a fresh adapter is added with it. None trains the model's own trainable adapter, or all weights.
+        adapter: name of the new adapter.
+        method: used in the default folder name.
+    """
+    policy, loaded = _policy(model, args)
+    tokenizer = tokenizer if tokenizer is not None else loaded or _tokenizer_of(policy)
+    seed = args.seed
+    if peft_config is not None:
+        stack = policy.add_adapter(adapter, peft_config, seed=seed)
+        reference, full = stack[:-1], False
+    elif policy.adapters:
+        stack = tuple(policy.adapters)
+        reference, full = stack[:-1], False
+        policy.train_only(stack[-1])
+    else:
+        stack, reference, full = (), (), True
+        count = sum(parameter.numel() for parameter in policy.model.parameters())
+        policy.model.requires_grad_(True)
+        say(f"Full fine-tuning of {count / 1e6:.0f} M parameters: about {count * 16 / 1e9:.1f} GB for weights, gradients and Adam. Pass a peft_config for LoRA.")
+    if args.learning_rate is None:
+        args.learning_rate = args.default_learning_rate(full=full)
+        say(f"learning_rate {args.learning_rate:g} ({'full fine-tuning' if full else 'LoRA'} value of {method}).")
+    if args.gradient_checkpointing:
+        policy.enable_checkpointing()
+    if policy.note:
+        say(policy.note)
+    if not args.disable_dropout:
+        raise ConfigError("disable_dropout=False is not supported: log-probs would differ between sampling, reference and training. Leave it True.")
+    if getattr(tokenizer, "chat_template", None):
+        say(f"The chat template of {type(tokenizer).__name__} is applied to every prompt, plain strings included.")
+    renderer = Renderer(tokenizer, end_ids=end_ids(policy, tokenizer), max_length=args.max_length, max_prompt_length=max_prompt_length)
+    folder = Path(args.output_dir) if args.output_dir else Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{method}-{_short_name(policy)}"
+    if processes.is_main():
+        folder.mkdir(parents=True, exist_ok=True)
+    return Prepared(policy, tokenizer, renderer, stack, reference, full, folder)
+
+
+def end_ids(policy: PolicyModel, tokenizer: Any) -> list[int]:
+    """Ids that end an answer: the tokenizer's eos first, then what the model's generation config adds."""
+    found = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    generation = getattr(policy.model, "generation_config", None)
+    more = getattr(generation, "eos_token_id", None)
+    for token in more if isinstance(more, (list, tuple)) else [more]:
+        if token is not None and token not in found and token != getattr(tokenizer, "bos_token_id", None):
+            found.append(int(token))
+    return found
+
+
+def examples(rows: Rows, *, kinds: Sequence[str], what: str, columns: dict[str, str] | None = None) -> list[Example]:
+    """Read any accepted form of data and insist on the kinds a method can use.
+
+    Raises:
+        DataError: naming the row, if there are none or one is of another kind.
+    """
+    from accord.data.read import read_examples
+
+    found = list(rows) if isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], Example) else list(read_examples(rows, columns=columns))
+    if not found:
+        raise DataError(f"{what}: the dataset has no rows.")
+    for example in found:
+        if example.kind not in kinds:
+            raise DataError(f"{example.where or 'row'}: {what} needs {' or '.join(kinds)} rows and this is a {example.kind} row. See docs/data.md.")
+    return found
+
+
+def report_rendering(renderer: Renderer, what: str) -> None:
+    """Say what rendering had to do, so that no cut happens in silence."""
+    if renderer.report:
+        say(f"{what}: " + ", ".join(f"{count} {name}" for name, count in sorted(renderer.report.items())) + ".")
+        renderer.report.clear()
+
+
+def _policy(model: Any, args: TrainingConfig) -> tuple[PolicyModel, Any]:
+    if isinstance(model, PolicyModel):
+        return model, None
+    if isinstance(model, (str, Path)):
+        from accord.models.load import load_model, load_tokenizer, resolve
+
+        resolved = resolve(str(model))
+        return PolicyModel(load_model(resolved, dtype=args.dtype)), load_tokenizer(resolved)
+    if isinstance(model, nn.Module):
+        return PolicyModel(model), None
+    raise ConfigError(f"model must be a name, a path or a model, not {type(model).__name__}.")
+
+
+def _tokenizer_of(policy: PolicyModel) -> Any:
+    name = getattr(policy.model.config, "_name_or_path", "")
+    if not name:
+        raise ConfigError("This model was made in memory, so its tokenizer is unknown. Pass processing_class=tokenizer.")
+    from accord.models.load import load_tokenizer, resolve
+
+    return load_tokenizer(resolve(name))
+
+
+def _short_name(policy: PolicyModel) -> str:
+    name = getattr(policy.model.config, "_name_or_path", "") or type(policy.model).__name__
+    return Path(name).name.lower()
+
+
+def accept_tokenizer(processing_class: Any, tokenizer: Any) -> Any:
+    """`tokenizer=` is the old name of `processing_class=`: taken, with one notice."""
+    if tokenizer is not None:
+        if processing_class is not None:
+            raise ConfigError("Give processing_class or tokenizer, not both.")
+        say("tokenizer= is the old name of processing_class=; taken.")
+        return tokenizer
+    return processing_class
+
+
+def callbacks_list(callbacks: Iterable[Any] | None) -> list[Any]:
+    return list(callbacks or [])
