@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn, cast
 
@@ -16,6 +17,7 @@ MESSAGE_FIELDS = "message_fields"
 """Column that keeps what a chat message held besides role and content, as {"messages.0": {"name": ...}}."""
 
 _ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+_MESSAGES_AS_TEXT = re.compile(r"\s*\[\s*\{\s*['\"](?:role|content)['\"]\s*:")
 _TRAINING_FIELDS = ("tool_calls", "function_call", "weight", "refusal")
 
 
@@ -157,10 +159,14 @@ class Fields:
         """Chat messages, or text that becomes one message of `role`."""
         value = self.value(name)
         if isinstance(value, str):
+            if _MESSAGES_AS_TEXT.match(value):
+                self.fail(
+                    f'field "{name}" holds chat messages written out as text. Write the table as JSONL or Parquet, where they stay lists.'
+                )
             return (Message(role, value),)
         if not isinstance(value, (list, tuple)):
             self._wrong(name, "text or a list of chat messages", value)
-        return self.as_messages(value, name)
+        return self.as_messages(cast("Sequence[object]", value), name)
 
     def as_messages(self, value: object, name: str) -> tuple[Message, ...]:
         """`value`, found under `name`, as chat messages; what they hold besides role and content is kept for `rest`."""
@@ -170,6 +176,10 @@ class Fields:
         if not entries:
             self.fail(f'field "{name}" is an empty list; it needs at least one chat message.')
         return tuple(self._message(entry, f"{name}.{index}") for index, entry in enumerate(entries))
+
+    def keep(self, name: str) -> None:
+        """Keep a column that was read among the other columns too, because writing back needs it."""
+        self._taken.discard(name)
 
     def rest(self, *also: str) -> dict[str, object]:
         """Every column that was not taken (nor named in `also`), to be kept in `Example.columns`."""
@@ -208,10 +218,10 @@ class Fields:
     def _joined_parts(self, parts: Iterable[object], place: str) -> str:
         texts: list[str] = []
         for part in parts:
-            record = cast("Mapping[str, object]", part) if isinstance(part, Mapping) else {}
+            record: Mapping[str, object] = cast("Mapping[str, object]", part) if isinstance(part, Mapping) else Row()
             piece = record.get("text")
             if record.get("type") != "text" or not isinstance(piece, str):
-                self.fail(f'chat message "{place}" has a part that is not text ({describe(record.get("type", part))}); only text is supported.')
+                self.fail(f'chat message "{place}" has a part that is not text ({describe(record.get("type"))}); only text is supported.')
             texts.append(piece)
         return "".join(texts)
 
@@ -239,7 +249,7 @@ def describe(value: object) -> str:
 def message_rows(messages: Sequence[Message], name: str, columns: Mapping[str, object]) -> list[Row]:
     """Chat messages as dicts, with what `Fields.rest` kept of the message at the same place under the same name."""
     kept = columns.get(MESSAGE_FIELDS)
-    extra = cast("Mapping[str, Mapping[str, object]]", kept) if isinstance(kept, Mapping) else {}
+    extra = cast("dict[str, Row]", kept if isinstance(kept, Mapping) else {})
     return [{"role": m.role, "content": m.content, **extra.get(f"{name}.{index}", {})} for index, m in enumerate(messages)]
 
 

@@ -9,7 +9,7 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -18,6 +18,9 @@ from accord.errors import DataError, MachineError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 """What the name of a data file may end with, besides .gz, .zst or .zstd after the first five."""
+
+OnError = Callable[[DataError], None]
+"""What to do with a bad row when reading is to go on."""
 
 _CHUNK = 1 << 20
 _GARBLED = "Save it as UTF-8 text, or check that it is the file you meant."
@@ -31,9 +34,12 @@ def data_suffix(path: Path) -> str:
     return suffixes[-1] if suffixes and suffixes[-1] in SUFFIXES else ""
 
 
-def read_rows(path: Path) -> Iterator[tuple[Row, str]]:
+def read_rows(path: Path, on_error: OnError | None = None) -> Iterator[tuple[Row, str]]:
     """The rows of a file with their places (`prefs.jsonl line 12`), streamed.
 
+    Args:
+        path: the file.
+        on_error: called with the DataError of each bad line, and reading goes on where the file allows it; None: it is raised.
     Raises:
         DataError: if the file is missing, empty, cut off, not text, or a row is not an object. Names file and row.
         MachineError: if reading it needs a package that is not installed.
@@ -44,7 +50,8 @@ def read_rows(path: Path) -> Iterator[tuple[Row, str]]:
         raise DataError(f"{path} is a folder; a data file is expected.")
     suffix = data_suffix(path)
     if not suffix:
-        raise DataError(f"{path} has a name that accord cannot read. Data files end with {', '.join(SUFFIXES)} (text files also with .gz or .zst after it).")
+        endings = f"{', '.join(SUFFIXES)} (text files also with .gz or .zst after it)"
+        raise DataError(f"{path} has a name that accord cannot read. Data files end with {endings}.")
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty.")
     reader = _parquet if suffix == ".parquet" else _csv if suffix in (".csv", ".tsv") else _json
@@ -52,18 +59,27 @@ def read_rows(path: Path) -> Iterator[tuple[Row, str]]:
     try:
         for row, where in reader(path):
             count += 1
+            if isinstance(row, DataError):
+                if on_error is None:
+                    raise row
+                on_error(row)
+                continue
             yield row, where
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path.name} is cut off or damaged after {where or 'its beginning'}: {_one_line(error)} Copy or download it again.") from error
+        raise DataError(
+            f"{path.name} is cut off or damaged after {where or 'its beginning'}: {_one_line(error)} Copy or download it again."
+        ) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not UTF-8 text after {where or 'its beginning'} (byte 0x{error.object[error.start]:02x}). {_GARBLED}") from error
+        raise DataError(
+            f"{path.name} is not UTF-8 text after {where or 'its beginning'} (byte 0x{error.object[error.start]:02x}). {_GARBLED}"
+        ) from error
     except PermissionError as error:
         raise DataError(f"{path} cannot be opened: permission denied.") from error
     if count == 0:
         raise DataError(f"{path.name} has no rows.")
 
 
-def _json(path: Path) -> Iterator[tuple[Row, str]]:
+def _json(path: Path) -> Iterator[tuple[Row | DataError, str]]:
     with open_text(path) as file:
         first = ""
         while first.isspace() or first == "":
@@ -79,15 +95,15 @@ def _json(path: Path) -> Iterator[tuple[Row, str]]:
                 continue
             where = f"{path.name} line {number}"
             try:
-                value = json.loads(line)
+                yield _as_row(json.loads(line), where), where
             except json.JSONDecodeError as error:
-                if number == 1 and line.strip() in ("{", "{}"):
-                    raise DataError(f"{where}: the file holds one JSON object over several lines; a list [...] or one object a line is expected.") from error
-                raise DataError(f"{where} is not valid JSON ({error.msg}, column {error.colno}). {_json_hint(line, error)}") from error
-            yield _as_row(value, where), where
+                if number == 1 and line.strip() == "{":
+                    problem = "the file holds one JSON object over several lines; a list [...] or one object a line is expected."
+                    raise DataError(f"{where}: {problem}") from error
+                yield DataError(f"{where} is not valid JSON ({error.msg}, column {error.colno}). {_json_hint(line, error)}"), where
 
 
-def _json_array(file: IO[str], path: Path) -> Iterator[tuple[Row, str]]:
+def _json_array(file: IO[str], path: Path) -> Iterator[tuple[Row | DataError, str]]:
     decoder, buffer, start, number = json.JSONDecoder(), "", 0, 1
     while True:
         where = f"{path.name} row {number}"
@@ -99,7 +115,8 @@ def _json_array(file: IO[str], path: Path) -> Iterator[tuple[Row, str]]:
         except json.JSONDecodeError as error:
             more = file.read(max(_CHUNK, len(buffer)))
             if not more:
-                problem = "the file is cut off" if buffer[start:].strip() == "" or error.pos >= len(buffer) - 1 or "Unterminated" in error.msg else error.msg
+                cut = not buffer[start:].strip() or error.pos >= len(buffer) - 1 or "Unterminated" in error.msg
+                problem = "the file is cut off" if cut else error.msg
                 raise DataError(f"{where} is not valid JSON ({problem}).") from error
             buffer, start = buffer[start:] + more, 0
             continue
@@ -107,7 +124,7 @@ def _json_array(file: IO[str], path: Path) -> Iterator[tuple[Row, str]]:
         number += 1
 
 
-def _csv(path: Path) -> Iterator[tuple[Row, str]]:
+def _csv(path: Path) -> Iterator[tuple[Row | DataError, str]]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     with open_text(path, newline="") as file:
         header_line = file.readline()
@@ -117,7 +134,7 @@ def _csv(path: Path) -> Iterator[tuple[Row, str]]:
     with open_text(path, newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
-            header = [name.strip() for name in next(reader, [])]
+            header = [name.strip() for name in next(reader, list[str]())]
             _check_header(header, path)
             line = reader.line_num + 1
             for cells in reader:
@@ -126,7 +143,9 @@ def _csv(path: Path) -> Iterator[tuple[Row, str]]:
                 if not cells:
                     continue
                 if len(cells) != len(header):
-                    raise DataError(f"{where} has {len(cells)} cells and the header has {len(header)}. Put cells that hold a comma or a line break in double quotes.")
+                    quoted = "Put cells that hold a comma or a line break in double quotes."
+                    yield DataError(f"{where} has {len(cells)} cells and the header has {len(header)}. {quoted}"), where
+                    continue
                 yield dict(zip(header, cells, strict=True)), where
         except csv.Error as error:
             raise DataError(f"{path.name} line {reader.line_num}: {_one_line(error)} Is a double quote missing or too many?") from error
@@ -202,9 +221,9 @@ class _ZstdReader(io.RawIOBase):
         return size
 
 
-def _as_row(value: object, where: str) -> Row:
+def _as_row(value: object, where: str) -> Row | DataError:
     if not isinstance(value, dict):
-        raise DataError(f"{where} is {describe(value)}; each row must be an object {{...}} with named columns.")
+        return DataError(f"{where} is {describe(value)}; each row must be an object {{...}} with named columns.")
     return cast("Row", value)
 
 

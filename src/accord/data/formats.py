@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from accord.data.layouts import trl
+from accord.data.layouts import argilla, comparisons, dialogues, label_tools, rankings, steps, trl
 from accord.data.layouts.base import Format
 from accord.errors import ConfigError
 
-FORMATS: list[Format] = [*trl.FORMATS]
+FORMATS: list[Format] = [
+    *argilla.FORMATS,
+    *label_tools.FORMATS,
+    *steps.FORMATS,
+    *comparisons.FORMATS,
+    *rankings.FORMATS,
+    *dialogues.FORMATS,
+    *trl.FORMATS,
+]
 """From the most particular to the most general: the first that is recognised is taken."""
 
 

@@ -20,6 +20,14 @@ _INSTEAD = {
     "text": "rows with text",
 }
 
+_BECOMES = {
+    "demonstration": ("prompt",),
+    "preference": ("prompt", "demonstration", "ranking", "labelled"),
+    "ranking": ("prompt", "demonstration", "preference"),
+    "labelled": ("prompt", "demonstration"),
+    "steps": ("prompt",),
+}
+
 
 def as_kind(example: Example, kind: str) -> Iterator[Example]:
     """The example as examples of `kind`.
@@ -40,6 +48,11 @@ def as_kind(example: Example, kind: str) -> Iterator[Example]:
     if not found:
         raise DataError(f"{example.where} is a {example.kind} and a {kind} is needed. Use a file of {_INSTEAD[kind]}.")
     yield from found
+
+
+def can_become(found: str, kind: str) -> bool:
+    """True if examples of kind `found` can be turned into `kind` by `as_kind` (single ones may still not, such as a tie into labels)."""
+    return found == kind or kind in _BECOMES.get(found, ())
 
 
 def _converted(example: Example, kind: Kind) -> Iterator[Example]:

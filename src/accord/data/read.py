@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, cast
 
+from accord.data.columns import complete, map_row, unknown_columns, winner_columns
 from accord.data.fields import Fields, Row, describe
-from accord.data.files import data_suffix, read_rows
+from accord.data.files import OnError, data_suffix, read_rows
 from accord.data.formats import detect
-from accord.data.kinds import as_kind
+from accord.data.kinds import as_kind, can_become
 from accord.data.layouts.base import Format
 from accord.errors import ConfigError, DataError, MachineError
 from accord.types import Example
@@ -40,26 +41,76 @@ def read_examples(
         DataError: at the first row that cannot be used, with file, row, field and what to do.
         MachineError: if a hub dataset cannot be reached or a package is missing.
     """
-    examples = (example for _, example in read_located(read_source(source, split=split), columns=columns))
-    if kind is not None:
-        examples = (converted for example in examples for converted in as_kind(example, kind))
-    return islice(examples, limit)
+    located = read_located(read_source(source, split=split), columns=columns, kind=kind)
+    return islice((example for _, example in located), limit)
 
 
-def read_located(rows: Iterable[tuple[Row, str]], *, columns: Mapping[str, str] | None = None) -> Iterator[tuple[Format, Example]]:
-    """Examples with the layout they were found in. The first row decides the layout; a row in another layout is an error."""
+def read_located(
+    rows: Iterable[tuple[Row, str]], *, columns: Mapping[str, str] | None = None, kind: str | None = None, on_error: OnError | None = None
+) -> Iterator[tuple[Format, Example]]:
+    """Examples with the layout they were found in. The first row decides the layout; a row in another layout is an error.
+
+    Args:
+        rows: rows with their places, from `read_source`.
+        columns: which column plays which part; None: by their names.
+        kind: the kind of example wanted; None: whatever the rows are.
+        on_error: called with the DataError of each bad row, and reading goes on; None: the first bad row raises.
+    """
     layout: Format | None = None
-    names: frozenset[str] | None = None
-    for row, where in rows:
-        if layout is None:
-            layout = detect(row)
+    names: frozenset[str] = frozenset()
+    for row, where in _joined(_mapped(rows, columns, on_error)):
+        try:
             if layout is None:
-                raise DataError(f"{where}: no known layout has the columns {', '.join(row)}.")
-            names = frozenset(row)
-        elif frozenset(row) != names:
-            _check_same_layout(layout, row, where)
-        for example in layout.parse(Fields(row, where, layout.needs)):
+                layout = _layout_of(row, kind, where)
+                names = frozenset(row)
+            elif frozenset(row) != names:
+                _check_same_layout(layout, row, where)
+            found = layout.parse(Fields(row, where, layout.needs))
+            if kind is not None:
+                found = [converted for example in found for converted in as_kind(example, kind)]
+        except DataError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            continue
+        for example in found:
             yield layout, example
+
+
+def _mapped(rows: Iterable[tuple[Row, str]], columns: Mapping[str, str] | None, on_error: OnError | None) -> Iterator[tuple[Row, str]]:
+    mapping: Mapping[str, str] | None = None
+    for row, where in rows:
+        if mapping is None:
+            mapping = complete(row, columns) if columns else winner_columns(row) or {}
+        try:
+            yield map_row(row, mapping, where) if mapping else row, where
+        except DataError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+
+
+def _joined(rows: Iterator[tuple[Row, str]]) -> Iterator[tuple[Row, str]]:
+    """The rows; where the layout says so, neighbouring rows with the same prompt as one {"rows": [...]}."""
+    first = next(rows, None)
+    if first is None:
+        return
+    layout = detect(first[0])
+    if layout is None or layout.join_on is None:
+        yield first
+        yield from rows
+        return
+    name = layout.join_on
+    for _, group in groupby(chain([first], rows), key=lambda located: located[0].get(name)):
+        members = list(group)
+        yield {"rows": [row for row, _ in members]}, members[0][1]
+
+
+def _layout_of(row: Row, kind: str | None, where: str) -> Format:
+    layout = detect(row)
+    if layout is None or (kind is not None and not can_become(layout.kind, kind)):
+        raise unknown_columns(row, kind, where)
+    return layout
 
 
 def _check_same_layout(layout: Format, row: Row, where: str) -> None:
@@ -72,33 +123,39 @@ def _check_same_layout(layout: Format, row: Row, where: str) -> None:
     raise DataError(f"{where} is in another layout ({name}) than the rows before it ({layout.name}). Put them into two files.")
 
 
-def read_source(source: Source, *, split: str | None = None) -> Iterator[tuple[Row, str]]:
-    """Rows of any source with their places: `prefs.jsonl line 12`, or `row 12` for rows that came from no file."""
+def read_source(source: Source, *, split: str | None = None, on_error: OnError | None = None) -> Iterator[tuple[Row, str]]:
+    """Rows of any source with their places: `prefs.jsonl line 12`, or `row 12` for rows that came from no file.
+
+    Args:
+        source: as for `read_examples`.
+        split: as for `read_examples`.
+        on_error: called with the DataError of a bad line of a file, and reading goes on; None: the first bad line raises.
+    """
     if isinstance(source, (str, Path)):
-        return _read_named(source, split)
+        return _read_named(source, split, on_error)
     if isinstance(source, Mapping):
         splits = cast("Mapping[str, Iterable[Mapping[str, object]]]", source)
         return _located_rows(_choose_split(splits, split, "The dataset"), "row")
     return _located_rows(source, "row")
 
 
-def _read_named(source: str | Path, split: str | None) -> Iterator[tuple[Row, str]]:
+def _read_named(source: str | Path, split: str | None, on_error: OnError | None) -> Iterator[tuple[Row, str]]:
     path = Path(source).expanduser()
     if path.is_dir():
         return _located_rows(_saved_dataset(path, split), f"{path.name} row")
     if path.exists() or data_suffix(path) or not _HUB_ID.fullmatch(str(source)):
         if split is not None:
             raise ConfigError(f'{path.name} is one file without splits; leave out the split "{split}" or name its file.')
-        return read_rows(path)
+        return read_rows(path, on_error)
     return _located_rows(_hub_dataset(str(source), split), f"{source} row")
 
 
-def _located_rows(rows: Iterable[Mapping[str, object]], place: str) -> Iterator[tuple[Row, str]]:
+def _located_rows(rows: Iterable[object], place: str) -> Iterator[tuple[Row, str]]:
     number = 0
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping):
             raise DataError(f"{place} {number} is {describe(row)}; each row must be a dict with named columns.")
-        yield dict(row), f"{place} {number}"
+        yield dict(cast("Mapping[str, object]", row)), f"{place} {number}"
     if number == 0:
         raise DataError(f"{place.removesuffix('row').strip() or 'The dataset'} has no rows.")
 
@@ -144,4 +201,3 @@ def _datasets() -> Any:
         return importlib.import_module("datasets")
     except ImportError as error:
         raise MachineError("Reading saved datasets and hub ids needs datasets: pip install datasets") from error
-

@@ -23,19 +23,25 @@ def write_text(example: Example) -> Row:
 
 
 def parse_messages(fields: Fields) -> list[Example]:
-    """{"messages"}: the prompt is everything before the first assistant turn, the completion all that follows."""
-    messages = fields.messages("messages")
+    """{"messages"}: a conversation."""
+    return [demonstration(fields, fields.messages("messages"), "messages")]
+
+
+def demonstration(fields: Fields, messages: tuple[Message, ...], name: str) -> Example:
+    """A conversation as an example: the prompt is everything before the first assistant turn, the completion all that follows."""
     start = next((index for index, message in enumerate(messages) if message.role == "assistant"), None)
     if start is None:
-        fields.fail('field "messages" has no assistant message, so there is nothing to learn. For prompts alone name the column "prompt".')
+        fields.fail(f'field "{name}" has no assistant turn, so there is nothing to learn. For prompts alone name the column "prompt".')
     completion = Completion(messages[start:], fields.optional_flag("finished", default=True), fields.source("source"))
-    return [Example("demonstration", messages[:start], (completion,), columns=fields.rest(), where=fields.where)]
+    return Example("demonstration", messages[:start], (completion,), columns=fields.rest(), where=fields.where)
 
 
 def write_messages(example: Example) -> Row:
     """The inverse of `parse_messages`."""
     messages = (*example.prompt, *example.completions[0].messages)
-    return with_columns({"messages": message_rows(messages, "messages", example.columns), **_single_extras(example.completions[0])}, example)
+    return with_columns(
+        {"messages": message_rows(messages, "messages", example.columns), **_single_extras(example.completions[0])}, example
+    )
 
 
 def parse_prompt(fields: Fields) -> list[Example]:
@@ -95,7 +101,9 @@ def parse_implicit(fields: Fields) -> list[Example]:
     if fields.is_text("chosen") and fields.is_text("rejected"):
         prompt, answers = _split_words(fields.text("chosen"), fields.text("rejected"))
         turns = (Message("user", prompt),) if prompt else ()
-        completions = tuple(_completion(fields, (Message("assistant", a),), side) for a, side in zip(answers, ("chosen", "rejected"), strict=True))
+        completions = tuple(
+            _completion(fields, (Message("assistant", a),), side) for a, side in zip(answers, ("chosen", "rejected"), strict=True)
+        )
         return [_preference(fields, turns, completions, plain=True)]
     chosen, rejected = fields.messages("chosen"), fields.messages("rejected")
     prompt, answers = split_turns(fields, chosen, rejected)
@@ -116,13 +124,13 @@ def parse_ranking(fields: Fields) -> list[Example]:
     """{"prompt", "completions", "ranks"}: 1 is best, equal ranks are ties; `finished` and `sources` are optional lists."""
     prompt, values = fields.turns("prompt", "user"), fields.items("completions")
     ranks = integers(fields, "ranks")
-    finished = [bool(value) for value in fields.items("finished")] if fields.has("finished") else [True] * len(values)
-    sources = [dict(record.row) for record in fields.records("sources")] if fields.has("sources") else [{} for _ in values]
+    finished = [value is not False for value in fields.items("finished")] if fields.has("finished") else [True] * len(values)
+    sources: list[Row] = [dict(r.row) for r in fields.records("sources")] if fields.has("sources") else [Row() for _ in values]
     if len(values) < 2:
         fields.fail(f'field "completions" has {len(values)}; a ranking needs at least 2.')
-    for name, given in (("ranks", ranks), ("finished", finished), ("sources", sources)):
-        if len(given) != len(values):
-            fields.fail(f'field "{name}" has {len(given)} entries for {len(values)} completions.')
+    for name, given in (("ranks", len(ranks)), ("finished", len(finished)), ("sources", len(sources))):
+        if given != len(values):
+            fields.fail(f'field "{name}" has {given} entries for {len(values)} completions.')
     if min(ranks) < 1:
         fields.fail(f'field "ranks" has {min(ranks)}; ranks begin at 1, the best.')
     plain = fields.is_text("prompt") and all(isinstance(value, str) for value in values)
@@ -131,9 +139,10 @@ def parse_ranking(fields: Fields) -> list[Example]:
         name = f"completions[{index}]"
         messages = (Message("assistant", value),) if isinstance(value, str) else fields.as_messages(value, name)
         completions.append(Completion(messages, finished[index], sources[index]))
-    also = [name for name in ("finished", "sources") if fields.has(name) and (not all(finished) if name == "finished" else any(sources))]
-    columns = {name: fields.row[name] for name in ("finished", "sources") if name in fields.row and name not in also} | fields.rest(*also)
-    return [Example("ranking", prompt, tuple(completions), ranks=tuple(ranks), plain=plain, columns=columns, where=fields.where)]
+    for name, says_nothing in (("finished", all(finished)), ("sources", not any(sources))):
+        if says_nothing:
+            fields.keep(name)
+    return [Example("ranking", prompt, tuple(completions), ranks=tuple(ranks), plain=plain, columns=fields.rest(), where=fields.where)]
 
 
 def write_ranking(example: Example) -> Row:
@@ -148,15 +157,15 @@ def write_ranking(example: Example) -> Row:
 
 
 def split_turns(
-    fields: Fields, chosen: Sequence[Message], rejected: Sequence[Message]
+    fields: Fields, chosen: Sequence[Message], rejected: Sequence[Message], names: tuple[str, str] = ("chosen", "rejected")
 ) -> tuple[tuple[Message, ...], tuple[tuple[Message, ...], tuple[Message, ...]]]:
     """Prompt and two answers of two conversations that begin alike, by whole turns."""
-    for name, turns in (("chosen", chosen), ("rejected", rejected)):
+    for name, turns in zip(names, (chosen, rejected), strict=True):
         if turns[-1].role != "assistant":
             fields.fail(f'field "{name}" ends with a {turns[-1].role} turn; it must end with the answer (an assistant turn).')
     shared = common_turns(chosen, rejected)
     if shared == 0:
-        fields.fail('fields "chosen" and "rejected" begin with different prompts; a pair compares two answers to the same prompt.')
+        fields.fail(f'fields "{names[0]}" and "{names[1]}" begin with different prompts; a pair compares two answers to the same prompt.')
     return tuple(chosen[:shared]), (tuple(chosen[shared:]), tuple(rejected[shared:]))
 
 
@@ -174,11 +183,9 @@ def answer_value(example: Example, completion: Completion, name: str) -> object:
     return message_rows(completion.messages, name, example.columns)
 
 
-def pair(prompt: tuple[Message, ...], first: Completion, second: Completion, vote: float, fields: Fields, *, plain: bool) -> Example:
-    """A preference from a vote: 1 the first answer is better, 0 the second, between them a share of votes (0.5 a tie)."""
-    completions = (first, second) if vote >= 0.5 else (second, first)
-    probability = None if vote in (0, 1) else max(vote, 1 - vote)
-    return Example("preference", prompt, completions, probability=probability, plain=plain, columns=fields.rest(), where=fields.where)
+def pair(prompt: tuple[Message, ...], chosen: Completion, rejected: Completion, fields: Fields) -> Example:
+    """A preference between two answers to a chat prompt, with the row's other columns."""
+    return Example("preference", prompt, (chosen, rejected), columns=fields.rest(), where=fields.where)
 
 
 def _split_words(first: str, second: str) -> tuple[str, tuple[str, str]]:
@@ -197,7 +204,9 @@ def _answer(fields: Fields, name: str, finished: str, source: str, prompt: tuple
     if messages[-1].role != "assistant":
         fields.fail(f'field "{name}" ends with a {messages[-1].role} turn; it must end with the answer (an assistant turn).')
     if messages[0].role in ("user", "system"):
-        fields.fail(f'field "{name}" begins with a {messages[0].role} turn that is not the prompt; an answer begins with an assistant turn.')
+        fields.fail(
+            f'field "{name}" begins with a {messages[0].role} turn that is not the prompt; an answer begins with an assistant turn.'
+        )
     return Completion(messages, fields.optional_flag(finished, default=True), fields.source(source))
 
 
@@ -228,7 +237,10 @@ def _prompt_field(example: Example) -> Row:
 
 
 def _single_extras(completion: Completion) -> Row:
-    return ({} if completion.finished else {"finished": False}) | ({"source": completion.source} if completion.source else {})
+    row: Row = {} if completion.finished else {"finished": False}
+    if completion.source:
+        row["source"] = completion.source
+    return row
 
 
 def _pair_extras(example: Example) -> Row:
@@ -252,16 +264,36 @@ def _implicit(row: Mapping[str, object]) -> bool:
 PAIR_NEEDS = "Preference rows need prompt, chosen, rejected."
 
 FORMATS = [
-    Format("labelled", "labelled", "Labelled rows need prompt, completion, label.", has("prompt", "completion", "label"), parse_labelled, single(write_labelled)),
-    Format("ranking", "ranking", "Ranking rows need prompt, completions, ranks.", has("prompt", "completions", "ranks"), parse_ranking, single(write_ranking)),
-    Format("preference", "preference", PAIR_NEEDS, has("prompt", "chosen", "rejected"), parse_preference, single(write_preference)),
-    Format("implicit_preference", "preference", "Preference rows need chosen and rejected.", _implicit, parse_implicit, single(write_implicit)),
     Format(
-        "prompt_completion", "demonstration", "Demonstration rows need prompt, completion.", has("prompt", "completion"), parse_prompt_completion,
+        "labelled",
+        "labelled",
+        "Labelled rows need prompt, completion, label.",
+        has("prompt", "completion", "label"),
+        parse_labelled,
+        single(write_labelled),
+    ),
+    Format(
+        "ranking",
+        "ranking",
+        "Ranking rows need prompt, completions, ranks.",
+        has("prompt", "completions", "ranks"),
+        parse_ranking,
+        single(write_ranking),
+    ),
+    Format("preference", "preference", PAIR_NEEDS, has("prompt", "chosen", "rejected"), parse_preference, single(write_preference)),
+    Format(
+        "implicit_preference", "preference", "Preference rows need chosen and rejected.", _implicit, parse_implicit, single(write_implicit)
+    ),
+    Format(
+        "prompt_completion",
+        "demonstration",
+        "Demonstration rows need prompt, completion.",
+        has("prompt", "completion"),
+        parse_prompt_completion,
         single(write_prompt_completion),
     ),
     Format("messages", "demonstration", "Demonstration rows need messages.", has("messages"), parse_messages, single(write_messages)),
     Format("prompt", "prompt", "Prompt rows need prompt.", has("prompt"), parse_prompt, single(write_prompt)),
     Format("text", "text", "Text rows need text.", has("text"), parse_text, single(write_text)),
-]  # fmt: skip
+]
 """From the most demanding to the least: the first that is recognised is taken."""

@@ -1,0 +1,167 @@
+"""Tables of comparisons: winner columns, Chatbot Arena, HelpSteer2 and 3, SHP, PandaLM, LLMBar, a scored copy of HH-RLHF."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from accord.data.fields import Fields, Row, message_rows
+from accord.data.layouts.base import Format, has, single, with_columns
+from accord.data.layouts.dialogues import alpaca_fields, alpaca_prompt, hh_text, hh_turns
+from accord.data.layouts.pairs import Judge, Prompt, Verdict, judged, shown, text_prompt, two_answers
+from accord.data.layouts.trl import split_turns
+from accord.types import Completion, Example, Message
+
+_SIDE = r"(?:model|answer|response|output|completion|assistant|option|choice|text)?[ _-]*"
+_FIRST = re.compile(_SIDE + r"(?:a|1|left|first)", re.IGNORECASE)
+_SECOND = re.compile(_SIDE + r"(?:b|2|right|second)", re.IGNORECASE)
+_TIE = re.compile(r"tie\b.*|draw|equal|same|both|neither|none|both[ _-]?(?:bad|good)|no preference", re.IGNORECASE)
+_HELPSTEER_TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
+
+
+def winner(name: str, first: str) -> Judge:
+    """A column that names the winner, in any of the usual spellings (A, model_a, response_1, left, "tie (bothbad)").
+
+    Args:
+        name: the column.
+        first: what to write when the first answer won.
+    """
+
+    def read(fields: Fields) -> Verdict:
+        value = fields.value(name)
+        whole = isinstance(value, float) and value.is_integer()
+        text = str(int(value)) if whole and isinstance(value, float) else str(value).strip()
+        for pattern, vote in ((_FIRST, 1.0), (_SECOND, 0.0), (_TIE, 0.5)):
+            if value is not None and pattern.fullmatch(text):
+                return Verdict(vote)
+        fields.fail(f'field "{name}" is "{text}"; it must say which answer won: A, B or tie (also model_a, response_1, left, 1, ...).')
+
+    return Judge(read, lambda verdict: {name: "tie" if verdict.vote == 0.5 else first})
+
+
+def signed(name: str) -> Judge:
+    """A number below zero where the first answer is better and above zero where the second is, its size saying by how much."""
+
+    def read(fields: Fields) -> Verdict:
+        value = fields.number(name)
+        return Verdict(0.5 if value == 0 else float(value < 0), abs(value) or None)
+
+    return Judge(read, lambda verdict: {name: 0 if verdict.vote == 0.5 else -(verdict.strength or 1)})
+
+
+def parse_arena(fields: Fields) -> list[Example]:
+    """Chatbot Arena: two conversations that begin alike, and a winner."""
+    first, second = fields.messages("conversation_a"), fields.messages("conversation_b")
+    prompt, answers = split_turns(fields, first, second, names=("conversation_a", "conversation_b"))
+    return [judged(fields, prompt, [Completion(answer) for answer in answers], _ARENA)]
+
+
+def write_arena(example: Example) -> Row:
+    """The inverse of `parse_arena`."""
+    row, sides = shown(example, _ARENA)
+    for name, completion in zip(("conversation_a", "conversation_b"), sides, strict=True):
+        row[name] = message_rows((*example.prompt, *completion.messages), name, example.columns)
+    return with_columns(row, example)
+
+
+def parse_hh_scored(fields: Fields) -> list[Example]:
+    """A copy of HH-RLHF with {"text": [dialogue, dialogue], "score": [number, number]}; the larger score is preferred."""
+    texts = fields.texts("text")
+    if len(texts) != 2:
+        fields.fail(f'field "text" has {len(texts)} dialogues; a pair has two.')
+    first, second = (hh_turns(fields, text, f"text[{index}]") for index, text in enumerate(texts))
+    prompt, answers = split_turns(fields, first, second, names=("text[0]", "text[1]"))
+    return [judged(fields, prompt, [Completion(answer) for answer in answers], _SCORES)]
+
+
+def write_hh_scored(example: Example) -> Row:
+    """The inverse of `parse_hh_scored`."""
+    stated, sides = shown(example, _SCORES)
+    return with_columns({**stated, "text": [hh_text((*example.prompt, *side.messages)) for side in sides]}, example)
+
+
+def helpsteer_turns(fields: Fields) -> tuple[Message, ...]:
+    """The prompt of HelpSteer2: a conversation as one text with "<extra_id_1>User" and "<extra_id_1>Assistant" between the turns."""
+    first, *pieces = _HELPSTEER_TURN.split(fields.text("prompt"))
+    later = [Message("user" if s == "User" else "assistant", text) for s, text in zip(pieces[::2], pieces[1::2], strict=True)]
+    return (Message("user", first), *later)
+
+
+def helpsteer_text(example: Example) -> Row:
+    """The inverse of `helpsteer_turns`."""
+    first, *later = example.prompt
+    return {"prompt": first.content + "".join(f"\n<extra_id_1>{m.role.capitalize()}\n{m.content}" for m in later)}
+
+
+def _read_scores(fields: Fields) -> Verdict:
+    values = fields.items("score")
+    if len(values) != 2:
+        fields.fail(f'field "score" has {len(values)} numbers; a pair has two.')
+    inner = Fields({"0": values[0], "1": values[1]}, f'{fields.where}: in "score"')
+    first, second = inner.number("0"), inner.number("1")
+    return Verdict(0.5 if first == second else float(first > second))
+
+
+def _read_annotators(fields: Fields) -> Verdict:
+    votes = [fields.integer(name) for name in sorted(fields.row) if re.fullmatch(r"annotator\d+", name)]
+    if any(vote not in (0, 1, 2) for vote in votes):
+        fields.fail(f"the annotators say {votes}; each must be 1, 2 or 0 (a tie).")
+    return Verdict(sum((0.5, 1.0, 0.0)[vote] for vote in votes) / len(votes))
+
+
+def _write_annotators(verdict: Verdict) -> Row:
+    return {"annotator1": 0 if verdict.vote == 0.5 else 1}
+
+
+def _hh_scored(row: Mapping[str, object]) -> bool:
+    return "score" in row and isinstance(row.get("text"), (list, tuple))
+
+
+_ARENA = winner("winner", "model_a")
+_SCORES = Judge(_read_scores, lambda verdict: {"score": [0.5, 0.5] if verdict.vote == 0.5 else [1.0, 0.0]})
+_ANNOTATORS = Judge(_read_annotators, _write_annotators)
+_SHP = Judge(lambda fields: Verdict(float(fields.flag("labels"))), lambda verdict: {"labels": 1})
+_INSTRUCTION = Prompt(lambda fields: alpaca_prompt(fields, "input"), lambda example: alpaca_fields(example, "input"))
+_CONTEXT = Prompt(
+    lambda fields: fields.messages("context"), lambda example: {"context": message_rows(example.prompt, "context", example.columns)}
+)
+
+FORMATS = [
+    Format(
+        "arena",
+        "preference",
+        "Arena rows need conversation_a, conversation_b, winner.",
+        has("conversation_a", "conversation_b", "winner"),
+        parse_arena,
+        single(write_arena),
+    ),
+    Format(
+        "hh_scored", "preference", "These rows need text (two dialogues) and score.", _hh_scored, parse_hh_scored, single(write_hh_scored)
+    ),
+    two_answers(
+        "helpsteer2",
+        ("prompt", "response_1", "response_2", "preference_strength"),
+        ("response_1", "response_2"),
+        signed("preference_strength"),
+        Prompt(helpsteer_turns, helpsteer_text),
+    ),
+    two_answers(
+        "helpsteer3",
+        ("context", "response1", "response2", "overall_preference"),
+        ("response1", "response2"),
+        signed("overall_preference"),
+        _CONTEXT,
+    ),
+    two_answers("shp", ("history", "human_ref_A", "human_ref_B", "labels"), ("human_ref_A", "human_ref_B"), _SHP, text_prompt("history")),
+    two_answers("pandalm", ("instruction", "response1", "response2", "annotator1"), ("response1", "response2"), _ANNOTATORS, _INSTRUCTION),
+    two_answers("llmbar", ("input", "output_1", "output_2", "label"), ("output_1", "output_2"), winner("label", "1"), text_prompt("input")),
+    two_answers(
+        "winner",
+        ("prompt", "answer_a", "answer_b", "winner"),
+        ("answer_a", "answer_b"),
+        winner("winner", "A"),
+        text_prompt("prompt"),
+        plain=True,
+    ),
+]
+"""From the most demanding to the least."""
