@@ -1,0 +1,1 @@
+"""Configuration: standard-library dataclasses, one file a method."""

@@ -1,0 +1,85 @@
+"""Proximal policy optimisation: its fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from accord.config.base import TrainingConfig
+from accord.config.known_names import accepts_known_names
+
+
+@accepts_known_names
+@dataclass
+class PPOConfig(TrainingConfig):
+    """Maximise a reward near the reference. An iteration samples, scores and updates; there is no data epoch to set."""
+
+    num_iterations: int = 12
+    """Rounds of sampling and updating."""
+    prompts_per_iteration: int = 8
+    """Prompts answered each round."""
+    num_generations: int = 4
+    """Answers to each prompt; the prompt is encoded once for all of them."""
+    max_new_tokens: int = 48
+    """Longest answer in tokens, the end token included."""
+    temperature: float = 1.0
+    """Divides the logits in sampling, policy, reference and old policy alike. 1 is the policy itself."""
+    num_ppo_epochs: int = 2
+    """Passes over each round's answers. 1 to 4."""
+    num_mini_batches: int = 1
+    """Optimizer steps a pass is cut into."""
+    kl_coef: float = 0.05
+    """beta: price of a nat of KL in reward units (rewards are normalised to variance 1). 0.01 to 0.2."""
+    kl_controller: str = "fixed"
+    """fixed keeps kl_coef. adaptive steers it towards kl_target (Ziegler et al. 2019)."""
+    kl_target: float = 6.0
+    """KL in nats an answer that the adaptive controller aims for."""
+    kl_horizon: int = 10000
+    """Answers over which the adaptive controller reacts."""
+    stop_kl: float | None = None
+    """Stop after a round whose KL is above this many nats an answer. None never stops."""
+    cliprange: float = 0.2
+    """The policy ratio is clipped to 1 +- this."""
+    cliprange_value: float | None = 0.2
+    """New value estimates are clipped to the old ones +- this. None does not clip."""
+    dual_clip: float | None = None
+    """Bounds the loss for bad answers at this times the advantage; 3 is usual. None is off."""
+    vf_coef: float = 0.1
+    """Weight of the value loss."""
+    gamma: float = 1.0
+    """Discount a token, 0 to 1. RLHF uses 1."""
+    lam: float = 0.95
+    """GAE's lambda, 0 (one step) to 1 (Monte Carlo)."""
+    whiten_advantages: bool = True
+    """True gives advantages mean 0 and variance 1 over the round. False leaves them in reward units."""
+    whiten_rewards: bool = False
+    """True scales token rewards to variance 1 over the round, mean kept. False leaves them."""
+    missing_eos_penalty: float | None = 1.0
+    """Subtracted from the score of an answer that did not end by itself. None is off."""
+    value: str = "head"
+    """head: the critic is a head on the reference's features (cheap). adapter: it has its own adapter (about twice the update time)."""
+    value_learning_rate_scale: float = 100.0
+    """Multiplies the learning rate for the value head, which starts at zero and has few weights."""
+    ptx_coef: float = 0.0
+    """Weight of the likelihood of demonstrations mixed into each step (InstructGPT's PTX). 0 is off."""
+    truncated_importance_cap: float = 2.0
+    """Largest weight that corrects for an inexact sampler (another engine or precision). Unused with the exact local sampler."""
+    adam_epsilon: float = 1e-5
+    """Added to AdamW's denominator: 1e-5 keeps early steps small (Huang et al. 2024)."""
+
+    method: ClassVar[str] = "ppo"
+    full_learning_rate: ClassVar[float] = 3e-6
+    lora_learning_rate: ClassVar[float] = 5e-5
+
+    def validate(self) -> None:
+        super().validate()
+        for name in ("num_iterations", "prompts_per_iteration", "num_generations", "max_new_tokens", "num_ppo_epochs", "num_mini_batches"):
+            self.require(name, getattr(self, name) >= 1, "1 or more")
+        self.require("temperature", self.temperature > 0, "above 0: a greedy policy has no gradient")
+        self.require("kl_coef", self.kl_coef >= 0, "0 or more")
+        self.require("gamma", 0 <= self.gamma <= 1, "0 to 1")
+        self.require("lam", 0 <= self.lam <= 1, "0 to 1")
+        self.require("cliprange", self.cliprange > 0, "above 0")
+        self.require("dual_clip", self.dual_clip is None or self.dual_clip > 1, "above 1, or None")
+        self.choice("kl_controller", ("fixed", "adaptive"))
+        self.choice("value", ("head", "adapter"))

@@ -1,0 +1,54 @@
+"""Reward modelling: its fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from accord.config.base import TrainingConfig
+from accord.config.known_names import accepts_known_names
+
+
+@accepts_known_names
+@dataclass
+class RewardConfig(TrainingConfig):
+    """Learn a score from comparisons."""
+
+    backbone: str = "lora"
+    """lora: train the given adapter (or the model) and the heads. heads: train heads alone on the frozen model's features, in seconds."""
+    num_heads: int = 5
+    """Independent heads; their mean is the score, their spread is doubt. 1 turns the ensemble off."""
+    loss: str = "bradley_terry"
+    """bradley_terry, plackett_luce (whole rankings), davidson (ties have their own probability), robust (a known share of flipped labels)."""
+    label_smoothing: float = 0.0
+    """Share of labels taken to be flipped, 0 to 0.5: softens Bradley-Terry targets, is the flip rate of robust."""
+    use_margin: bool = True
+    """True subtracts a row's strength (column margin) from the score gap. False ignores it."""
+    center_rewards_coefficient: float | None = None
+    """Weight of (r_chosen + r_rejected)^2, which keeps scores near 0; 0.01 is usual. None leaves it out."""
+    feature_layer: int | None = None
+    """Layer the heads read, 1 to the number of layers. None is the last."""
+    normalise: bool = True
+    """True fixes mean 0 and variance 1 of each head on the training answers afterwards. False leaves raw scores."""
+    head_learning_rate_scale: float = 1.0
+    """Multiplies the learning rate for the heads when a LoRA backbone is trained beside them."""
+    max_prompt_length: int | None = None
+    """Longest prompt in tokens, cut on the left. None cuts only by max_length."""
+
+    method: ClassVar[str] = "reward"
+    full_learning_rate: ClassVar[float] = 1e-5
+    lora_learning_rate: ClassVar[float] = 1e-4
+    heads_learning_rate: ClassVar[float] = 2e-3
+
+    def default_learning_rate(self, *, full: bool) -> float:
+        if self.backbone == "heads":
+            return self.heads_learning_rate
+        return super().default_learning_rate(full=full)
+
+    def validate(self) -> None:
+        super().validate()
+        self.choice("backbone", ("lora", "heads"))
+        self.choice("loss", ("bradley_terry", "plackett_luce", "davidson", "robust"))
+        self.require("num_heads", self.num_heads >= 1, "1 or more")
+        self.require("label_smoothing", 0 <= self.label_smoothing < 0.5, "0 up to (not including) 0.5")
+        self.require("feature_layer", self.feature_layer is None or self.feature_layer >= 1, "1 or more, or None")

@@ -1,0 +1,125 @@
+"""Kahneman-Tversky optimisation: learn from single answers marked desirable or not.
+
+The baseline z0 is the KL of policy from reference, estimated over the whole step on mismatched pairs (this prompt, another row's
+answer), without gradient and never below 0. It needs a pass of its own before any backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accord.config.kto import KTOConfig
+from accord.data.packing import Unit, pack
+from accord.errors import DataError
+from accord.methods.reference import ReferenceLogprobs
+from accord.objectives.preference import kto
+from accord.objectives.segments import segment_sum
+from accord.training.metrics import Metrics
+from accord.training.offline import OfflineTrainer
+from accord.training.setup import Rows
+from accord.types import Example
+
+
+class KTOTrainer(OfflineTrainer):
+    """Rows (prompt, completion, label); preference rows become one desirable and one undesirable answer.
+
+    Args:
+        ref_model: the reference policy; None takes the model before training.
+    """
+
+    method = "kto"
+    adapter = "kto"
+    kinds = ("labelled", "preference")
+    config_class = KTOConfig
+    config: KTOConfig
+    metric_names = ("loss", "kl", "rewards/margins")
+
+    def __init__(
+        self,
+        model: Any,
+        ref_model: Any = None,
+        args: KTOConfig | None = None,
+        train_dataset: Rows = None,
+        eval_dataset: Rows = None,
+        processing_class: Any = None,
+        callbacks: Iterable[Any] | None = None,
+        peft_config: Any = None,
+        *,
+        tokenizer: Any = None,
+        columns: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, tokenizer=tokenizer, columns=columns)
+        self.reference = ReferenceLogprobs(self.policy, self.prepared.reference, ref_model, self.token_budget)
+
+    def make_units(self, rows: Sequence[Any]) -> list[Unit]:
+        """One unit an answer; `mismatch` holds the unit of this prompt with the next row's answer.
+
+        Raises:
+            DataError: with fewer than two rows there is no mismatched answer.
+        """
+        units = self.renderer.units(single for row in rows for single in single_answers(row))
+        if len(units) < 2:
+            raise DataError("KTO needs at least two rows: its baseline pairs each prompt with another row's answer.")
+        mates = [*units[1:], units[0]]
+        for unit, mate in zip(units, mates, strict=True):
+            unit.data["mismatch"] = replace(unit, branches=mate.branches, data={})
+        return units
+
+    def prepare_units(self, units: Sequence[Unit]) -> None:
+        self.reference.fill(units)
+        self.reference.fill([unit.data["mismatch"] for unit in units])
+
+    def totals(self, units: Sequence[Unit]) -> dict[str, float]:
+        return {"rows": float(len(units))}
+
+    @torch.no_grad()
+    def statistics(self, units: Sequence[Unit], totals: dict[str, float]) -> dict[str, float]:
+        """Sum over the step of the mismatched log-ratios."""
+        found = 0.0
+        for part in self.micro_batches([unit.data["mismatch"] for unit in units]):
+            found += float(self._logratio(part).double().sum())
+        return {"mismatched_logratio": found}
+
+    def _logratio(self, units: Sequence[Unit]) -> Tensor:
+        """(C,) log pi - log ref of each answer, end token included."""
+        batch = pack(units, self.policy.device)
+        logprobs = self.policy.forward(batch, self.prepared.stack).logprobs
+        assert logprobs is not None
+        sums = segment_sum(logprobs, batch.completion, batch.num_completions)
+        reference = torch.tensor([unit.data["reference"][0] for unit in units], dtype=sums.dtype, device=sums.device)
+        return sums - reference
+
+    def loss(self, units: Sequence[Unit], totals: dict[str, float]) -> tuple[Tensor, Metrics]:
+        config = self.config
+        logratio = self._logratio(units)
+        desirable = torch.tensor([bool(unit.data["example"].label) for unit in units], device=logratio.device)
+        baseline = torch.tensor(max(0.0, totals["mismatched_logratio"] / totals["rows"]), dtype=logratio.dtype, device=logratio.device)
+        losses = kto(
+            logratio, desirable, baseline, beta=config.beta, desirable_weight=config.desirable_weight, undesirable_weight=config.undesirable_weight
+        )
+        rewards = config.beta * logratio.detach()
+        metrics = Metrics()
+        metrics.ratio("kl", float(baseline) * len(units), len(units))
+        metrics.ratio("rewards/chosen", rewards[desirable].sum(), int(desirable.sum()))
+        metrics.ratio("rewards/rejected", rewards[~desirable].sum(), int((~desirable).sum()))
+        metrics.ratio("desirable_share", int(desirable.sum()), len(units))
+        return losses.sum() / totals["rows"], metrics
+
+    def train_step(self, step_batch: Any) -> dict[str, float]:
+        values = super().train_step(step_batch)
+        if "rewards/chosen" in values and "rewards/rejected" in values:
+            values["rewards/margins"] = values["rewards/chosen"] - values["rewards/rejected"]
+        return values
+
+
+def single_answers(row: Example) -> list[Example]:
+    """A labelled row as it is; a preference row as one desirable and one undesirable answer."""
+    if row.kind == "labelled":
+        return [row]
+    chosen, rejected = row.completions
+    return [replace(row, kind="labelled", completions=(answer,), label=label) for answer, label in ((chosen, True), (rejected, False))]
