@@ -32,8 +32,9 @@ _BECOMES = {
 def as_kind(example: Example, kind: str) -> Iterator[Example]:
     """The example as examples of `kind`.
 
-    A demonstration is made of the preferred answer (of the best-ranked answers: the first one); preferences of every pair of a ranking,
-    best first, ties with probability 0.5; labelled answers of the two sides of a preference (a tie has none); a prompt of anything that has one.
+    A demonstration is made of the preferred answer (of the best-ranked answers: the first one); preferences of every pair of a
+    ranking, best first, ties with probability 0.5; labelled answers of the two sides of a preference (a tie has none); a prompt of
+    anything that has one.
 
     Raises:
         ConfigError: if there is no such kind.

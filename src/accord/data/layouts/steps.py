@@ -63,7 +63,7 @@ def step_label(fields: Fields, name: str, value: object) -> Label:
 
 
 def parse_prm800k(fields: Fields) -> list[Example]:
-    """PRM800K: each alternative that was not chosen ends a solution of its own after the chosen steps before it; so does the chosen path."""
+    """PRM800K: each alternative that was not chosen ends a solution of its own after the chosen steps; so does the chosen path."""
     question, label = fields.record("question"), fields.record("label")
     problem, steps = question.text("problem"), label.records("steps")
     outside = {**fields.rest(), "question": question.rest(), "label": _skeleton(label.row)}

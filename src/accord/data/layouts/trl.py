@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os.path import commonprefix
 
 from accord.data.fields import Fields, Row, common_turns, message_rows
 from accord.data.layouts.base import Format, has, single, with_columns
@@ -189,7 +188,7 @@ def pair(prompt: tuple[Message, ...], chosen: Completion, rejected: Completion, 
 
 
 def _split_words(first: str, second: str) -> tuple[str, tuple[str, str]]:
-    shared = len(commonprefix([first, second]))
+    shared = next((at for at, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
     if shared == min(len(first), len(second)) or not (first[shared].isspace() and second[shared].isspace()):
         while shared > 0 and not first[shared - 1].isspace():
             shared -= 1

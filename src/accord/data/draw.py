@@ -1,0 +1,60 @@
+"""Draw examples as the model sees them: which tokens are prompt, which are learned, and whether the end token is among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from accord.data.check import ends_counted
+from accord.types import Example
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+PROMPT_STYLE = "dim"
+COUNTED_STYLE = "bold green"
+UNCOUNTED_STYLE = "yellow"
+
+
+def draw_examples(examples: Iterable[Example], tokenizer: Any, *, max_length: int | None = None) -> Text:
+    """Examples with their loss mask in color: prompt dim, learned tokens green, other tokens of the completion yellow.
+
+    Args:
+        examples: what to draw, usually three rows.
+        tokenizer: a transformers tokenizer.
+        max_length: cut as training would; None: whole examples.
+    Raises:
+        DataError: if an example cannot be rendered.
+    """
+    from rich.text import Text
+
+    from accord.data.render import Renderer
+
+    renderer = Renderer(tokenizer, max_length=max_length)
+    drawing = Text()
+    drawing.append("prompt", PROMPT_STYLE).append("   ").append("learned", COUNTED_STYLE).append("   ")
+    drawing.append("in the completion, not learned", UNCOUNTED_STYLE).append("\n")
+    for example in examples:
+        rendered = renderer.render(example)
+        drawing.append(f"\n--- {example.where or 'example'} ({example.kind})\n", "bold")
+        drawing.append(_decode(tokenizer, rendered.prompt_ids), PROMPT_STYLE)
+        for number, completion in enumerate(rendered.completions, start=1):
+            name = ("chosen", "rejected")[number - 1] if example.kind == "preference" else f"completion {number}"
+            drawing.append(f"\n[{name}] " if len(rendered.completions) > 1 else "\n")
+            for counts, run in groupby(zip(completion.ids, completion.counted, strict=True), key=lambda pair: pair[1]):
+                drawing.append(_decode(tokenizer, [token for token, _ in run]), COUNTED_STYLE if counts else UNCOUNTED_STYLE)
+            drawing.append(f"\n    {_summary(completion.ids, completion.counted, renderer.end_ids, tokenizer)}\n", "italic")
+    return drawing
+
+
+def _summary(ids: Sequence[int], counted: Sequence[bool], end_ids: Sequence[int], tokenizer: Any) -> str:
+    learned = f"{sum(counted)} of {len(ids)} tokens are learned"
+    if ends_counted(ids, counted, end_ids):
+        last = [token for token, counts in zip(ids, counted, strict=True) if counts][-1:]
+        return f"{learned}; the last is the end token {_decode(tokenizer, last)}."
+    return f"{learned}; NO end token is learned: the model would not learn to stop here."
+
+
+def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(ids), skip_special_tokens=False))
