@@ -1,0 +1,1 @@
+"""Reward hacking: what it looks like in text."""

@@ -1,0 +1,1 @@
+"""Reports: one offline HTML file, charts as inline SVG."""

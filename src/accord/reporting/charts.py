@@ -1,0 +1,96 @@
+"""Charts as inline SVG strings: no script, no font, no network. Shared by the report and the web pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+INK, FAINT, GRID = "#1f2933", "#66727f", "#e3e7eb"
+COLORS = ("#0b6e99", "#c2571a", "#4b7f3a", "#8a4f9e")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One series: x and y of equal length. `dashed` marks what training did not see."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    dashed: bool = False
+
+
+def line_chart(lines: Sequence[Line], *, x_label: str, y_label: str, width: int = 420, height: int = 240) -> str:
+    """Lines with dots and a legend below; empty series are left out."""
+    drawn = [line for line in lines if line.x]
+    if not drawn:
+        return f'<p class="note">No data for {escape(y_label)} yet.</p>'
+    left, right, top, bottom = 48, 12, 10, 40
+    x_low, x_high = _range([value for line in drawn for value in line.x])
+    y_low, y_high = _range([value for line in drawn for value in line.y])
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = left + (x - x_low) / (x_high - x_low) * (width - left - right)
+        down = top + (y_high - y) / (y_high - y_low) * (height - top - bottom)
+        return across, down
+
+    parts = [f'<svg viewBox="0 0 {width} {height + 18 * len(drawn)}" role="img" aria-label="{escape(y_label)} against {escape(x_label)}">']
+    for tick in _ticks(y_low, y_high):
+        _, down = at(x_low, tick)
+        parts.append(f'<line x1="{left}" x2="{width - right}" y1="{down:.1f}" y2="{down:.1f}" stroke="{GRID}"/>')
+        parts.append(_text(left - 6, down + 4, f"{tick:g}", anchor="end"))
+    for tick in _ticks(x_low, x_high):
+        across, _ = at(tick, y_low)
+        parts.append(_text(across, height - bottom + 16, f"{tick:g}", anchor="middle"))
+    for index, line in enumerate(drawn):
+        color = COLORS[index % len(COLORS)]
+        points = [at(x, y) for x, y in zip(line.x, line.y, strict=True)]
+        dash = ' stroke-dasharray="5 4"' if line.dashed else ""
+        path = " ".join(f"{across:.1f},{down:.1f}" for across, down in points)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"{dash}/>')
+        parts += [f'<circle cx="{across:.1f}" cy="{down:.1f}" r="2.5" fill="{color}"/>' for across, down in points]
+        legend = height + 18 * index + 8
+        parts.append(f'<line x1="{left}" x2="{left + 24}" y1="{legend}" y2="{legend}" stroke="{color}" stroke-width="2"{dash}/>')
+        parts.append(_text(left + 32, legend + 4, line.name))
+    parts.append(_text((left + width - right) / 2, height - 6, x_label, anchor="middle"))
+    return "".join(parts) + "</svg>"
+
+
+def bar_rows(rows: Sequence[tuple[str, float, str]], *, maximum: float, width: int = 420) -> str:
+    """Horizontal bars: (label, value, text at the end), scaled to `maximum`."""
+    height = 26 * len(rows) + 4
+    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(", ".join(f"{label} {text}" for label, _, text in rows))}">']
+    label_width, text_width = 120, 70
+    for index, (label, value, text) in enumerate(rows):
+        y = 26 * index + 4
+        length = max(1.0, (width - label_width - text_width) * value / maximum) if maximum > 0 else 1.0
+        parts.append(_text(label_width - 8, y + 14, label, anchor="end", color=INK))
+        parts.append(f'<rect x="{label_width}" y="{y}" width="{length:.1f}" height="18" rx="2" fill="{COLORS[index % len(COLORS)]}"/>')
+        parts.append(_text(label_width + length + 6, y + 14, text, color=INK))
+    return "".join(parts) + "</svg>"
+
+
+def _text(x: float, y: float, text: str, *, anchor: str = "start", color: str = FAINT) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="12" fill="{color}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    if high - low < 1e-9:
+        return low - 0.5, high + 0.5
+    margin = 0.06 * (high - low)
+    return low - margin, high + margin
+
+
+def _ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """Round numbers inside the range."""
+    rough = (high - low) / count
+    power = 10.0 ** _floor_log10(rough)
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    first = -(-low // step) * step
+    return [round(first + i * step, 10) for i in range(int((high - first) / step) + 1)]
+
+
+def _floor_log10(value: float) -> int:
+    return math.floor(math.log10(value))
