@@ -144,7 +144,8 @@ def unknown_columns(row: Mapping[str, object], kind: str | None, where: str) -> 
 
 def columns_line(columns: Mapping[str, str]) -> str:
     """The mapping as it is typed: `--columns prompt=question chosen=best`."""
-    pairs = [f"{part}={column}" for part, column in columns.items()]
+    changed = {part: column for part, column in columns.items() if part != column} or columns
+    pairs = [f"{part}={column}" for part, column in changed.items()]
     return "--columns " + " ".join(f'"{pair}"' if re.search(r"[\s\"'$&|<>*?()]", pair) else pair for pair in pairs)
 
 

@@ -38,8 +38,9 @@ class Fields:
         self._message_fields: dict[str, object] = {}
 
     def fail(self, problem: str) -> NoReturn:
-        """Raise a DataError that starts with file and row."""
-        raise DataError(f"{self.where}{problem if problem.startswith((':', ' ')) else ': ' + problem}")
+        """Raise a DataError that starts with file and row; a problem that begins with a verb follows it without a colon."""
+        joint = " " if problem.split()[0] in ("has", "is", "needs", "ranks") else ": "
+        raise DataError(f"{self.where}{joint}{problem}")
 
     def has(self, name: str) -> bool:
         """True if the row states a value for the column; False if the column is missing or null."""
@@ -48,7 +49,7 @@ class Fields:
     def value(self, name: str) -> object:
         """The value of a column that must be there."""
         if name not in self.row:
-            self.fail(f' has no "{name}". {self.needs}'.rstrip())
+            self.fail(f'has no "{name}". {self.needs}'.rstrip())
         self._taken.add(name)
         return self.row[name]
 
@@ -176,6 +177,11 @@ class Fields:
         if not entries:
             self.fail(f'field "{name}" is an empty list; it needs at least one chat message.')
         return tuple(self._message(entry, f"{name}.{index}") for index, entry in enumerate(entries))
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """The columns that were read so far."""
+        return frozenset(self._taken)
 
     def keep(self, name: str) -> None:
         """Keep a column that was read among the other columns too, because writing back needs it."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from accord.data.columns import complete, map_row, unknown_columns, winner_columns
 from accord.data.fields import Fields, Row, describe
@@ -16,7 +16,7 @@ from accord.data.formats import detect
 from accord.data.kinds import as_kind, can_become
 from accord.data.layouts.base import Format
 from accord.errors import ConfigError, DataError, MachineError
-from accord.types import Example
+from accord.types import Example, Kind
 
 Source = str | Path | Iterable[Mapping[str, object]] | Mapping[str, Iterable[Mapping[str, object]]]
 """A path or hub id, rows (a list of dicts, a datasets object), or splits by name (a DatasetDict)."""
@@ -41,6 +41,8 @@ def read_examples(
         DataError: at the first row that cannot be used, with file, row, field and what to do.
         MachineError: if a hub dataset cannot be reached or a package is missing.
     """
+    if kind is not None and kind not in get_args(Kind):
+        raise ConfigError(f'There is no kind of example "{kind}". The kinds are: {", ".join(get_args(Kind))}.')
     located = read_located(read_source(source, split=split), columns=columns, kind=kind)
     return islice((example for _, example in located), limit)
 

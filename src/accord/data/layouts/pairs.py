@@ -67,10 +67,11 @@ def two_answers(
 def judged(fields: Fields, prompt: tuple[Message, ...], sides: Sequence[Completion], judge: Judge) -> Example:
     """The preference that a verdict on two shown answers means; the columns that state it stay among its columns."""
     first, second = sides
+    before = fields.taken
     verdict = judge.read(fields)
     completions = (first, second) if verdict.vote >= 0.5 else (second, first)
     probability = None if verdict.vote in (0, 1) else max(verdict.vote, 1 - verdict.vote)
-    kept = {name: fields.row[name] for name in judge.write(verdict) if name in fields.row}
+    kept = {name: fields.row[name] for name in fields.row if name in fields.taken - before}
     return Example(
         "preference",
         prompt,
