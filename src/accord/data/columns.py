@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 
-from accord.data.fields import Row
+from accord.data.fields import Row, one_line
 from accord.errors import ConfigError, DataError
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -194,5 +194,5 @@ def _answer_columns(row: Mapping[str, object]) -> tuple[str, str] | None:
 
 
 def _listed(row: Mapping[str, object]) -> str:
-    names = [f'"{name}"' for name in row]
+    names = [one_line(f'"{name}"') for name in row]
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

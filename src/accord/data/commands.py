@@ -43,7 +43,7 @@ def data_check(
     report = check(path, against=against, tokenizer=tokenizer, max_length=max_length, columns=columns)
     console = Console(highlight=False)
     if json:
-        print(json_module.dumps(report.to_json(), ensure_ascii=False, indent=2))
+        print(json_module.dumps(report.to_json(), indent=2))
         return _exit_code(report)
     console.print(report.text(), markup=False, soft_wrap=True)
     if tokenizer is not None:

@@ -40,7 +40,7 @@ class Fields:
     def fail(self, problem: str) -> NoReturn:
         """Raise a DataError that starts with file and row; a problem that begins with a verb follows it without a colon."""
         joint = " " if problem.split()[0] in ("has", "is", "needs", "ranks") else ": "
-        raise DataError(f"{self.where}{joint}{problem}")
+        raise DataError(one_line(f"{self.where}{joint}{problem}"))
 
     def has(self, name: str) -> bool:
         """True if the row states a value for the column; False if the column is missing or null."""
@@ -81,6 +81,10 @@ class Fields:
             if not isinstance(value, str):
                 self._wrong(f"{name}[{index}]", "text", value)
         return [str(value) for value in values]
+
+    def entries(self, name: str) -> Fields:
+        """A column that must hold a list, as fields named by their index."""
+        return Fields({str(index): value for index, value in enumerate(self.items(name))}, f'{self.where}: in "{name}"', self.needs)
 
     def record(self, name: str) -> Fields:
         """A column that must hold an object, as fields of its own."""
@@ -235,6 +239,11 @@ class Fields:
         self.fail(f'field "{name}" must be {wanted} and is {describe(value)}.')
 
 
+def one_line(text: str) -> str:
+    """The text with line breaks and other characters that do not print shown as escapes."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
 def describe(value: object) -> str:
     """A value in words, short enough for one line: `a number (3)`, `null`, `a list of 2`."""
     if value is None:
@@ -244,7 +253,7 @@ def describe(value: object) -> str:
     if isinstance(value, (int, float)):
         return f"a number ({value})"
     if isinstance(value, str):
-        return f'the text "{value if len(value) <= 30 else value[:27] + "..."}"'.replace("\n", "\\n")
+        return f'the text "{value if len(value) <= 30 else value[:27] + "..."}"'
     if isinstance(value, (list, tuple)):
         return f"a list of {len(cast('Sequence[object]', value))}"
     if isinstance(value, Mapping):

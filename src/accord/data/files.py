@@ -101,6 +101,8 @@ def _json(path: Path) -> Iterator[tuple[Row | DataError, str]]:
                     problem = "the file holds one JSON object over several lines; a list [...] or one object a line is expected."
                     raise DataError(f"{where}: {problem}") from error
                 yield DataError(f"{where} is not valid JSON ({error.msg}, column {error.colno}). {_json_hint(line, error)}"), where
+            except (ValueError, RecursionError) as error:
+                yield DataError(f"{where} holds a value that cannot be read: {_one_line(error)}"), where
 
 
 def _json_array(file: IO[str], path: Path) -> Iterator[tuple[Row | DataError, str]]:
@@ -120,6 +122,8 @@ def _json_array(file: IO[str], path: Path) -> Iterator[tuple[Row | DataError, st
                 raise DataError(f"{where} is not valid JSON ({problem}).") from error
             buffer, start = buffer[start:] + more, 0
             continue
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where} holds a value that cannot be read: {_one_line(error)}") from error
         yield _as_row(value, where), where
         number += 1
 

@@ -150,7 +150,7 @@ def _write_json(rows: Iterator[Row], file: IO[str], path: Path, *, array: bool) 
 def _write_csv(rows: Iterator[Row], file: IO[str], path: Path, delimiter: str) -> None:
     kept = list(rows)
     header = list(dict.fromkeys(name for row in kept for name in row))
-    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    writer = csv.writer(file, delimiter=delimiter, lineterminator="\r\n")
     writer.writerow(header)
     for row in kept:
         writer.writerow([_cell(row.get(name), name, path) for name in header])

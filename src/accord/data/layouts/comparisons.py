@@ -94,11 +94,10 @@ def helpsteer_text(example: Example) -> Row:
 
 
 def _read_scores(fields: Fields) -> Verdict:
-    values = fields.items("score")
-    if len(values) != 2:
-        fields.fail(f'field "score" has {len(values)} numbers; a pair has two.')
-    inner = Fields({"0": values[0], "1": values[1]}, f'{fields.where}: in "score"')
-    first, second = inner.number("0"), inner.number("1")
+    scores = fields.entries("score")
+    if len(scores.row) != 2:
+        fields.fail(f'field "score" has {len(scores.row)} numbers; a pair has two.')
+    first, second = scores.number("0"), scores.number("1")
     return Verdict(0.5 if first == second else float(first > second))
 
 

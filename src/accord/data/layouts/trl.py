@@ -122,8 +122,10 @@ def write_implicit(example: Example) -> Row:
 def parse_ranking(fields: Fields) -> list[Example]:
     """{"prompt", "completions", "ranks"}: 1 is best, equal ranks are ties; `finished` and `sources` are optional lists."""
     prompt, values = fields.turns("prompt", "user"), fields.items("completions")
-    ranks = integers(fields, "ranks")
-    finished = [value is not False for value in fields.items("finished")] if fields.has("finished") else [True] * len(values)
+    stated = fields.entries("ranks")
+    ranks = [stated.integer(index) for index in stated.row]
+    ended = fields.entries("finished") if fields.has("finished") else None
+    finished = [True] * len(values) if ended is None else [ended.flag(index) for index in ended.row]
     sources: list[Row] = [dict(r.row) for r in fields.records("sources")] if fields.has("sources") else [Row() for _ in values]
     if len(values) < 2:
         fields.fail(f'field "completions" has {len(values)}; a ranking needs at least 2.')
@@ -166,13 +168,6 @@ def split_turns(
     if shared == 0:
         fields.fail(f'fields "{names[0]}" and "{names[1]}" begin with different prompts; a pair compares two answers to the same prompt.')
     return tuple(chosen[:shared]), (tuple(chosen[shared:]), tuple(rejected[shared:]))
-
-
-def integers(fields: Fields, name: str) -> list[int]:
-    """A column that must hold a list of whole numbers."""
-    values = {str(index): value for index, value in enumerate(fields.items(name))}
-    inner = Fields(values, f'{fields.where}: in "{name}"', fields.needs)
-    return [inner.integer(index) for index in values]
 
 
 def answer_value(example: Example, completion: Completion, name: str) -> object:
