@@ -63,7 +63,8 @@ def test_leakage_ignores_case_and_spaces(tmp_path: Path) -> None:
 def test_length_gap_by_hand() -> None:
     report = check([pair("a?", "one two three", "one"), pair("b?", "one", "one two"), pair("c?", "one two", "one")])
     assert report.lengths == {"pairs": 3, "longer_share": 2 / 3, "chosen_words": 2.0, "rejected_words": 4 / 3}
-    assert "learn length alone" in report.text()
+    assert "Length alone" not in report.text()
+    assert "Length alone tells much" in check([pair(f"{i}?", "one two", "one") for i in range(20)]).text()
 
 
 def test_writing_systems() -> None:

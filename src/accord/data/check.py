@@ -59,6 +59,10 @@ class CheckReport:
         """How often each thing was found."""
         return dict(Counter(finding.name for finding in self.findings))
 
+    def _length_tells(self) -> bool:
+        """True if the longer answer wins or loses too often for chance (more than three standard errors from one half)."""
+        return abs(self.lengths["longer_share"] - 0.5) * 2 * self.lengths["pairs"] ** 0.5 > 3
+
     def text(self) -> str:
         """The report in plain words."""
         kinds = ", ".join(f"{count} x {kind}" for kind, count in self.kinds.most_common())
@@ -76,7 +80,7 @@ class CheckReport:
             lines.append(
                 f"Length: the chosen answer is the longer one in {self.lengths['longer_share']:.1%} of the pairs; "
                 f"mean {self.lengths['chosen_words']:.1f} words chosen, {self.lengths['rejected_words']:.1f} rejected."
-                + (" A reward model could learn length alone." if abs(self.lengths["longer_share"] - 0.5) > 0.15 else "")
+                + (" Length alone tells much of the preference." if self._length_tells() else "")
             )
         if self.tokens:
             lines.append(f"Tokens: mean {self.tokens['mean']:.0f}, longest {self.tokens['longest']:.0f} (prompt and completion).")
