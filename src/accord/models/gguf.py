@@ -1,0 +1,242 @@
+"""Reads a GGUF file (llama.cpp's format) into an ordinary transformers folder: fp32 safetensors, config, tokenizer, chat template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from accord.errors import MachineError
+from accord.models.tokenizer_files import Vocabulary, byte_level, sentencepiece_bpe
+
+_NAMES = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "ffn_norm": "post_attention_layernorm",
+}
+_GEMMA = {"post_attention_norm": "post_attention_layernorm", "ffn_norm": "pre_feedforward_layernorm", "post_ffw_norm": "post_feedforward_layernorm"}
+_ARCHITECTURES = {
+    "llama": ("llama", "LlamaForCausalLM"),
+    "qwen2": ("qwen2", "Qwen2ForCausalLM"),
+    "qwen3": ("qwen3", "Qwen3ForCausalLM"),
+    "gemma3": ("gemma3_text", "Gemma3ForCausalLM"),
+}
+"""GGUF architecture -> transformers model type and class."""
+
+
+def convert(path: Path, folder: Path) -> None:
+    """Write the model in `path` to `folder` (which exists and is empty), every weight dequantised to fp32.
+
+    Raises:
+        MachineError: if the file is cut, is no GGUF, or holds an architecture, tokenizer or tensor that accord does not know.
+    """
+    from safetensors.numpy import save_file
+
+    reader = open_gguf(path)
+    config = _config(reader, path)
+    tensors = {}
+    for tensor in reader.tensors:
+        name, value = _tensor(tensor, config, path)
+        if name is not None:
+            tensors[name] = value
+    _check_complete(config, tensors, path)
+    tokenizer = _tokenizer(reader, path)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    _write_json(folder / "config.json", {key: value for key, value in config.items() if value is not None})
+    ids = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(key) is not None}
+    _write_json(folder / "generation_config.json", ids)
+    tokenizer.save_pretrained(folder)
+
+
+def open_gguf(path: Path) -> Any:
+    """The file's header, its tensors still on disk.
+
+    Raises:
+        MachineError: if it is no GGUF file or ends before its last tensor.
+    """
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(path)
+    except (ValueError, IndexError, OSError, KeyError, OverflowError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise MachineError(f"{path} is not a whole GGUF file ({reason}). Fetch it again.") from error
+    return reader
+
+
+def _field(reader: Any, key: str, default: Any = None) -> Any:
+    field = reader.fields.get(key)
+    return default if field is None else field.contents()
+
+
+def _short(value: float) -> float:
+    """The number somebody wrote, from its float32 image: 1e-05 rather than 9.999999747378752e-06."""
+    import numpy as np
+
+    return float(str(np.float32(value)))
+
+
+def _config(reader: Any, path: Path) -> dict[str, Any]:
+    architecture = _field(reader, "general.architecture", "none")
+    if architecture not in _ARCHITECTURES:
+        raise MachineError(
+            f"{path.name} holds the architecture {architecture}; accord reads {', '.join(_ARCHITECTURES)} from GGUF. Use the safetensors version of the model."
+        )
+    model_type, model_class = _ARCHITECTURES[architecture]
+    if any(key.startswith(f"{architecture}.rope.scaling.") for key in reader.fields) or any(t.name.startswith("rope_") for t in reader.tensors):
+        raise MachineError(f"{path.name} scales its rotary positions, which accord does not read from GGUF. Use the safetensors version of the model.")
+
+    def need(key: str) -> Any:
+        value = _field(reader, f"{architecture}.{key}")
+        if value is None:
+            raise MachineError(f"{path.name} does not say {architecture}.{key}. Fetch the file again or use the safetensors version.")
+        return value
+
+    names = {tensor.name: tensor for tensor in reader.tensors}
+    if "token_embd.weight" not in names:
+        raise MachineError(f"{path.name} has no token embeddings (token_embd.weight). Fetch the file again.")
+    heads, width = need("attention.head_count"), need("embedding_length")
+    config = {
+        "architectures": [model_class],
+        "model_type": model_type,
+        "dtype": "float32",
+        "vocab_size": int(names["token_embd.weight"].shape[1]),
+        "hidden_size": width,
+        "intermediate_size": need("feed_forward_length"),
+        "num_hidden_layers": need("block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": _field(reader, f"{architecture}.attention.head_count_kv", heads),
+        "head_dim": _field(reader, f"{architecture}.attention.key_length", width // heads),
+        "max_position_embeddings": need("context_length"),
+        "rms_norm_eps": _short(need("attention.layer_norm_rms_epsilon")),
+        "tie_word_embeddings": "output.weight" not in names,
+        "bos_token_id": _field(reader, "tokenizer.ggml.bos_token_id"),
+        "eos_token_id": _field(reader, "tokenizer.ggml.eos_token_id"),
+        "pad_token_id": _pad(reader),
+    }
+    theta = _short(_field(reader, f"{architecture}.rope.freq_base", 10000.0))
+    config["rope_parameters"] = {"rope_type": "default", "rope_theta": theta}
+    if architecture == "llama":
+        config["attention_bias"] = "blk.0.attn_q.bias" in names
+    if architecture == "gemma3":
+        config |= _gemma3(reader, config, theta)
+    return config
+
+
+def _gemma3(reader: Any, config: dict[str, Any], theta: float) -> dict[str, Any]:
+    """Gemma 3's own entries: every sixth layer attends to everything, the others to a window with rotary base 10,000."""
+    kinds = ["full_attention" if (index + 1) % 6 == 0 else "sliding_attention" for index in range(config["num_hidden_layers"])]
+    return {
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": theta},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+        "layer_types": kinds,
+        "sliding_window": _field(reader, "gemma3.attention.sliding_window", 512),
+        "query_pre_attn_scalar": config["head_dim"],
+        "hidden_activation": "gelu_pytorch_tanh",
+    }
+
+
+def _tensor(tensor: Any, config: dict[str, Any], path: Path) -> tuple[str | None, Any]:
+    """The transformers name and fp32 value of one GGUF tensor; None for tensors that are computed anew."""
+    import numpy as np
+    from gguf.quants import dequantize
+
+    name = _name(tensor.name, config["model_type"])
+    if name is None:
+        raise MachineError(f"{path.name} holds a tensor accord does not know ({tensor.name}). Use the safetensors version of the model.")
+    try:
+        value = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
+    except NotImplementedError as error:
+        raise MachineError(f"{path.name} is quantised as {tensor.tensor_type.name}, which cannot be read here. Use another quantisation.") from error
+    if config["model_type"] == "llama" and ".q_proj." in name:
+        value = _unpermute(value, config["num_attention_heads"])
+    elif config["model_type"] == "llama" and ".k_proj." in name:
+        value = _unpermute(value, config["num_key_value_heads"])
+    elif config["model_type"] == "gemma3_text" and name.endswith("norm.weight"):
+        value = value - 1.0  # llama.cpp stores 1 + w, transformers adds the 1 itself
+    return name, np.ascontiguousarray(value)
+
+
+def _name(name: str, model_type: str) -> str | None:
+    top = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+    stem, _, kind = name.rpartition(".")
+    if stem in top:
+        return f"{top[stem]}.{kind}"
+    parts = stem.split(".")
+    if len(parts) != 3 or parts[0] != "blk":
+        return None
+    names = _NAMES | (_GEMMA if model_type == "gemma3_text" else {})
+    return f"model.layers.{parts[1]}.{names[parts[2]]}.{kind}" if parts[2] in names else None
+
+
+def _unpermute(weight: Any, heads: int) -> Any:
+    """Rows from llama.cpp's order (neighbouring pairs rotate together) to transformers' (the two halves of a head do)."""
+    rows = weight.shape[0]
+    return weight.reshape(heads, rows // heads // 2, 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
+
+
+def _check_complete(config: dict[str, Any], tensors: dict[str, Any], path: Path) -> None:
+    """Every weight of the transformers model must be there with its shape, and nothing else: a missing one would be left random."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    made = AutoConfig.for_model(**{key: value for key, value in config.items() if key not in ("architectures", "dtype") and value is not None})
+    with torch.device("meta"):
+        expected = {name: tuple(parameter.shape) for name, parameter in AutoModelForCausalLM.from_config(made).named_parameters()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        raise MachineError(f"{path.name}: {len(wrong)} weights do not fit its config (first: {wrong[0]}). Use the safetensors version of the model.")
+
+
+def _pad(reader: Any) -> int | None:
+    """The padding token, unless it is the end token (it would teach a model that ends do not count)."""
+    pad, eos = _field(reader, "tokenizer.ggml.padding_token_id"), _field(reader, "tokenizer.ggml.eos_token_id")
+    return None if pad == eos else pad
+
+
+def _tokenizer(reader: Any, path: Path) -> Any:
+    def optional(key: str, default: Any = None) -> Any:
+        return _field(reader, f"tokenizer.ggml.{key}", default)
+
+    kind, tokens, eos = optional("model"), optional("tokens"), optional("eos_token_id")
+    if tokens is None or eos is None:
+        raise MachineError(f"{path.name} carries no tokenizer or no end token. Use the safetensors version of the model.")
+    types = optional("token_type") or [1] * len(tokens)
+    vocabulary = Vocabulary(
+        tokens=tokens,
+        types=types,
+        bos=optional("bos_token_id"),
+        eos=eos,
+        unknown=optional("unknown_token_id"),
+        pad=_pad(reader),
+        add_bos=bool(optional("add_bos_token", kind == "llama")),
+        chat_template=_field(reader, "tokenizer.chat_template"),
+    )
+    builders: dict[str, Callable[[], Any]] = {
+        "gpt2": lambda: byte_level(vocabulary, optional("merges"), optional("pre", "gpt-2")),
+        "llama": lambda: sentencepiece_bpe(
+            vocabulary,
+            optional("scores"),
+            prefix_space=bool(optional("add_space_prefix", True)),
+            keep_words_apart=_field(reader, "general.architecture") == "gemma3",
+        ),
+    }
+    if kind not in builders:
+        raise MachineError(f"{path.name} has a tokenizer of the kind {kind}; accord reads {' and '.join(builders)} from GGUF. Use the safetensors version.")
+    return builders[kind]()
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
