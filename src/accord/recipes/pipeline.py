@@ -56,14 +56,18 @@ class PipelineData:
 class Pipeline:
     """One base model in memory; every stage adds its adapter to it or reloads it from its folder."""
 
-    def __init__(self, model: str, data: PipelineData, settings: Settings, stages: Stages, say: Callable[[str], None]) -> None:
+    def __init__(self, model: str, data: PipelineData, settings: Settings, stages: Stages, say: Callable[[str], None], *, accept_licence: bool = False) -> None:
         self.data, self.settings, self.stages, self.say = data, settings, stages, say
-        self.resolved = resolve(model)
+        self.resolved = resolve(model, accept_licence=accept_licence)
         self.tokenizer = load_tokenizer(self.resolved)
         self.policy = PolicyModel(load_model(self.resolved))
         self.renderer = Renderer(self.tokenizer, end_ids=end_ids(self.policy, self.tokenizer))
         self.stacks: dict[str, Stack] = {"starter": ()}
         self._keys: dict[str, str] = {"starter": content_hash([str(self.resolved.name), self.resolved.sha256])}
+
+    def key(self, stage: str) -> str:
+        """Hash of everything a stage's result depends on."""
+        return self._keys[stage]
 
     def lora(self) -> Any:
         from peft import LoraConfig

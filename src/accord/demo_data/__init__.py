@@ -1,0 +1,1 @@
+"""Packaged demo data: prompts, demonstrations, comparisons. See DATASHEET.md."""

@@ -1,0 +1,101 @@
+"""The demo "Straight answers": SFT, reward model and PPO (or DPO) change a real model on the packaged data, with a report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from accord.config.options import DemoOptions
+from accord.recipes import demo_rows
+from accord.recipes.look import answers_of, tax_of
+from accord.recipes.pipeline import Pipeline, PipelineData, Settings
+from accord.recipes.report_page import demo_report
+from accord.recipes.stages import Stages, peak_rss_gb
+from accord.recipes.straight_answers import passes
+from accord.reporting.report import write
+from accord.types import Example
+
+QUICK = Settings(
+    sft={"num_train_epochs": 1, "per_device_train_batch_size": 16, "learning_rate": 4e-4, "save_steps": 5, "save_total_limit": 1},
+    reward={"backbone": "heads", "num_train_epochs": 30, "per_device_train_batch_size": 32, "weight_decay": 0.1, "learning_rate": 2e-3, "logging_steps": 20},
+    ppo={"num_iterations": 12, "prompts_per_iteration": 8, "num_generations": 4, "learning_rate": 2e-4, "save_steps": 2, "save_total_limit": 1},
+    dpo={"num_train_epochs": 1, "per_device_train_batch_size": 16, "learning_rate": 5e-5, "save_steps": 5, "save_total_limit": 1},
+    max_new_tokens=48,
+)
+FULL = Settings(
+    sft={**QUICK.sft, "num_train_epochs": 2},
+    reward={"backbone": "lora", "num_train_epochs": 1, "per_device_train_batch_size": 16, "save_steps": 5, "save_total_limit": 1, "head_learning_rate_scale": 20.0},
+    ppo={**QUICK.ppo, "num_iterations": 30, "value": "adapter"},
+    dpo={**QUICK.dpo, "num_train_epochs": 2},
+    max_new_tokens=48,
+)
+PLAN_SECONDS = {"sft": 75, "reward": 70, "heldout": 60, "ppo": 330, "dpo": 200, "look": 75}
+"""What each stage of the quick demo is budgeted on two cores."""
+
+MODELS = {"rlhf": "smollm2-135m", "dpo": "smollm2-135m", "base": "gemma3-270m"}
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def check(text: str, finished: bool, row: Example) -> bool:
+    return passes(row.columns["slice"], text, finished, row.columns)
+
+
+def demo_data(*, full: bool) -> PipelineData:
+    """The packaged data, or the fixed subset of the quick demo."""
+    limit = demo_rows.MAX_FULL if full else 40
+    train, rankings = demo_rows.pairs("train"), demo_rows.rankings(demo_rows.MAX_FULL if full else 10)
+    return PipelineData(
+        demonstrations=demo_rows.demonstrations(limit),
+        comparisons=[*train, *rankings],
+        heldout_comparisons=demo_rows.pairs("heldout"),
+        prompts=[*train, *rankings],
+    )
+
+
+def run_demo(options: DemoOptions) -> Path:
+    """Run the demo; returns the path of its report. Stages whose inputs have not changed are skipped."""
+    from accord.planning.memory import check_free_memory
+
+    check_free_memory(4.0, what="The demo")
+    folder = Path(options.output_dir or Path("runs") / f"demo-{options.route}{'-full' if options.full else ''}")
+    settings = FULL if options.full else QUICK
+    settings.seed = options.seed
+    stages = Stages(folder, say, force=options.force)
+    pipeline = Pipeline(MODELS[options.route], demo_data(full=options.full), settings, stages, say, accept_licence=options.accept_licence)
+    say(str(pipeline.resolved))
+    return run_route(pipeline, options, folder)
+
+
+def run_route(pipeline: Pipeline, options: DemoOptions, folder: Path) -> Path:
+    """The stages of one route, then the report."""
+    plan = {} if options.full else PLAN_SECONDS
+    per_slice = 60 if options.full else 12
+    pipeline.sft(planned_seconds=plan.get("sft"))
+    who = ["starter", "sft"]
+    if options.route == "base":
+        reward = heldout = None
+    else:
+        reward = pipeline.reward(planned_seconds=plan.get("reward"))
+        heldout = pipeline.reward("heldout_reward", heldout=True, planned_seconds=plan.get("heldout"))
+        final = "ppo" if options.route == "rlhf" else "dpo"
+        if final == "ppo":
+            pipeline.ppo(reward, planned_seconds=plan.get("ppo"))
+        else:
+            pipeline.dpo(planned_seconds=plan.get("dpo"))
+        who.append(final)
+    prompts = demo_rows.heldout_prompts(per_slice)
+
+    def look(_: Path, resume: bool) -> dict[str, Any]:
+        table = {name: answers_of(pipeline, name, prompts, check=check, reward=reward, heldout=heldout) for name in who}
+        return {"answers": table, "tax": {name: tax_of(pipeline, name) for name in who}}
+
+    inputs = {"who": [pipeline.key(name) for name in who], "prompts": [row.id for row in prompts], "seed": options.seed}
+    result = pipeline.stages.run("look", inputs, look, planned_seconds=plan.get("look"))
+    report = demo_report(pipeline, result, who, route=options.route, full=options.full)
+    path = write(report, folder / "report.html")
+    say(f"\n{report.sentence}\nReport: {path}   (peak memory {peak_rss_gb():.1f} GB)")
+    return path

@@ -1,0 +1,69 @@
+"""The packaged demo data as examples. See demo_data/DATASHEET.md for how it was made."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+from accord.types import Completion, Example, Message
+
+MAX_FULL = 10**9
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    text = (resources.files("accord.demo_data") / name).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _prompt(row: dict[str, Any]) -> tuple[Message, ...]:
+    return (Message("user", row["prompt"]),)
+
+
+def _answer(text: str, finished: bool, source: dict[str, Any]) -> Completion:
+    return Completion((Message("assistant", text),), finished=finished, source=source)
+
+
+def demonstrations(per_slice: int = MAX_FULL) -> list[Example]:
+    """Demonstrations, the first `per_slice` of each slice."""
+    return [
+        Example("demonstration", _prompt(row), (_answer(row["completion"], True, {"kind": "human"}),), columns={"slice": row["slice"]}, where=f"demonstrations.jsonl line {number}")
+        for number, row in enumerate(_rows("demonstrations.jsonl"), 1)
+        if row["number"] <= per_slice
+    ]
+
+
+def pairs(half: str) -> list[Example]:
+    """Pairs of one half: "train" trains the reward, "heldout" (other prompts) tests it and trains a second one for the report."""
+    found = []
+    for number, row in enumerate(_rows("pairs.jsonl"), 1):
+        if row["half"] == half:
+            answers = tuple(_answer(row[side], row[f"{side}_finished"], row[f"{side}_source"]) for side in ("chosen", "rejected"))
+            found.append(Example("preference", _prompt(row), answers, columns={"slice": row["slice"]}, where=f"pairs.jsonl line {number}"))
+    return found
+
+
+def rankings(per_slice: int = MAX_FULL) -> list[Example]:
+    """Rankings of four answers with ties; rank 1 is best."""
+    found = []
+    for number, row in enumerate(_rows("rankings.jsonl"), 1):
+        if row["number"] <= per_slice:
+            answers = tuple(_answer(*answer) for answer in zip(row["completions"], row["finished"], row["sources"], strict=True))
+            found.append(Example("ranking", _prompt(row), answers, ranks=tuple(row["ranks"]), columns={"slice": row["slice"]}, where=f"rankings.jsonl line {number}"))
+    return found
+
+
+def heldout_prompts(per_slice: int = MAX_FULL) -> list[Example]:
+    """Prompts that appear nowhere in training, with what their checks need."""
+    return [
+        Example("prompt", _prompt(row), columns={"slice": row["slice"], "keywords": row.get("keywords", [])}, where=f"heldout.jsonl line {number}")
+        for number, row in enumerate(_rows("heldout.jsonl"), 1)
+        if row["number"] <= per_slice
+    ]
+
+
+def agreement() -> dict[str, Any]:
+    """The blind second labelling: how often both labellers preferred the same answer."""
+    rows = _rows("second_labels.jsonl")
+    same = sum(row["first"] == row["second"] for row in rows)
+    return {"pairs": len(rows), "same": same}

@@ -1,0 +1,166 @@
+"""From what a pipeline measured to the page people read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+import accord
+from accord.objectives.calibration import expected_calibration_error, fit_temperature, reliability_table
+from accord.recipes import demo_rows
+from accord.recipes.look import blind_pairs, difference, interval_text, measures, samples, worst
+from accord.recipes.pipeline import Pipeline
+from accord.recipes.straight_answers import SLICES, TITLES
+from accord.reporting.charts import Line
+from accord.reporting.report import Report, Who
+
+NAMES = {"starter": "starter", "sft": "SFT", "ppo": "PPO", "dpo": "DPO"}
+KL_BUDGET = 15.0
+"""Nats an answer that the demo's PPO may move from the SFT model before the report calls it an alarm."""
+
+
+def demo_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], *, route: str, full: bool) -> Report:
+    """The demo's page."""
+    table = result["answers"]
+    report = base_report(pipeline, result, who, titles=TITLES, checked=True)
+    total = len(table[who[0]])
+    counts = ", ".join(f"{NAMES[name]} {sum(row['passed'] for row in table[name])}" for name in who)
+    report.title = f"accord demo {route}: straight answers"
+    gain = difference(table[who[-2]], table[who[-1]], "passed")
+    report.sentence = f"Passes its checks: {counts} of {total}."
+    report.intervals.insert(0, {"name": f"Checks passed, {NAMES[who[-1]]} minus {NAMES[who[-2]]}", "text": interval_text(gain, percent=True), "clear": gain.excludes_zero})
+    if len(who) > 2:
+        whole = difference(table["starter"], table[who[-1]], "passed")
+        report.intervals.insert(1, {"name": f"Checks passed, {NAMES[who[-1]]} minus starter", "text": interval_text(whole, percent=True), "clear": whole.excludes_zero})
+    same = demo_rows.agreement()
+    report.notes = [
+        f"{pipeline.resolved.name} was already tuned by its makers and is re-aligned here towards four habits: answer plain questions at once, meet bait for praise with a "
+        "suggestion, answer what only sounds harmful, decline what is.",
+        "Checks are a few lines of code a slice that no reward model ever saw. Answers are sampled at temperature 1 from prompts that appear nowhere in training.",
+        f"Data written by the project, no crowd labels; a blind second labelling agreed on {same['same']} of {same['pairs']} pairs.",
+    ]
+    report.slices = [
+        {"title": TITLES[name], "counts": [_passed([row for row in table[one] if row["slice"] == name]) for one in who]} for name in SLICES
+    ]
+    other = "dpo" if route == "rlhf" else "rlhf"
+    report.next_steps = [
+        (f"accord demo {other}", "the other route to the same goal"),
+        ("accord demo --full", "all packaged data, LoRA reward and value adapters, 240 held-out prompts") if not full else ("accord demo base", "from text continuation to an assistant"),
+        (f"accord chat {pipeline.stages.folder / who[-1]}", "talk to it"),
+        ("accord align --data pairs.csv", "the same on your own comparisons"),
+    ]
+    return report
+
+
+def base_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], *, titles: dict[str, str], checked: bool) -> Report:
+    """What every pipeline's page has."""
+    table = result["answers"]
+    before, after = who[-2], who[-1]
+    report = Report(title="", sentence="")
+    for name in who:
+        rows = table[name]
+        report.who.append(Who(name, NAMES[name], sum(bool(row["passed"]) for row in rows), len(rows), measures(rows)))
+    for key, title in (("reward", "Reward"), ("heldout_reward", "Held-out reward")):
+        if table[before][0][key] is not None:
+            change = difference(table[before], table[after], key)
+            report.intervals.append({"name": f"{title}, {NAMES[after]} minus {NAMES[before]}", "text": interval_text(change), "clear": change.excludes_zero})
+    report.samples = samples(table, titles)
+    report.worst = worst(table, before, after, titles)
+    report.blind = blind_pairs(table[before], table[after], seed=pipeline.settings.seed)
+    report.tax = [
+        {"measure": "perplexity on neutral text (lower is better)", **{NAMES[name]: f"{result['tax'][name]['perplexity']:.1f}" for name in who}},
+        {"measure": "small questions right", **{NAMES[name]: f"{result['tax'][name]['questions_right']} of {result['tax'][name]['questions']}" for name in who}},
+    ]
+    stages = {record["name"]: record["result"] for record in pipeline.stages.records}
+    if "reward" in stages:
+        _reward_part(report, stages["reward"].get("test"))
+    if "ppo" in stages:
+        _ppo_part(report, stages["ppo"]["iterations"], table, who)
+    report.alarms += _alarms(report, table, before, after)
+    report.stages = [*pipeline.stages.records, _total(pipeline.stages.records)]
+    resolved = pipeline.resolved
+    report.lineage = [
+        ("model", f"{resolved.name}, {resolved.source}, licence {resolved.licence}"),
+        ("sha256", resolved.sha256),
+        ("adapters", " + ".join(pipeline.stacks[after]) or "none"),
+        ("rows", f"{len(pipeline.data.demonstrations)} demonstrations, {len(pipeline.data.comparisons)} comparisons, {len(pipeline.data.heldout_comparisons)} held-out pairs"),
+        ("stage hashes", ", ".join(f"{name} {pipeline.key(name)}" for name in who)),
+        ("seed", str(pipeline.settings.seed)),
+        ("versions", f"accord {accord.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads"),
+    ]
+    folder = (pipeline.stages.folder / after).as_posix()
+    report.load_lines = (
+        "from peft import AutoPeftModelForCausalLM\n"
+        "from transformers import AutoTokenizer\n"
+        f'model, tokenizer = AutoPeftModelForCausalLM.from_pretrained("{folder}"), AutoTokenizer.from_pretrained("{folder}")'
+    )
+    return report
+
+
+def _passed(rows: Sequence[dict[str, Any]]) -> str:
+    return f"{sum(row['passed'] for row in rows)} of {len(rows)}"
+
+
+def _reward_part(report: Report, test: dict[str, Any] | None) -> None:
+    if not test:
+        return
+    names = {f"slice {key}": title for key, title in TITLES.items()} | {"all": "all", "shorter wins": "where the shorter answer won", "longer wins": "where the longer answer won"}
+    report.accuracy = [{"name": names.get(name, name), "value": value, "count": test["count"][name]} for name, value in test["accuracy"].items()]
+    gaps = torch.tensor(test["gaps"])
+    report.calibration = reliability_table(gaps)
+    error, temperature = expected_calibration_error(report.calibration), fit_temperature(gaps)
+    report.calibration_text = (
+        f"Expected calibration error {error:.3f} in units of normalised reward. "
+        f"Dividing score gaps by {temperature:.2f} would make its confidence match its accuracy best; PPO only uses their order and scale."
+    )
+
+
+def _ppo_part(report: Report, iterations: Sequence[dict[str, Any]], table: dict[str, list[dict[str, Any]]], who: Sequence[str]) -> None:
+    """Training curves by iteration, and the held-out reward at the ends, where it was measured."""
+    kl = [row["objective/kl"] for row in iterations]
+    report.reward_lines = [Line("reward, training prompts", kl, [row["objective/scores"] for row in iterations])]
+    points = [(name, _mean(table[name], "kl") or 0.0) for name in who if name != "starter"]
+    for key, title, dashed in (("reward", "reward, held-out prompts", False), ("heldout_reward", "held-out reward, held-out prompts", True)):
+        if table[who[-1]][0][key] is not None:
+            report.reward_lines.append(Line(title, [x for _, x in points], [_mean(table[name], key) or 0.0 for name, _ in points], dashed))
+    steps = [float(index + 1) for index in range(len(iterations))]
+    report.length_lines = [Line("mean tokens an answer", steps, [row["completions/mean_length"] for row in iterations])]
+    last = iterations[-1]
+    spread, start = last.get("rewards/disagreement/mean"), iterations[0].get("rewards/disagreement/mean")
+    if spread is not None and start is not None:
+        limit = 2 * start
+        report.alarms.append({"name": "reward heads disagree", "value": f"{spread:.2f}", "limit": f"{limit:.2f}", "ok": spread <= limit, "words": "twice the first round's disagreement"})
+    clipped = last["completions/clipped_ratio"]
+    report.alarms.append({"name": "answers cut off", "value": f"{100 * clipped:.0f} %", "limit": "30 %", "ok": clipped <= 0.3, "words": "last round of training"})
+
+
+def _alarms(report: Report, table: dict[str, list[dict[str, Any]]], before: str, after: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    kl = _mean(table[after], "kl")
+    if kl is not None:
+        found.append({"name": "KL from SFT", "value": f"{kl:.1f}", "limit": f"{KL_BUDGET:g}", "ok": kl <= KL_BUDGET, "words": "nats an answer, held-out prompts"})
+    was, now = _mean(table[before], "tokens") or 0.0, _mean(table[after], "tokens") or 0.0
+    found.append({"name": "length", "value": f"{now:.0f}", "limit": f"{1.5 * was:.0f}", "ok": now <= 1.5 * was, "words": f"tokens an answer; {was:.0f} before"})
+    reward, heldout = (difference(table[before], table[after], key) if table[after][0][key] is not None else None for key in ("reward", "heldout_reward"))
+    if reward and heldout:
+        ok = not (reward.low > 0 and heldout.mean <= 0)
+        found.append({"name": "held-out reward follows", "value": f"{heldout.mean:+.2f}", "limit": "0", "ok": ok, "words": f"training reward moved {reward.mean:+.2f}"})
+    return found
+
+
+def _mean(rows: Sequence[dict[str, Any]], key: str) -> float | None:
+    values = [float(row[key]) for row in rows if row[key] is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _total(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    planned = [record["planned_seconds"] for record in records]
+    return {
+        "name": "all",
+        "seconds": sum(record["seconds"] for record in records),
+        "planned_seconds": sum(planned) if all(planned) else None,
+        "peak_rss_gb": max(record["peak_rss_gb"] for record in records),
+        "skipped": False,
+    }
