@@ -57,3 +57,99 @@ class AlignOptions:
             raise ConfigError(f"accord align --method {self.method!r}: the methods are ppo and dpo.")
         if not self.data:
             raise ConfigError("accord align needs --data: a file of comparisons, for example pairs.csv. Start one with: accord data template preference pairs.csv")
+
+
+@dataclass
+class TrainOptions:
+    """What every training command takes beside its method's config."""
+
+    model: str = "smollm2-135m"
+    """Name, folder, GGUF file or hub id of the model to train; a run folder goes on from its adapters."""
+    data: str = ""
+    """Training rows: any file or folder `accord data check` reads; several as a.jsonl:0.7,b.jsonl:0.3."""
+    eval_data: str | None = None
+    """Held-out rows, of the same kind. None evaluates nothing."""
+    columns: dict[str, str] | None = None
+    """Which of your columns is which: prompt=question chosen=best rejected=worst."""
+    reward_model: list[str] | None = None
+    """PPO: run folders of reward models, each optionally with a weight: runs/reward*0.5."""
+    reward: list[str] | None = None
+    """PPO: reward functions as file.py:function, each optionally with a weight."""
+    ptx_data: str | None = None
+    """PPO: demonstrations mixed into each step (see ptx_coef). None mixes nothing."""
+    lora_r: int = 16
+    """Rank of the LoRA adapter; 0 trains all weights."""
+    lora_alpha: int = 32
+    """Scale of the adapter: alpha / r multiplies its output."""
+    lora_dropout: float = 0.0
+    """Always 0: with dropout, log-probs of sampling, reference and training would differ."""
+    lora_target: str = "all-linear"
+    """Modules that get adapters: all-linear, or names separated by commas."""
+    accept_licence: bool = False
+    """True accepts the licence of a model that asks for it. False asks."""
+    dry_run: bool = False
+    """True prints config, three rendered rows, tokens, parameters and memory, and trains nothing."""
+
+    def __post_init__(self) -> None:
+        if self.lora_r < 0:
+            raise ConfigError(f"lora_r={self.lora_r} must be 0 (all weights) or more.")
+        if self.lora_dropout != 0:
+            raise ConfigError("lora_dropout must be 0: with dropout, log-probs of sampling, reference and training would differ.")
+
+
+@dataclass
+class ChatOptions:
+    """`accord chat` and `accord sample`."""
+
+    model: str = "smollm2-135m"
+    """Name, folder or run folder of the model to talk to."""
+    prompt: list[str] | None = None
+    """Prompts to answer and exit. None reads lines from the terminal."""
+    system: str | None = None
+    """A system message before every conversation."""
+    max_new_tokens: int = 128
+    """Longest answer in tokens."""
+    temperature: float = 0.7
+    """0 takes the most likely token; 1 is the model's own distribution."""
+    top_p: float = 0.95
+    """Keep the likeliest tokens with this much probability together. 1 keeps all."""
+    num_samples: int = 1
+    """Answers to each prompt."""
+    seed: int = 0
+    """Seeds sampling."""
+    accept_licence: bool = False
+    """True accepts the licence of a model that asks for it. False asks."""
+
+
+@dataclass
+class ExportOptions:
+    """`accord export`."""
+
+    run: str = ""
+    """Run folder to export."""
+    to: str = ""
+    """Folder to write."""
+    merged: bool = True
+    """True writes one ordinary transformers model, adapters merged. False copies the adapter folder as it is."""
+    sequence_classification: bool = False
+    """True writes a reward run as AutoModelForSequenceClassification. False writes a causal language model."""
+
+    def __post_init__(self) -> None:
+        if not self.run or not self.to:
+            raise ConfigError("accord export needs a run folder and --to: accord export runs/demo-rlhf/ppo --to my-model")
+
+
+@dataclass
+class EvaluateOptions:
+    """`accord evaluate`."""
+
+    run: str = ""
+    """Run folder of a reward model (accuracy) or a DPO policy (implicit accuracy)."""
+    data: str = ""
+    """Held-out comparisons."""
+    columns: dict[str, str] | None = None
+    """Which of your columns is which: prompt=question chosen=best rejected=worst."""
+
+    def __post_init__(self) -> None:
+        if not self.run or not self.data:
+            raise ConfigError("accord evaluate needs a run folder and --data: accord evaluate runs/reward --data heldout.jsonl")

@@ -58,9 +58,6 @@ def demo_data(*, full: bool) -> PipelineData:
 
 def run_demo(options: DemoOptions) -> Path:
     """Run the demo; returns the path of its report. Stages whose inputs have not changed are skipped."""
-    from accord.planning.memory import check_free_memory
-
-    check_free_memory(4.0, what="The demo")
     folder = Path(options.output_dir or Path("runs") / f"demo-{options.route}{'-full' if options.full else ''}")
     settings = FULL if options.full else QUICK
     settings.seed = options.seed

@@ -16,13 +16,13 @@ from accord.config.sft import SFTConfig
 from accord.data.packing import Unit
 from accord.data.render import Renderer
 from accord.models.adapters import PolicyModel, Stack
+from accord.models.opened import end_ids
 from accord.models.load import load_model, load_tokenizer, resolve
 from accord.models.save import load_stack
 from accord.recipes.stages import Stages
 from accord.rewards.learned import RewardModel
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.sampler import Prompt, SamplingConfig
-from accord.training.setup import end_ids
 from accord.types import Example, Rollout, content_hash
 
 

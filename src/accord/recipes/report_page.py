@@ -24,7 +24,7 @@ KL_BUDGET = 15.0
 def demo_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], *, route: str, full: bool) -> Report:
     """The demo's page."""
     table = result["answers"]
-    report = base_report(pipeline, result, who, titles=TITLES, checked=True)
+    report = base_report(pipeline, result, who, titles=TITLES)
     total = len(table[who[0]])
     counts = ", ".join(f"{NAMES[name]} {sum(row['passed'] for row in table[name])}" for name in who)
     report.title = f"accord demo {route}: straight answers"
@@ -54,7 +54,7 @@ def demo_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
     return report
 
 
-def base_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], *, titles: dict[str, str], checked: bool) -> Report:
+def base_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], *, titles: dict[str, str]) -> Report:
     """What every pipeline's page has."""
     table = result["answers"]
     before, after = who[-2], who[-1]

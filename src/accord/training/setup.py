@@ -15,6 +15,7 @@ from accord.config.base import TrainingConfig
 from accord.data.render import Renderer
 from accord.errors import ConfigError, DataError
 from accord.models.adapters import PolicyModel, Stack
+from accord.models.opened import end_ids
 from accord.training import processes
 from accord.types import Example
 
@@ -84,17 +85,6 @@ def prepare(
     if processes.is_main():
         folder.mkdir(parents=True, exist_ok=True)
     return Prepared(policy, tokenizer, renderer, stack, reference, full, folder)
-
-
-def end_ids(policy: PolicyModel, tokenizer: Any) -> list[int]:
-    """Ids that end an answer: the tokenizer's eos first, then what the model's generation config adds."""
-    found = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    generation = getattr(policy.model, "generation_config", None)
-    more = getattr(generation, "eos_token_id", None)
-    for token in more if isinstance(more, (list, tuple)) else [more]:
-        if token is not None and token not in found and token != getattr(tokenizer, "bos_token_id", None):
-            found.append(int(token))
-    return found
 
 
 def examples(rows: Rows, *, kinds: Sequence[str], what: str, columns: dict[str, str] | None = None) -> list[Example]:

@@ -1,0 +1,137 @@
+"""The command line: one table of commands, arguments generated from dataclasses, nothing heavy imported before it is needed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accord import __version__
+from accord.arguments import Command, parse
+from accord.errors import AccordError, ConfigError
+
+_TRAINING = ("model", "data", "eval_data", "columns", "output_dir", "num_train_epochs", "learning_rate", "per_device_train_batch_size", "lora_r", "seed")
+
+
+@dataclass(frozen=True)
+class Group:
+    title: str
+    commands: tuple[Command, ...]
+
+
+def _train(name: str, summary: str, *shown: str) -> Command:
+    fields = _TRAINING if name != "ppo" else ("model", "data", "columns", "output_dir", "learning_rate", "lora_r", "seed")
+    return Command(name, summary, ("accord.config.options:TrainOptions", f"accord.config.{name}:{_config(name)}"), "accord.recipes.train:run", (*fields, *shown), positional="data")
+
+
+def _config(name: str) -> str:
+    return {"sft": "SFTConfig", "reward": "RewardConfig", "dpo": "DPOConfig", "kto": "KTOConfig", "ppo": "PPOConfig"}[name]
+
+
+GROUPS = (
+    Group(
+        "Start",
+        (
+            Command("demo", "align a real model on packaged data, with a report: rlhf, dpo or base", ("accord.config.options:DemoOptions",), "accord.recipes.demo:run_demo", ("full", "output_dir", "seed", "force"), positional="route"),
+            Command("doctor", "what this machine can do, and what is missing", (), "accord.commands.doctor:run", ()),
+        ),
+    ),
+    Group(
+        "Whole",
+        (
+            Command(
+                "align", "SFT, reward model and PPO (or DPO) on your own comparisons", ("accord.config.options:AlignOptions",), "accord.recipes.align:run_align",
+                ("data", "model", "method", "columns", "output_dir", "max_new_tokens", "iterations", "seed", "force"), positional="data",
+            ),
+        ),
+    ),
+    Group(
+        "Train",
+        (
+            _train("sft", "imitate demonstrations", "max_length", "loss_aggregation"),
+            _train("reward", "learn a reward from comparisons", "backbone", "loss", "num_heads"),
+            _train("dpo", "learn preferences without a reward model", "beta", "loss_type", "sft_coefficient"),
+            _train("kto", "learn from single answers marked good or bad", "beta"),
+            _train("ppo", "maximise a reward near the model it starts from", "reward_model", "reward", "num_iterations", "prompts_per_iteration", "num_generations", "max_new_tokens", "kl_coef"),
+        ),
+    ),
+    Group(
+        "Look",
+        (
+            Command("sample", "answers to prompts, with their log-probabilities", ("accord.config.options:ChatOptions",), "accord.commands.chat:sample", ("prompt", "num_samples", "max_new_tokens", "temperature", "seed"), positional="model"),
+            Command("evaluate", "accuracy of a reward model or policy on held-out comparisons", ("accord.config.options:EvaluateOptions",), "accord.commands.evaluate:run", ("data", "columns"), positional="run"),
+        ),
+    ),
+    Group(
+        "Use",
+        (
+            Command("chat", "talk to a model or a run", ("accord.config.options:ChatOptions",), "accord.commands.chat:chat", ("system", "max_new_tokens", "temperature", "seed"), positional="model"),
+            Command("export", "one ordinary model folder that needs no accord", ("accord.config.options:ExportOptions",), "accord.commands.export:run", ("to", "merged", "sequence_classification"), positional="run"),
+            Command("data", "check, convert and start data files", (), "accord.commands.data:run", (), passthrough=True),
+        ),
+    ),
+)
+COMMANDS = {command.name: command for group in GROUPS for command in group.commands}
+
+
+def overview() -> str:
+    """The map that `accord --help` prints."""
+    lines = [f"accord {__version__}: bring a language model into accord with what people want.", "", "usage: accord COMMAND [options]", ""]
+    for group in GROUPS:
+        lines.append(group.title)
+        lines += [f"  {command.name:<9} {command.summary}" for command in group.commands]
+    return "\n".join([*lines, "", "accord COMMAND --help shows its options, --help-all every one. Options may stand in a YAML file: --config recipe.yaml."])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 done, 2 usage, 3 data, 4 environment, 5 diverged, 130 interrupted)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [item for item in given if item != "--debug"]
+    try:
+        return _run(given)
+    except AccordError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt as error:
+        if type(error).__name__ == "Interrupted" and error.args:
+            print(f"Stopped; saved in {error.args[0]}. Go on with: accord {' '.join(given)} --resume_from_checkpoint {error.args[0]}", file=sys.stderr)
+        return 130
+
+
+def _run(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if given[0] in ("-V", "--version"):
+        print(f"accord {__version__}")
+        return 0
+    name, rest = given[0], given[1:]
+    if name not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        raise ConfigError(f"There is no command {name!r}." + (f" Did you mean {near[0]}?" if near else " accord --help lists them."))
+    command = COMMANDS[name]
+    if command.passthrough:
+        return int(_load(command.handler)(rest) or 0)
+    parsed = parse(command, rest)
+    if parsed is None:
+        return 0
+    handler = _load(command.handler)
+    result: Any = handler(*parsed) if parsed else handler()
+    return result if isinstance(result, int) else 0
+
+
+def _load(dotted: str) -> Any:
+    module, _, attribute = dotted.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the commands of the map do, one file each, imported when called."""

@@ -1,0 +1,31 @@
+"""`accord evaluate`: accuracy on held-out comparisons, of a reward model or of a policy's implicit reward."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accord.config.options import EvaluateOptions
+from accord.data.read import read_examples
+from accord.models.opened import open_model
+from accord.recipes.pipeline import accuracy_table
+from accord.rewards.learned import CONFIG, RewardModel
+
+
+def run(options: EvaluateOptions) -> int:
+    """Print the accuracy table of a run."""
+    rows = list(read_examples(options.data, columns=options.columns))
+    opened = open_model(options.run)
+    if (Path(options.run) / CONFIG).exists():
+        reward = RewardModel.load(opened.policy, Path(options.run), opened.renderer)
+        table = accuracy_table(reward, opened.renderer, rows)
+        values, counts = table["accuracy"], table["count"]
+    else:
+        from accord.config.dpo import DPOConfig
+        from accord.methods.dpo import DPOTrainer
+
+        opened.policy.train_only(opened.stack[-1] if opened.stack else None)
+        trainer = DPOTrainer(opened.policy, None, DPOConfig(output_dir=options.run, learning_rate=0.0), rows, rows, opened.tokenizer)
+        values, counts = {name: value for name, value in trainer.evaluate().items() if name != "eval_tokens"}, {}
+    for name, value in values.items():
+        print(f"{name:<28} {value:.4f}" + (f"  ({counts[name]} pairs)" if name in counts else ""))
+    return 0

@@ -1,0 +1,65 @@
+"""Open a model by any name a user may give: a base model, or a run folder whose adapters lie on one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accord.data.render import Renderer
+from accord.errors import DataError
+from accord.models.adapters import PolicyModel, Stack
+from accord.models.load import load_model, load_tokenizer, resolve
+from accord.models.save import STACK, load_stack
+
+
+@dataclass
+class Opened:
+    policy: PolicyModel
+    tokenizer: Any
+    renderer: Renderer
+    stack: Stack
+    """The run's adapters, bottom first; () for a base model."""
+    line: str
+    """Name, source, licence and hash, for the user."""
+
+
+def open_model(name: str, *, dtype: str = "auto", accept_licence: bool = False) -> Opened:
+    """Load a base model, or a run folder with its base.
+
+    Raises:
+        DataError: if a run folder does not say which base it belongs to.
+        MachineError, ConfigError: if the model cannot be found or loaded.
+    """
+    folder = Path(name)
+    adapters = (folder / STACK).exists() or (folder / "adapter_config.json").exists()
+    base = base_of(folder) if adapters else name
+    resolved = resolve(base, accept_licence=accept_licence)
+    policy = PolicyModel(load_model(resolved, dtype=dtype))
+    tokenizer = load_tokenizer(resolved)
+    stack = load_stack(policy, folder) if adapters else ()
+    line = str(resolved) + (f" + adapters {' + '.join(stack)} of {folder}" if stack else "")
+    return Opened(policy, tokenizer, Renderer(tokenizer, end_ids=end_ids(policy, tokenizer)), stack, line)
+
+
+def base_of(folder: Path) -> str:
+    """The base model a run folder was trained on."""
+    for name, key in ((STACK, "base"), ("adapter_config.json", "base_model_name_or_path")):
+        path = folder / name
+        if path.exists():
+            base = json.loads(path.read_text(encoding="utf-8")).get(key)
+            if base:
+                return str(base)
+    raise DataError(f"{folder} does not say which base model its adapters belong to ({STACK} has no base). Give the base model instead.")
+
+
+def end_ids(policy: PolicyModel, tokenizer: Any) -> list[int]:
+    """Ids that end an answer: the tokenizer's eos first, then what the model's generation config adds."""
+    found = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    generation = getattr(policy.model, "generation_config", None)
+    more = getattr(generation, "eos_token_id", None)
+    for token in more if isinstance(more, (list, tuple)) else [more]:
+        if token is not None and token not in found and token != getattr(tokenizer, "bos_token_id", None):
+            found.append(int(token))
+    return found

@@ -1,0 +1,108 @@
+"""One training command: options and config in, a run folder out, with what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from accord.config.base import TrainingConfig
+from accord.config.options import TrainOptions
+from accord.data.mixture import Mixture, parse_data
+from accord.data.read import read_examples
+from accord.errors import ConfigError, DataError
+from accord.models.opened import Opened, open_model
+from accord.recipes.dry_run import describe
+from accord.training.setup import Rows, say
+from accord.types import Example
+
+
+def run(options: TrainOptions, config: TrainingConfig) -> int:
+    """Train with one method; returns the exit code."""
+    if not options.data:
+        raise ConfigError(f"accord {config.method} needs data: accord {config.method} --data rows.jsonl. Start a file with: accord data template {TEMPLATES[config.method]} rows.jsonl")
+    rows = load_rows(options.data, options.columns, config.seed)
+    evaluation = load_rows(options.eval_data, options.columns, config.seed) if options.eval_data else None
+    opened = open_model(options.model, dtype=config.dtype, accept_licence=options.accept_licence)
+    say(opened.line)
+    lora = lora_config(options)
+    if options.dry_run:
+        print(describe(opened, options, config, rows, lora))
+        return 0
+    trainer = build(options, config, opened, rows, evaluation, lora)
+    if config.logging_steps and config.save_steps == 0 and trainer.total_steps() > 20:
+        config.save_steps = max(1, trainer.total_steps() // 4)
+        say(f"save_steps {config.save_steps}: a quarter of the {trainer.total_steps()} steps.")
+    trainer.train()
+    trainer.save_model()
+    if evaluation is not None:
+        say("held out: " + ", ".join(f"{name} {value:.4g}" for name, value in trainer.evaluate().items()))
+    say(f"Saved in {trainer.folder}.\n{next_steps(config.method, trainer.folder)}")
+    return 0
+
+
+TEMPLATES = {"sft": "demonstration", "reward": "preference", "dpo": "preference", "kto": "labelled", "ppo": "prompt"}
+
+
+def load_rows(source: str, columns: dict[str, str] | None, seed: int) -> list[Example]:
+    """All rows of one source, or a weighted mixture `a.jsonl:0.7,b.jsonl:0.3`, as long as its parts together."""
+    parts = parse_data(source)
+    if len(parts) == 1:
+        return list(read_examples(parts[0].source, columns=columns))
+    sources = [list(read_examples(part.source, columns=columns)) for part in parts]
+    empty = [part.source for part, found in zip(parts, sources, strict=True) if not found]
+    if empty:
+        raise DataError(f"{empty[0]} has no rows.")
+    mixture = Mixture(sources, [part.weight for part in parts], seed=seed)
+    return [mixture.at(position) for position in range(sum(len(found) for found in sources))]
+
+
+def lora_config(options: TrainOptions) -> Any:
+    """A peft config, or None for full fine-tuning."""
+    if options.lora_r == 0:
+        return None
+    from peft import LoraConfig
+
+    target: Any = options.lora_target if options.lora_target == "all-linear" else [name.strip() for name in options.lora_target.split(",")]
+    return LoraConfig(r=options.lora_r, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout, target_modules=target, task_type="CAUSAL_LM")
+
+
+def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evaluation: Rows, lora: Any) -> Any:
+    """The trainer of a method."""
+    import accord
+
+    tokenizer = opened.tokenizer
+    common = {"train_dataset": rows, "processing_class": tokenizer}
+    if config.method == "ppo":
+        return accord.PPOTrainer(config, model=opened.policy, reward=_rewards(options, opened), peft_config=lora, ptx_dataset=options.ptx_data, **common)
+    if config.method == "reward" and config.backbone == "heads":
+        lora = None
+    trainer = {"sft": accord.SFTTrainer, "reward": accord.RewardTrainer, "dpo": accord.DPOTrainer, "kto": accord.KTOTrainer}[config.method]
+    return trainer(opened.policy, args=config, eval_dataset=evaluation, peft_config=lora, **common)
+
+
+def _rewards(options: TrainOptions, opened: Opened) -> list[Any]:
+    from accord.rewards.combine import LearnedReward, load_function
+    from accord.rewards.learned import RewardModel
+
+    found: list[Any] = []
+    for spec in options.reward_model or []:
+        path, _, weight = spec.partition("*")
+        try:
+            number = float(weight) if weight else 1.0
+        except ValueError as error:
+            raise ConfigError(f"--reward_model {spec!r}: {weight!r} is not a weight. Write runs/reward*0.5.") from error
+        found.append(LearnedReward(RewardModel.load(opened.policy, Path(path), opened.renderer), number, Path(path).name))
+    found += [load_function(spec) for spec in options.reward or []]
+    if not found:
+        raise ConfigError("accord ppo needs a reward: --reward_model runs/... (accord reward makes one) or --reward file.py:function.")
+    return found
+
+
+def next_steps(method: str, folder: Path) -> str:
+    """What people do after this method, and the lines that load the result."""
+    after = {
+        "sft": f"Next: accord dpo --model {folder} --data pairs.jsonl, or accord reward --model {folder} --data pairs.jsonl",
+        "reward": f"Next: accord evaluate {folder} --data heldout.jsonl, then accord ppo --reward_model {folder} --data prompts.jsonl",
+    }.get(method, f"Next: accord chat {folder}")
+    load = f'from peft import AutoPeftModelForCausalLM\nmodel = AutoPeftModelForCausalLM.from_pretrained("{folder.as_posix()}")'
+    return after if method == "reward" else f"{after}\nLoad it:\n{load}"
