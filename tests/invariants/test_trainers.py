@@ -1,0 +1,302 @@
+"""The invariants of `mixin.py` for every trainer, and the known values at step 0."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import Tensor
+
+from accord import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+from accord.data.packing import Unit, pack
+from accord.errors import DivergedError
+from accord.models.adapters import Want
+from accord.training.loop import StepBatch
+from accord.types import Completion, Example, Message
+from invariants.mixin import TrainerInvariants, assert_equal, equal_answers, gradients, worst
+
+
+def conversations() -> list[Example]:
+    """Demonstrations that go on after the first answer: user turns between counted spans."""
+    rows = tiny.demonstrations()
+    more = (Message("user", "And then?"), Message("assistant", "Nothing"))
+    return [replace(row, completions=(Completion((*row.completions[0].messages, *more[: 2 * (i % 2)])),)) for i, row in enumerate(rows)]
+
+
+class TestSFT(TrainerInvariants):
+    def rows(self) -> list[Example]:
+        return conversations()
+
+    def build(self, folder: Path, rows: list[Example], **changes: Any) -> SFTTrainer:
+        return SFTTrainer(tiny.policy(), SFTConfig(output_dir=str(folder), **changes), rows, processing_class=tiny.tokenizer(), peft_config=tiny.lora())
+
+    def test_trailing_turns_are_cut(self, tmp_path: Path) -> None:
+        def units(text: str) -> list[tuple[Any, ...]]:
+            rows = [replace(row, completions=(Completion((*row.completions[0].messages, Message("user", text))),)) for row in tiny.demonstrations()]
+            return [(unit.prompt_ids, unit.branches) for unit in self.build(tmp_path, rows).train_units]
+
+        assert units("Thanks") == units("No, that is wrong!") == [(u.prompt_ids, u.branches) for u in self.build(tmp_path, tiny.demonstrations()).train_units]
+
+    def test_user_turns_are_not_counted(self, tmp_path: Path) -> None:
+        trainer = self.build(tmp_path, self.rows())
+        for unit, row in zip(trainer.train_units, self.rows(), strict=True):
+            branch = unit.branches[0]
+            counted = [token for token, is_counted in zip(branch.ids, branch.counted or [True] * len(branch.ids), strict=True) if is_counted]
+            text = trainer.renderer.tokenizer.decode(counted).replace("\n", "")
+            assert text == "".join(f"{message.content}<|end|>" for message in row.completions[0].messages if message.role == "assistant")
+
+    def test_sequence_loss(self, tmp_path: Path) -> None:
+        trainer = self.ready(tmp_path, loss_aggregation="sequence")
+        whole, _ = gradients(trainer, self.batch(trainer))
+        single, _ = gradients(trainer, self.batch(trainer), 1)
+        assert_equal(single, whole)
+        token = self.ready(tmp_path)
+        assert worst(gradients(token, self.batch(token))[0], whole) > 1e-2  # another objective
+
+
+class RewardInvariants(TrainerInvariants):
+    reads_the_last_token = True
+    options: dict[str, Any] = {}
+
+    def rows(self) -> list[Example]:
+        return [*tiny.pairs(), *tiny.rankings()]
+
+    def build(self, folder: Path, rows: list[Example], **changes: Any) -> RewardTrainer:
+        args = RewardConfig(output_dir=str(folder), **{**self.options, **changes})
+        return RewardTrainer(tiny.policy(), args, rows, processing_class=tiny.tokenizer(), peft_config=tiny.lora())
+
+    def readings(self, trainer: RewardTrainer, units: list[Unit]) -> list[Tensor]:
+        return list(trainer.reward_model.score(units, 10**6).split([len(unit.branches) for unit in units]))
+
+    def test_equal_answers_teach_nothing(self, tmp_path: Path) -> None:
+        trainer = self.ready(tmp_path, equal_answers(tiny.pairs()))
+        found, values = gradients(trainer, self.batch(trainer))
+        assert values["loss"] == pytest.approx(math.log(2), abs=1e-5)
+        real = self.ready(tmp_path, tiny.pairs())
+        expected, _ = gradients(real, self.batch(real))
+        assert all(float(found[name].norm()) <= 1e-6 * float(expected[name].norm()) for name in found)
+
+
+class TestRewardLora(RewardInvariants):
+    options = {"backbone": "lora"}
+
+
+class TestRewardHeads(RewardInvariants):
+    options = {"backbone": "heads"}
+
+
+class TestRewardMiddleLayer(RewardInvariants):
+    options = {"backbone": "lora", "num_heads": 1, "feature_layer": 1}
+
+    def test_micro_batches_change_nothing(self, tmp_path: Path) -> None:
+        """As for all, but adapters above the layer that is read get no gradient."""
+        trainer = self.ready(tmp_path)
+        whole, _ = gradients(trainer, self.batch(trainer))
+        single, _ = gradients(trainer, self.batch(trainer), 1)
+        assert_equal(single, whole)
+        assert not any(".layers.1." in name for name in whole if float(whole[name].norm()) > 0)
+
+
+class DPOInvariants(TrainerInvariants):
+    options: dict[str, Any] = {"beta": 0.1}
+    at_start: float | None = None
+
+    def rows(self) -> list[Example]:
+        return tiny.pairs()
+
+    def build(self, folder: Path, rows: list[Example], **changes: Any) -> DPOTrainer:
+        args = DPOConfig(output_dir=str(folder), **{**self.options, **changes})
+        return DPOTrainer(tiny.policy(), None, args, rows, processing_class=tiny.tokenizer(), peft_config=tiny.lora())
+
+    def test_loss_at_step_0(self, tmp_path: Path) -> None:
+        if self.at_start is None:
+            pytest.skip("a loss without a reference has no known value at step 0")
+        trainer = self.build(tmp_path, self.rows(), skip_step0_checks=False, max_steps=1, learning_rate=1e-4, per_device_train_batch_size=9)
+        row = trainer.train()
+        assert row["loss"] == pytest.approx(self.at_start, rel=1e-4)
+        assert abs(row["rewards/margins"]) < 1e-5
+
+    def test_equal_answers_teach_nothing(self, tmp_path: Path) -> None:
+        trainer = self.ready(tmp_path, equal_answers(tiny.pairs()))
+        found, _ = gradients(trainer, self.batch(trainer))
+        real = self.ready(tmp_path)
+        expected, _ = gradients(real, self.batch(real))
+        for name in found:
+            assert found[name].isfinite().all()
+            if self.options["loss_type"] != "orpo":  # orpo also imitates the chosen answer
+                assert float(found[name].norm()) < 2e-6 * float(expected[name].norm()), name
+
+
+class TestSigmoid(DPOInvariants):
+    options = {"loss_type": "sigmoid", "beta": 0.1}
+    at_start = math.log(2)
+
+    def test_moved_reference_is_refused(self, tmp_path: Path) -> None:
+        trainer = self.build(tmp_path, self.rows(), learning_rate=1e-4)
+        tiny.shake(trainer.policy, "dpo")
+        with pytest.raises(DivergedError, match="Before the first step policy and reference differ"):
+            trainer.train()
+
+
+class TestIPO(DPOInvariants):
+    options = {"loss_type": "ipo", "beta": 0.1}
+    at_start = 1 / (4 * 0.1**2)
+
+
+class TestHinge(DPOInvariants):
+    options = {"loss_type": "hinge", "beta": 0.1}
+    at_start = 1.0
+
+
+class TestRobust(DPOInvariants):
+    options = {"loss_type": "robust", "beta": 0.1, "label_smoothing": 0.1}
+    at_start = math.log(2)
+
+
+class TestAPOZero(DPOInvariants):
+    options = {"loss_type": "apo_zero", "beta": 0.1}
+    at_start = 1.0
+
+
+class TestSigmoidNorm(DPOInvariants):
+    options = {"loss_type": "sigmoid_norm", "beta": 5.0}
+    at_start = math.log(2)
+
+
+class TestSimPO(DPOInvariants):
+    options = {"loss_type": "simpo", "beta": 2.0}
+
+
+class TestORPO(DPOInvariants):
+    options = {"loss_type": "orpo", "beta": 0.1}
+
+
+class TestKTO(TrainerInvariants):
+    def rows(self) -> list[Example]:
+        return tiny.labelled()
+
+    def build(self, folder: Path, rows: list[Example], **changes: Any) -> KTOTrainer:
+        args = KTOConfig(output_dir=str(folder), **changes)
+        return KTOTrainer(tiny.policy(), None, args, rows, processing_class=tiny.tokenizer(), peft_config=tiny.lora())
+
+    def test_loss_at_step_0(self, tmp_path: Path) -> None:
+        row = self.build(tmp_path, self.rows(), max_steps=1, learning_rate=1e-4).train()
+        assert row["loss"] == pytest.approx(0.5, abs=1e-5)
+        assert row["kl"] == pytest.approx(0.0, abs=1e-5)
+
+    def test_baseline_is_the_whole_steps(self, tmp_path: Path) -> None:
+        """z0 = max(0, mean over the step of log pi - log ref of mismatched answers), whatever the micro-batches."""
+        trainer = self.ready(tmp_path)
+        mates = [unit.data["mismatch"] for unit in trainer.train_units]
+        with torch.no_grad():
+            policy, reference = (
+                trainer.policy.forward(pack(mates), stack).logprobs.split([mate.num_counted for mate in mates]) for stack in (("kto",), ())
+            )
+        mean = sum(float((p - r).sum()) for p, r in zip(policy, reference, strict=True)) / len(mates)
+        assert abs(mean) > 1e-3
+        _, values = gradients(trainer, self.batch(trainer), 1)
+        assert values["kl"] == pytest.approx(max(0.0, mean), abs=1e-4)
+
+
+def by_length(completions: list[Any], **columns: Any) -> list[float]:
+    """A reward that any model can raise, different for different answers."""
+    return [len(completion[0]["content"]) / 10 for completion in completions]
+
+
+class PPOInvariants(TrainerInvariants):
+    options: dict[str, Any] = {}
+    reward: Any = staticmethod(by_length)
+
+    def rows(self) -> list[Example]:
+        return tiny.prompts()
+
+    def build(self, folder: Path, rows: list[Example], **changes: Any) -> PPOTrainer:
+        size = {"prompts_per_iteration": 6, "num_generations": 3, "max_new_tokens": 8, "num_iterations": 2}
+        args = PPOConfig(output_dir=str(folder), **{**size, **self.options, **changes})
+        policy = tiny.policy()
+        policy.model.generation_config.eos_token_id = list(range(2, 40))  # many ids end an answer: lengths differ
+        return PPOTrainer(args, tiny.tokenizer(), policy, type(self).reward, rows, peft_config=tiny.lora())
+
+    def ready(self, folder: Path, rows: list[Example] | None = None, **changes: Any) -> PPOTrainer:
+        trainer = super().ready(folder, rows, **changes)
+        with torch.no_grad():
+            generator = torch.Generator().manual_seed(2)
+            trainer.value_head.weight.copy_(torch.randn(trainer.value_head.weight.shape, generator=generator))
+            if "value" in trainer.policy.adapters:
+                tiny.shake(trainer.policy, "value", seed=5)
+        return trainer
+
+    def batch(self, trainer: PPOTrainer) -> StepBatch:
+        """One collected iteration; then the policy moves a little, so that ratios are not 1."""
+        batch = next(iter(trainer.batches(0)))
+        tiny.shake(trainer.policy, "ppo", seed=7, scale=0.08)
+        return batch
+
+    def readings(self, trainer: PPOTrainer, units: list[Unit]) -> list[Tensor]:
+        with torch.no_grad():
+            logprobs = trainer.policy.forward(pack(units), trainer.stack).logprobs
+            states = trainer.policy.forward(pack(units), trainer.value_stack, Want(logprobs=False, states=True)).states
+            both = torch.stack((logprobs, trainer.value_head(states)), 1)
+        return list(both.split([unit.num_counted for unit in units]))
+
+    def test_on_policy_identity(self, tmp_path: Path) -> None:
+        trainer = self.ready(tmp_path)
+        batch = next(iter(trainer.batches(0)))
+        _, values = gradients(trainer, batch)
+        assert values["sampling/logprob_difference_max"] < 1e-4
+        assert values["policy/clipfrac_avg"] == 0
+        assert values["policy/approxkl_avg"] < 1e-9
+        assert values["val/ratio"] == pytest.approx(1.0, abs=1e-5)
+        # and the check can fail: another policy disagrees
+        tiny.shake(trainer.policy, "ppo", seed=11, scale=0.3)
+        assert gradients(trainer, batch)[1]["sampling/logprob_difference_max"] > 1e-2
+
+    def test_kl_is_0_at_step_0(self, tmp_path: Path) -> None:
+        trainer = self.build(tmp_path, self.rows(), max_steps=1, num_ppo_epochs=1, learning_rate=1e-4)
+        row = trainer.train()
+        assert abs(row["objective/kl"]) < 1e-4 and abs(row["objective/kl_k3"]) < 1e-6
+        assert abs(row["objective/non_score_reward"]) < 1e-4
+
+    def test_constant_reward_teaches_nothing(self, tmp_path: Path) -> None:
+        """A critic that knows the constant, no KL, no whitening: every advantage is 0, and so is the policy's gradient, exactly."""
+        kept = type(self).reward
+        type(self).reward = staticmethod(lambda completions, **columns: [0.7] * len(completions))
+        try:
+            trainer = self.build(
+                tmp_path, self.rows(), **{"learning_rate": 0.0, "max_grad_norm": 0.0, "kl_coef": 0.0, "whiten_advantages": False, "missing_eos_penalty": None}
+            )
+        finally:
+            type(self).reward = kept
+        with torch.no_grad():
+            trainer.value_head.bias.fill_(0.7)
+        found, values = gradients(trainer, next(iter(trainer.batches(0))))
+        policy = {name: value for name, value in found.items() if ".ppo." in name}
+        assert policy and all(not value.any() for value in policy.values())
+        assert math.isfinite(values["loss"]) and values["grad_norm"] == 0
+
+
+class TestPPOHead(PPOInvariants):
+    pass
+
+
+class TestPPOValueAdapter(PPOInvariants):
+    options = {"value": "adapter"}
+
+
+class TestPPOPtx(PPOInvariants):
+    """With demonstrations mixed in, totals of both kinds are the whole step's."""
+
+    options = {"ptx_coef": 0.5}
+
+    def build(self, folder: Path, rows: list[Example], **changes: Any) -> PPOTrainer:
+        trainer = super().build(folder, rows, **changes)
+        trainer.ptx_units = trainer.renderer.units(tiny.demonstrations())
+        return trainer
+
+    def test_constant_reward_teaches_nothing(self, tmp_path: Path) -> None:
+        pytest.skip("demonstrations teach something whatever the reward")
