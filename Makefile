@@ -1,0 +1,38 @@
+# Two commands do everything, set-up included: `make demo` and `make test`.
+
+PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(shell command -v $(name) 2>/dev/null)))
+VENV := .venv
+BIN := $(VENV)/bin
+ROUTE ?= rlhf
+
+.PHONY: demo test slow check clean
+
+demo: $(VENV)/.ready
+	$(BIN)/accord demo $(ROUTE)
+
+test: $(VENV)/.ready-test
+	$(BIN)/python -m pytest -q -m "not slow"
+
+slow: $(VENV)/.ready-test
+	$(BIN)/python -m pytest -q -m slow
+
+check: $(VENV)/.ready-test
+	$(BIN)/ruff check src tests
+	$(BIN)/pyright
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "accord needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11"; exit 4; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and pinned: an unpinned torch may bring gigabytes of GPU libraries.
+$(VENV)/.ready: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
