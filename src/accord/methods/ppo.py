@@ -279,7 +279,7 @@ class PPOTrainer(Loop):
         """Drop what a killed run wrote after its last checkpoint."""
         path = self.folder / "rollouts.jsonl"
         if processes.is_main() and path.exists():
-            rows = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}") and json.loads(line)["policy_step"] < self.iteration]
+            rows = [line for line in path.read_text(encoding="utf-8").split("\n") if line.endswith("}") and json.loads(line)["policy_step"] < self.iteration]
             path.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
 
 

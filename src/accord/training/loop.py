@@ -67,6 +67,7 @@ class Loop:
         self._without_improvement = 0
         self._stop = False
         self._interrupted = False
+        self._saved_step = 0
         self.callbacks = Callbacks(self, callbacks)
         self.optimizer: torch.optim.Optimizer | None = None
 
@@ -145,13 +146,14 @@ class Loop:
                     last["step_seconds"] = time.perf_counter() - started
                     self._after_step(step_batch, last, progress)
                     started = time.perf_counter()
-                    if step_batch.boundary and self._interrupted:
+                    # All processes leave at the same step, whichever of them got the signal.
+                    if step_batch.boundary and any(processes.gather_objects(self._interrupted)):
                         raise Interrupted(str(self.save_checkpoint()))
                     if self._stop or self.global_step >= self.total_steps():
                         break
         finally:
             _restore_interrupts(previous)
-        if self.config.save_steps and checkpoint.folders(self.folder)[-1:] != [self._checkpoint_folder()]:
+        if self.config.save_steps and self._saved_step != self.global_step:
             self.save_checkpoint()
         if self.config.load_best_model_at_end and self.best:
             self._load_tensors(checkpoint.read(self.folder / self.best["checkpoint"])[0])
@@ -247,10 +249,8 @@ class Loop:
             self.save_checkpoint()
 
     def _save_due(self) -> bool:
-        """At the first boundary at or after each multiple of save_steps."""
-        saved = checkpoint.folders(self.folder)
-        last = int(saved[-1].name.split("-")[1]) if saved else 0
-        return self.global_step // self.config.save_steps > last // self.config.save_steps
+        """At the first boundary at or after each multiple of save_steps. Not read from the disk, which another process may be ahead on."""
+        return self.global_step // self.config.save_steps > self._saved_step // self.config.save_steps
 
     def _evaluate_and_compare(self) -> None:
         values = self.evaluate()
@@ -312,6 +312,7 @@ class Loop:
             }
             checkpoint.write(folder, tensors, state, extra=self.save_model)
             checkpoint.prune(self.folder, self.config.save_total_limit, self.best and self.best["checkpoint"])
+        self._saved_step = self.global_step
         processes.wait()
         self.callbacks.call("on_save")
         return folder
@@ -352,7 +353,7 @@ class Loop:
 
     def _resume(self, folder: Path) -> None:
         tensors, state = checkpoint.read(folder)
-        self.global_step = int(state["global_step"])
+        self.global_step = self._saved_step = int(state["global_step"])
         self.epoch = float(state["epoch"])
         self.num_tokens = int(state["num_tokens"])
         self.token_budget = int(state["token_budget"])

@@ -1,0 +1,79 @@
+"""Trains tiny models from the command line, for tests that kill, resume and spread a run over processes.
+
+    python run_training.py FOLDER SETTINGS METHOD...
+
+SETTINGS is JSON: changes to the config, `resume` to go on from the last checkpoint, `pause` seconds after each step. Each method trains
+in FOLDER/METHOD.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import tiny  # noqa: E402
+import torch  # noqa: E402
+from transformers import TrainerCallback  # noqa: E402
+
+from accord import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer  # noqa: E402
+from accord.training.loop import Interrupted, Loop  # noqa: E402
+
+
+class Pause(TrainerCallback):
+    """Makes a step last long enough to be killed in."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_step_end(self, *arguments: Any, **keywords: Any) -> None:
+        time.sleep(self.seconds)
+
+
+def by_length(completions: list[Any], **columns: Any) -> list[float]:
+    return [len(completion[0]["content"]) / 10 for completion in completions]
+
+
+def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, Any]) -> Loop:
+    """A trainer with uneven batches: 9 rows, 4 a step."""
+    shared: dict[str, Any] = {"output_dir": str(folder), "learning_rate": 1e-4, "per_device_train_batch_size": 4, **changes}
+    common: dict[str, Any] = {"processing_class": tiny.tokenizer(), "callbacks": callbacks, "peft_config": tiny.lora()}
+    if method == "sft":
+        return SFTTrainer(tiny.policy(), SFTConfig(**{"eval_steps": 3, **shared}), tiny.demonstrations(), tiny.demonstrations(4), **common)
+    if method == "reward":
+        return RewardTrainer(tiny.policy(), RewardConfig(**shared), [*tiny.pairs(), *tiny.rankings()], **common)
+    if method == "reward_heads":
+        return RewardTrainer(tiny.policy(), RewardConfig(backbone="heads", **shared), tiny.pairs(), **common)
+    if method == "dpo":
+        return DPOTrainer(tiny.policy(), None, DPOConfig(**shared), tiny.pairs(), tiny.pairs(3), **common)
+    if method == "kto":
+        return KTOTrainer(tiny.policy(), None, KTOConfig(**shared), tiny.labelled(), **common)
+    sizes: dict[str, Any] = {"prompts_per_iteration": 5, "num_generations": 2, "max_new_tokens": 6, "num_iterations": 8, "kl_controller": "adaptive", "value": "adapter"}
+    return PPOTrainer(PPOConfig(**{**sizes, **shared}), model=tiny.policy(), reward=by_length, train_dataset=tiny.prompts(), **common)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    settings = json.loads(sys.argv[2])
+    resume, pause = settings.pop("resume", None), settings.pop("pause", 0.0)
+    for method in sys.argv[3:]:
+        folder = Path(sys.argv[1]) / method
+        trainer = build(method, folder, [Pause(pause)] if pause else [], settings)
+        try:
+            trainer.train(resume)
+        except Interrupted as stopped:
+            print(f"interrupted: saved {stopped.args[0]}", flush=True)
+            sys.exit(130)
+        if not settings.get("save_steps") or torch.distributed.is_initialized():
+            if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+                trainer.save_model()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
