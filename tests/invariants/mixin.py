@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from torch import Tensor
 
+import tiny
 from accord.data.packing import Branch, Unit, pack
 from accord.models.adapters import Want
 from accord.training.loop import StepBatch

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+import tiny
 from accord import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 from accord.data.packing import Branch, Unit, pack
 from accord.data.render import Renderer

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
+import tiny
 from accord import PPOConfig, PPOTrainer
 from accord.data.packing import Branch, Unit, pack
 from accord.models.adapters import PolicyModel, Want

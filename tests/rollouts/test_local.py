@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Categorical
 
+import tiny
 from accord.data.packing import Branch, Unit, pack
 from accord.data.render import Renderer
 from accord.models.adapters import PolicyModel

@@ -16,12 +16,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import tiny  # noqa: E402
-import torch  # noqa: E402
-from transformers import TrainerCallback  # noqa: E402
+import torch
+from transformers import TrainerCallback
 
-from accord import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer  # noqa: E402
-from accord.training.loop import Interrupted, Loop  # noqa: E402
+import tiny
+from accord import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+from accord.training.loop import Interrupted, Loop
 
 
 class Pause(TrainerCallback):
@@ -68,9 +68,6 @@ def main() -> None:
         except Interrupted as stopped:
             print(f"interrupted: saved {stopped.args[0]}", flush=True)
             sys.exit(130)
-        if not settings.get("save_steps") or torch.distributed.is_initialized():
-            if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
-                trainer.save_model()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

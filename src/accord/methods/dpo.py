@@ -59,7 +59,7 @@ class DPOTrainer(OfflineTrainer):
 
     def prepare_units(self, units: Sequence[Unit]) -> None:
         if self.needs_reference:
-            self.reference.fill(units)
+            self.reference.fill(units, moved=self.prepared.full and self.global_step > 0)
 
     def before_training(self) -> None:
         super().before_training()

@@ -71,8 +71,9 @@ class KTOTrainer(OfflineTrainer):
         return units
 
     def prepare_units(self, units: Sequence[Unit]) -> None:
-        self.reference.fill(units)
-        self.reference.fill([unit.data["mismatch"] for unit in units])
+        moved = self.prepared.full and self.global_step > 0
+        self.reference.fill(units, moved=moved)
+        self.reference.fill([unit.data["mismatch"] for unit in units], moved=moved)
 
     def totals(self, units: Sequence[Unit]) -> dict[str, float]:
         return {"rows": float(len(units))}

@@ -35,9 +35,17 @@ class ReferenceLogprobs:
             self.stack = tuple(self.model.adapters)
 
     @torch.no_grad()
-    def fill(self, units: Sequence[Unit]) -> None:
-        """Set `unit.data["reference"]` to a tuple of floats, one a completion, where it is missing. Processes share the work."""
+    def fill(self, units: Sequence[Unit], *, moved: bool = False) -> None:
+        """Set `unit.data["reference"]` to a tuple of floats, one a completion, where it is missing. Processes share the work.
+
+        Args:
+            moved: True: the base weights have been trained, so the model no longer is its own reference. False: they are as at the start.
+        Raises:
+            ConfigError: if the start of the policy is asked about new rows after its weights moved.
+        """
         missing = [unit for unit in units if "reference" not in unit.data]
+        if missing and moved and self.is_start:
+            raise ConfigError("The reference is the model before training, whose weights full fine-tuning has changed. Give these rows as eval_dataset at the start, or pass ref_model.")
         found: list[tuple[float, ...]] = []
         for part in split_by_budget(processes.share(missing), self.token_budget):
             batch = pack(part, self.model.device)

@@ -139,6 +139,8 @@ class OfflineTrainer(Loop):
 
     def before_training(self) -> None:
         self.prepare_units([self.train_units[i] for i in self.rows_used()])
+        if self.eval_units:  # now, while the model still is its own reference
+            self.prepare_units(self.eval_units)
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """A standard peft or transformers folder, the tokenizer, and the adapter stack."""
