@@ -88,9 +88,7 @@ def _short(value: float) -> float:
 def _config(reader: Any, path: Path) -> dict[str, Any]:
     architecture = _field(reader, "general.architecture", "none")
     if architecture not in _ARCHITECTURES:
-        raise MachineError(
-            f"{path.name} holds the architecture {architecture}; accord reads {', '.join(_ARCHITECTURES)} from GGUF. Use the safetensors version of the model."
-        )
+        raise MachineError(f"{path.name} holds the architecture {architecture}; accord reads {', '.join(_ARCHITECTURES)} from GGUF. Use the safetensors version of the model.")
     model_type, model_class = _ARCHITECTURES[architecture]
     if any(key.startswith(f"{architecture}.rope.scaling.") for key in reader.fields) or any(t.name.startswith("rope_") for t in reader.tensors):
         raise MachineError(f"{path.name} scales its rotary positions, which accord does not read from GGUF. Use the safetensors version of the model.")

