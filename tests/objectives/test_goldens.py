@@ -1,0 +1,349 @@
+"""Known answers for every objective, each from a second derivation: a closed form, a paper's number, or arithmetic shown beside it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import tensor
+
+from accord.errors import ShapeError
+from accord.objectives import advantages, calibration, kl, logprobs, policy_gradient, preference, ranking, segments
+from accord.objectives.preference import PairLogprobs
+
+torch.set_default_dtype(torch.float32)
+
+
+def d(*values: float) -> torch.Tensor:
+    return tensor(values, dtype=torch.float64)
+
+
+def close(found: torch.Tensor, expected: torch.Tensor | float, tolerance: float = 1e-10) -> bool:
+    return torch.allclose(found.double(), torch.as_tensor(expected, dtype=torch.float64), rtol=0, atol=tolerance)
+
+
+# -- segments ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_segments() -> None:
+    values, completion = d(1, 2, 3, 4, 5), tensor([0, 0, 1, 3, 3])
+    assert close(segments.segment_sum(values, completion, 4), d(3, 3, 0, 9))
+    assert close(segments.segment_mean(values, completion, 4), d(1.5, 3, 0, 4.5))
+    assert close(segments.segment_reverse_cumsum(values, completion), d(3, 2, 3, 9, 5))
+    with pytest.raises(ShapeError):
+        segments.segment_sum(values, completion[:3], 4)
+
+
+def test_whiten_keeps_or_removes_the_mean() -> None:
+    """The TF golden quoted in the N implementation details post: 1.2 .. 2.0 in steps of 0.1, mean 1.6, biased variance 1/15."""
+    values = torch.arange(12, 21, dtype=torch.float64) / 10
+    expected = d(0.0508, 0.4381, 0.8254, 1.2127, 1.6, 1.9873, 2.3747, 2.7619, 3.1492)
+    assert close(segments.whiten(values, shift_mean=False), expected, 1e-4)
+    centred = segments.whiten(values, shift_mean=True)
+    assert abs(float(centred.mean())) < 1e-12 and float(centred.var(unbiased=False)) == pytest.approx(1, abs=1e-6)
+    assert close(segments.whiten(d(2, 2, 2), shift_mean=True), d(0, 0, 0))
+
+
+# -- log-probs --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_uniform_head_gives_log_of_the_vocabulary() -> None:
+    """A zero LM head is the uniform distribution: ln 49152 = 10.80268."""
+    found, entropy = logprobs.chunked_logprobs(torch.randn(5, 8), torch.zeros(49152, 8), torch.arange(5), want_entropy=True)
+    assert entropy is not None
+    assert close(found, -10.80268, 1e-5) and close(entropy, 10.80268, 1e-5)
+
+
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_chunked_logprobs_and_gradients(softcap: float | None, with_bias: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in ((7, 4), (11, 4)))
+    bias = torch.randn(11, generator=generator, dtype=torch.float64, requires_grad=True) if with_bias else None
+    targets = torch.randint(0, 11, (7,), generator=generator)
+
+    def chunked(*inputs: torch.Tensor) -> torch.Tensor:
+        return logprobs.chunked_logprobs(inputs[0], inputs[1], targets, bias=inputs[2] if with_bias else None, temperature=0.7, softcap=softcap, chunk_size=3)[0]
+
+    logits = hidden @ weight.T + (bias if bias is not None else 0)
+    logits = softcap * torch.tanh(logits / softcap) if softcap else logits
+    plain = (logits / 0.7).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    inputs = (hidden, weight, *([bias] if bias is not None else []))
+    assert close(chunked(*inputs), plain)
+    assert torch.autograd.gradcheck(chunked, inputs)
+
+
+def test_chunked_logprobs_never_saves_all_logits() -> None:
+    hidden, weight = torch.randn(64, 8, requires_grad=True), torch.randn(1000, 8)
+    saved: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (saved.append(t.numel()), t)[1], lambda t: t):
+        logprobs.chunked_logprobs(hidden, weight, torch.zeros(64, dtype=torch.int64), chunk_size=16)
+    assert max(saved) == 1000 * 8  # the head itself; 64 x 1000 logits would be 64,000
+
+
+# -- KL ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_kl_estimators_by_enumeration() -> None:
+    """E_pi[k1] = E_pi[k3] = KL(pi || ref) exactly; E_pi[k2] is not."""
+    policy, reference = d(0.7, 0.2, 0.1), d(0.2, 0.3, 0.5)
+    exact = float((policy * (policy / reference).log()).sum())
+    assert float((policy * kl.k1(policy.log(), reference.log())).sum()) == pytest.approx(exact, abs=1e-12)
+    assert float((policy * kl.k3(policy.log(), reference.log())).sum()) == pytest.approx(exact, abs=1e-12)
+    assert abs(float((policy * kl.k2(policy.log(), reference.log())).sum()) - exact) > 0.05
+
+
+@pytest.mark.parametrize(("nats", "expected"), [(12, 0.151536), (6, 0.15), (3, 0.148464), (6.6, 0.150768)])
+def test_adaptive_controller(nats: float, expected: float) -> None:
+    """0.15 (1 + clip(kl / 6 - 1, 0.2) 512 / 10000); at 12 nats the error is clipped to 0.2."""
+    controller = kl.AdaptiveKLController(0.15, 6, 10000)
+    controller.update(nats, 512)
+    assert controller.value == pytest.approx(expected, abs=1e-9)
+    again = kl.AdaptiveKLController(1.0, 6, 10000)
+    again.load_state_dict(controller.state_dict())
+    assert again.value == controller.value
+
+
+# -- advantages -------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gamma", "lam", "expected"),
+    [(1, 1, (0.55, 0.75, 0.65, 0.8)), (1, 0.95, (0.445525, 0.6795, 0.61, 0.8)), (1, 0, (-0.2, 0.1, -0.15, 0.8)), (0.9, 0.5, (-0.170025, 0.1555, 0.19, 0.8))],
+)
+def test_gae(gamma: float, lam: float, expected: tuple[float, ...]) -> None:
+    """r = (-.1, .2, -.05, 1), V = (.5, .4, .3, .2): lambda 1 is return minus value, for example 1.05 - .5 = .55."""
+    rewards, values = d(-0.1, 0.2, -0.05, 1), d(0.5, 0.4, 0.3, 0.2)
+    found, returns = advantages.gae(rewards, values, torch.zeros(4, dtype=torch.int64), gamma=gamma, lam=lam)
+    assert close(found, d(*expected)) and close(returns, d(*expected) + values)
+    # Companions on both sides of the same token axis change nothing.
+    around = advantages.gae(torch.cat((d(9, 9), rewards, d(7))), torch.cat((d(1, 2), values, d(3))), tensor([0, 0, 1, 1, 1, 1, 2]), gamma=gamma, lam=lam)[0]
+    assert close(around[2:6], d(*expected))
+
+
+def test_group_advantages() -> None:
+    """One success in eight: mean 1/8, Bessel standard deviation sqrt(1/8) = .353553, so 2.474874 and -.353553."""
+    rewards, group = d(1, *[0] * 7), torch.zeros(8, dtype=torch.int64)
+    assert close(advantages.group_advantages(rewards, group), d(0.875, *[-0.125] * 7))
+    assert close(advantages.group_advantages(rewards, group, scale="group", epsilon=0), d(2.4748737, *[-0.3535534] * 7), 1e-6)
+    assert close(advantages.rloo_advantages(rewards, group), d(1, *[-1 / 7] * 7))
+    two = advantages.group_advantages(d(1, 0, 3, 3), tensor([0, 0, 1, 1]), scale="group", epsilon=0.0 + 1e-12)
+    assert close(two[:2], d(0.7071068, -0.7071068), 1e-6) and close(two[2:], d(0, 0))
+    batch = advantages.group_advantages(d(1, 0, 5, 3), tensor([0, 0, 1, 1]), scale="batch", epsilon=0)
+    deviation = math.sqrt(((1 - 2.25) ** 2 + 2.25**2 + 2.75**2 + 0.75**2) / 3)
+    assert close(batch, d(0.5, -0.5, 1, -1) / deviation)
+    assert close(advantages.batch_advantages(d(1, 3), epsilon=0), d(-1, 1))
+    with pytest.raises(ShapeError, match="one answer"):
+        advantages.group_advantages(d(1, 2, 3), tensor([0, 0, 1]))
+    with pytest.raises(ShapeError, match="scale"):
+        advantages.group_advantages(rewards, group, scale="std")
+
+
+# -- policy gradient --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ratio", "advantage", "loss", "gradient"), [(1.5, 1, -1.2, 0), (1.5, -1, 1.5, 1), (0.5, 1, -0.5, -1), (0.5, -1, 0.8, 0)])
+def test_clip_table(ratio: float, advantage: float, loss: float, gradient: float) -> None:
+    """-min(ratio A, clip(ratio) A) at epsilon 0.2; the gradient is with respect to the ratio."""
+    logprob = d(math.log(ratio)).requires_grad_()
+    found, clipped = policy_gradient.ppo_policy_loss(logprob, d(0), d(advantage), clip=0.2)
+    found.sum().backward()
+    assert close(found, loss) and logprob.grad is not None
+    assert float(logprob.grad) / ratio == pytest.approx(gradient, abs=1e-12)
+    assert bool(clipped) is (gradient == 0)
+
+
+def test_dual_clip_and_value_clip() -> None:
+    logprob = d(math.log(5)).requires_grad_()
+    found, clipped = policy_gradient.ppo_policy_loss(logprob, d(0), d(-1), clip=0.2, dual_clip=3)
+    found.sum().backward()
+    assert close(found, 3) and float(logprob.grad) == 0 and bool(clipped)  # type: ignore[arg-type]
+    # old 0, return 1, v .5, clip .2: 0.5 max(0.25, 0.64) = 0.32
+    assert close(policy_gradient.ppo_value_loss(d(0.5), d(0), d(1), clip=0.2), 0.32)
+    assert close(policy_gradient.ppo_value_loss(d(0.5), d(0), d(1), clip=None), 0.125)
+    assert close(policy_gradient.truncated_importance_weights(d(0, 1), d(0, 0), cap=2.0), d(1, 2))
+    assert close(policy_gradient.explained_variance(d(1, 2, 3), d(1, 2, 3)), 1) and close(policy_gradient.explained_variance(d(2, 2, 2), d(1, 2, 3)), 0)
+
+
+# -- preferences ------------------------------------------------------------------------------------------------------------------------
+
+
+def golden_pair() -> PairLogprobs:
+    """lp -10, -12; ref -11, -11.5; 5 and 8 tokens: D_w = 1, D_l = -0.5, h = 1.5."""
+    return PairLogprobs(d(-10).requires_grad_(), d(-12).requires_grad_(), d(-11), d(-11.5), d(5), d(8))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("sigmoid", {}, 0.6209570),
+        ("sigmoid", {"label_smoothing": 0.1}, 0.6359570),
+        ("robust", {"label_smoothing": 0.1}, 0.6022070),
+        ("ipo", {}, 22.44390625),
+        ("hinge", {}, 0.85),
+        ("simpo", {"beta": 2.0, "gamma": 1.0}, 2.1269280),
+        ("orpo", {}, 2.1042058),
+        ("sigmoid_norm", {}, 0.6801083),
+        ("apo_zero", {}, 0.9625234),
+    ],
+)
+def test_preference_goldens(name: str, options: dict[str, float], expected: float) -> None:
+    found = preference.PREFERENCE_LOSSES[name](golden_pair(), **{"beta": 0.1, **options})
+    assert float(found.detach()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_dpo_gradient() -> None:
+    """-beta sigmoid(-beta h) = -0.1 sigmoid(-0.15) = -0.0462570 for the chosen, the opposite for the rejected."""
+    pair = golden_pair()
+    preference.sigmoid(pair, beta=0.1).sum().backward()
+    assert float(pair.chosen.grad) == pytest.approx(-0.0462570, abs=1e-7)  # type: ignore[arg-type]
+    assert float(pair.rejected.grad) == pytest.approx(0.0462570, abs=1e-7)  # type: ignore[arg-type]
+
+
+def test_start_values() -> None:
+    """Policy equal to reference: ln 2, ln 2, ln 2, hinge 1, IPO 1 / (4 beta^2) = 25, APO-zero 1, KTO 0.5."""
+    pair = PairLogprobs(d(-3), d(-4), d(-3), d(-4), d(2), d(3))
+    expected = {"sigmoid": math.log(2), "robust": math.log(2), "hinge": 1.0, "ipo": 25.0, "apo_zero": 1.0, "sigmoid_norm": math.log(2)}
+    for name, value in expected.items():
+        options = {"label_smoothing": 0.1} if name == "robust" else {}
+        assert float(preference.PREFERENCE_LOSSES[name](pair, beta=0.1, **options)) == pytest.approx(value, abs=1e-12), name
+    assert close(preference.kto(d(0, 0), tensor([True, False]), d(0)[0], beta=0.1), d(0.5, 0.5))
+
+
+def test_kto() -> None:
+    found = preference.kto(d(1, -0.5), tensor([True, False]), d(0.3)[0], beta=0.1, desirable_weight=1.0, undesirable_weight=1.0)
+    assert close(found, d(0.4825071, 0.4800107), 1e-6)
+    weighted = preference.kto(d(1, -0.5), tensor([True, False]), d(0.3)[0], beta=0.1, desirable_weight=2.0, undesirable_weight=3.0)
+    assert close(weighted, found * d(2, 3))
+    baseline = d(0.3)[0].requires_grad_()
+    ratio = d(1.0).requires_grad_()
+    preference.kto(ratio, tensor([True]), baseline, beta=0.1).sum().backward()
+    assert baseline.grad is None and ratio.grad is not None
+
+
+def test_losses_that_need_no_reference_ignore_it() -> None:
+    pair = golden_pair()
+    moved = PairLogprobs(pair.chosen, pair.rejected, pair.ref_chosen - 3, pair.ref_rejected + 2, pair.chosen_tokens, pair.rejected_tokens)
+    for name in preference.REFERENCE_FREE:
+        options = {"gamma": 1.0} if name == "simpo" else {}
+        loss = preference.PREFERENCE_LOSSES[name]
+        assert close(loss(pair, beta=0.5, **options), loss(moved, beta=0.5, **options))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-20, 20), min_size=4, max_size=4), st.floats(0.01, 1))
+def test_swapping_a_pair_negates_its_margin(values: list[float], beta: float) -> None:
+    pair = PairLogprobs(*(d(v) for v in values), d(3), d(5))
+    swapped = PairLogprobs(pair.rejected, pair.chosen, pair.ref_rejected, pair.ref_chosen, pair.rejected_tokens, pair.chosen_tokens)
+    assert close(pair.margin, -swapped.margin)
+    difference = preference.sigmoid(pair, beta=beta) - preference.sigmoid(swapped, beta=beta)
+    assert close(difference, -beta * pair.margin, 1e-9)
+
+
+def test_soft_labels_and_certainty() -> None:
+    pair = golden_pair()
+    both = preference.sigmoid(pair, beta=0.1, probability=d(0.7))
+    swapped = PairLogprobs(pair.rejected, pair.chosen, pair.ref_rejected, pair.ref_chosen, pair.rejected_tokens, pair.chosen_tokens)
+    assert close(both, 0.7 * preference.sigmoid(pair, beta=0.1) + 0.3 * preference.sigmoid(swapped, beta=0.1))
+    assert close(preference.log1mexp(d(-1.0)), math.log(1 - math.exp(-1)))
+    assert torch.isfinite(preference.log1mexp(d(0.0))).all()
+
+
+def test_displacement() -> None:
+    """Logits u_v . h with u = (1, 0), (2, 0), (-3, 0), chosen 0, rejected 1, from h = 0: the first DPO step moves log-probs by (-1, -2, +3)."""
+    h = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    u = tensor([[1.0, 0], [2, 0], [-3, 0]], dtype=torch.float64)
+    logps = (u @ h).log_softmax(0)
+    pair = PairLogprobs(logps[0:1], logps[1:2], logps[0:1].detach(), logps[1:2].detach(), d(1), d(1))
+    preference.sigmoid(pair, beta=1.0).sum().backward()
+    assert h.grad is not None
+    moved = (u @ (-h.grad)).detach()
+    moved = (moved - moved.mean()) / 0.5
+    assert close(moved, d(-1, -2, 3))
+
+
+# -- rewards ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_bradley_terry() -> None:
+    assert close(ranking.bradley_terry(d(1.0), d(0.5)), 0.4740770, 1e-6)  # -log 0.6224593
+    assert close(ranking.bradley_terry(d(1.2), d(0.4), margin=1.0), 0.7981389, 1e-6)
+    assert close(ranking.bradley_terry(d(1.2), d(0.4)), 0.3711007, 1e-6)
+    assert close(ranking.bradley_terry(d(0.8), d(0.0), probability=0.7), 0.6111007, 1e-6)
+    assert close(ranking.bradley_terry(d(0.8472979), d(0.0), probability=0.7), 0.6108643, 1e-6)
+    assert close(ranking.bradley_terry(d(-1000.0), d(0.0)), 1000.0)  # log(1 + exp(1000)) would overflow
+    with pytest.raises(ShapeError):
+        ranking.bradley_terry(d(1, 2), d(1))
+
+
+def test_bradley_terry_gradients_cancel_and_a_constant_changes_nothing() -> None:
+    a, b = d(1.0).requires_grad_(), d(0.2).requires_grad_()
+    ranking.bradley_terry(a, b).sum().backward()
+    assert close(a.grad + b.grad, 0)  # type: ignore[operator]
+    assert close(ranking.bradley_terry(a + 5, b + 5), ranking.bradley_terry(a, b))
+
+
+@pytest.mark.parametrize(("gap", "expected"), [(0, 0.6931472), (1, 0.1882617), (5, -0.6182847), (20, -2.5), (50, -6.25)])
+def test_robust_is_unbounded(gap: float, expected: float) -> None:
+    assert close(ranking.robust_bradley_terry(d(gap), flip_rate=0.1), expected, 1e-6)
+
+
+def test_plackett_luce() -> None:
+    scores, group = d(1, 0.5, -0.3), torch.zeros(3, dtype=torch.int64)
+    assert close(ranking.plackett_luce(scores, group, tensor([1, 2, 3])), 1.0018737, 1e-6)  # -log 0.3671908
+    import itertools
+
+    total = sum(math.exp(-float(ranking.plackett_luce(scores, group, tensor(ranks)))) for ranks in itertools.permutations((1, 2, 3)))
+    assert total == pytest.approx(1, abs=1e-12)
+    assert close(ranking.plackett_luce(d(1, 0.5), group[:2], tensor([1, 2])), ranking.bradley_terry(d(1), d(0.5)), 1e-12)
+
+
+def test_k_wise() -> None:
+    scores, group = d(1, 0.5, -0.3), torch.zeros(3, dtype=torch.int64)
+    assert close(ranking.k_wise(scores, group, tensor([1, 2, 3])), 0.3620620, 1e-6)
+    tie = ranking.k_wise(d(0.4, 0.1), group[:2], tensor([1, 1]))
+    assert close(tie, 0.5 * (ranking.bradley_terry(d(0.4), d(0.1)) + ranking.bradley_terry(d(0.1), d(0.4))))
+    two = ranking.k_wise(d(1, 0.5, -0.3, 1, 0.5, -0.3), tensor([0, 0, 0, 1, 1, 1]), tensor([1, 2, 3, 1, 2, 3]))
+    assert close(two, d(0.3620620, 0.3620620), 1e-6)  # a ranking weighs 1 however long it is
+
+
+def test_davidson() -> None:
+    """a = 1, b = .5, nu = .6: win .4822040, loss .2924715, tie .2253245; they add to 1."""
+    log_nu = d(math.log(0.6))
+    found = [math.exp(-float(ranking.davidson(d(1), d(0.5), d(outcome), log_nu))) for outcome in (1.0, 0.0, 0.5)]
+    assert found == pytest.approx([0.4822040, 0.2924715, 0.2253245], abs=1e-6)
+    assert sum(found) == pytest.approx(1, abs=1e-12)
+
+
+def test_centering_and_accuracy() -> None:
+    assert close(ranking.centering(d(1.0), d(-3.0)), 4.0)
+    assert close(ranking.accuracy(d(1, 0, 2), d(0, 1, 2)), d(1, 0, 0.5))
+
+
+# -- calibration ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_calibration_error() -> None:
+    """Confidences .55 to .95, accuracies .5 .7 .7 .9 .9, 100 each: |gaps| .05 .05 .05 .05 .05 give 0.05."""
+    rows = [{"confidence": c, "accuracy": a, "count": 100} for c, a in zip((0.55, 0.65, 0.75, 0.85, 0.95), (0.5, 0.7, 0.7, 0.9, 0.9), strict=True)]
+    assert calibration.expected_calibration_error(rows) == pytest.approx(0.05, abs=1e-12)
+
+
+def test_reliability_table_and_brier() -> None:
+    gaps = d(2, 2, -2, 0.1)
+    table = calibration.reliability_table(gaps)
+    sure = 1 / (1 + math.exp(-2))
+    assert [row["count"] for row in table] == [1, 3]
+    assert table[1]["confidence"] == pytest.approx(sure) and table[1]["accuracy"] == pytest.approx(2 / 3)
+    assert calibration.brier(d(0.0)) == pytest.approx(0.25)
+
+
+def test_temperature_never_hurts_and_finds_the_scale() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randn(4000, generator=generator, dtype=torch.float64)
+    labels = torch.rand(4000, generator=generator, dtype=torch.float64) < torch.sigmoid(truth)
+    gaps = 3 * torch.where(labels, truth, -truth)
+    assert calibration.fit_temperature(gaps) == pytest.approx(3, rel=0.1)
