@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.config.options import DemoOptions
+from accord.planning.memory import available_memory, check_fits
 from accord.recipes import demo_rows
 from accord.recipes.look import answers_of, tax_of
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
@@ -17,11 +18,12 @@ from accord.reporting.report import write
 from accord.types import Example
 
 QUICK = Settings(
-    sft={"num_train_epochs": 1, "per_device_train_batch_size": 16, "learning_rate": 4e-4, "save_steps": 5, "save_total_limit": 1},
+    sft={"num_train_epochs": 2, "per_device_train_batch_size": 16, "learning_rate": 5e-4, "warmup_ratio": 0.1, "save_steps": 5, "save_total_limit": 1},
     reward={"backbone": "heads", "num_train_epochs": 30, "per_device_train_batch_size": 32, "weight_decay": 0.1, "learning_rate": 2e-3, "logging_steps": 20},
-    ppo={"num_iterations": 12, "prompts_per_iteration": 8, "num_generations": 4, "learning_rate": 2e-4, "save_steps": 2, "save_total_limit": 1},
+    ppo={"num_iterations": 12, "prompts_per_iteration": 8, "num_generations": 4, "learning_rate": 3e-4, "kl_coef": 0.05, "save_steps": 2, "save_total_limit": 1},
     dpo={"num_train_epochs": 1, "per_device_train_batch_size": 16, "learning_rate": 5e-5, "save_steps": 5, "save_total_limit": 1},
     max_new_tokens=48,
+    temperature=0.7,
 )
 FULL = Settings(
     sft={**QUICK.sft, "num_train_epochs": 2},
@@ -29,10 +31,12 @@ FULL = Settings(
     ppo={**QUICK.ppo, "num_iterations": 30, "value": "adapter"},
     dpo={**QUICK.dpo, "num_train_epochs": 2},
     max_new_tokens=48,
+    temperature=0.7,
 )
 PLAN_SECONDS = {"sft": 75, "reward": 70, "heldout": 60, "ppo": 330, "dpo": 200, "look": 75}
 """What each stage of the quick demo is budgeted on two cores."""
 
+NEEDED_BYTES = 4e9
 MODELS = {"rlhf": "smollm2-135m", "dpo": "smollm2-135m", "base": "gemma3-270m"}
 
 
@@ -61,6 +65,7 @@ def run_demo(options: DemoOptions) -> Path:
     folder = Path(options.output_dir or Path("runs") / f"demo-{options.route}{'-full' if options.full else ''}")
     settings = FULL if options.full else QUICK
     settings.seed = options.seed
+    check_fits(NEEDED_BYTES, available_memory(), what="The demo")
     stages = Stages(folder, say, force=options.force)
     pipeline = Pipeline(MODELS[options.route], demo_data(full=options.full), settings, stages, say, accept_licence=options.accept_licence)
     say(str(pipeline.resolved))

@@ -40,7 +40,7 @@ class Answer:
 def answers_of(
     pipeline: Pipeline, who: str, prompts: Sequence[Example], *, check: Check | None, reward: RewardModel | None, heldout: RewardModel | None
 ) -> list[dict[str, Any]]:
-    """Sample one answer a prompt at temperature 1 (the policy that was trained) and measure it. JSON-able rows of `Answer`."""
+    """Sample one answer a prompt at the temperature of training and measure it. JSON-able rows of `Answer`."""
     rollouts = pipeline.answers(who, prompts)
     scores = reward.score_rollouts(rollouts).mean(1).tolist() if reward else [None] * len(rollouts)
     others = heldout.score_rollouts(rollouts).mean(1).tolist() if heldout else [None] * len(rollouts)

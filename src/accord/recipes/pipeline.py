@@ -13,12 +13,13 @@ from accord.config.dpo import DPOConfig
 from accord.config.ppo import PPOConfig
 from accord.config.reward import RewardConfig
 from accord.config.sft import SFTConfig
-from accord.data.packing import Unit
+from accord.data.packing import Branch, Unit, pack, split_by_budget
 from accord.data.render import Renderer
 from accord.models.adapters import PolicyModel, Stack
-from accord.models.opened import end_ids
 from accord.models.load import load_model, load_tokenizer, resolve
+from accord.models.opened import end_ids
 from accord.models.save import load_stack
+from accord.objectives.segments import segment_sum
 from accord.recipes.stages import Stages
 from accord.rewards.learned import RewardModel
 from accord.rollouts.local import LocalSampler
@@ -37,6 +38,8 @@ class Settings:
     ppo: dict[str, Any] = field(default_factory=dict)
     dpo: dict[str, Any] = field(default_factory=dict)
     max_new_tokens: int = 48
+    temperature: float = 1.0
+    """Of the policy everywhere: practising, reference, KL and the look at the end."""
     seed: int = 42
 
 
@@ -77,7 +80,7 @@ class Pipeline:
 
     def _inputs(self, stage: str, parents: Sequence[str], rows: Sequence[Example], options: dict[str, Any]) -> dict[str, Any]:
         identity = [[row.id, row.ranks, row.probability, [c.finished for c in row.completions]] for row in rows]
-        inputs = {"stage": stage, "parents": [self._keys[p] for p in parents], "rows": content_hash(identity), "options": options, "settings": asdict(self.settings)["lora_r"], "seed": self.settings.seed}
+        inputs = {"stage": stage, "parents": [self._keys[p] for p in parents], "rows": content_hash(identity), "options": options, "settings": {key: value for key, value in asdict(self.settings).items() if not isinstance(value, dict)}, "seed": self.settings.seed}
         self._keys[stage] = content_hash(inputs)
         return inputs
 
@@ -129,7 +132,7 @@ class Pipeline:
         options = self.settings.ppo
 
         def work(folder: Path, resume: bool) -> dict[str, Any]:
-            config = PPOConfig(output_dir=str(folder), seed=self.settings.seed, max_new_tokens=self.settings.max_new_tokens, **options)
+            config = PPOConfig(output_dir=str(folder), seed=self.settings.seed, max_new_tokens=self.settings.max_new_tokens, temperature=self.settings.temperature, **options)
             trainer = PPOTrainer(config, self.tokenizer, self.policy, reward, list(self.data.prompts), peft_config=self.lora())
             last = trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
             trainer.save_model()
@@ -166,27 +169,27 @@ class Pipeline:
 
     # -- looking ------------------------------------------------------------------------------------------------------------------------
 
-    def answers(self, who: str, prompts: Sequence[Example], *, temperature: float = 1.0, num_samples: int = 1) -> list[Rollout]:
-        """Sample answers of one of the stacks."""
+    def answers(self, who: str, prompts: Sequence[Example], *, num_samples: int = 1) -> list[Rollout]:
+        """Sample answers of one of the stacks, at the temperature it was trained with."""
         sampler = LocalSampler(self.policy, self.renderer, self.stacks[who])
         items = [Prompt(row.prompt_id, tuple(self.renderer.prompt_ids(row.prompt, plain=row.plain)), row.prompt, dict(row.columns)) for row in prompts]
-        config = SamplingConfig(self.settings.max_new_tokens, num_samples, temperature, seed=self.settings.seed + 1000)
+        config = SamplingConfig(self.settings.max_new_tokens, num_samples, self.settings.temperature, seed=self.settings.seed + 1000)
         return sampler.sample(items, config)
 
     @torch.no_grad()
     def kl(self, who: str, rollouts: Sequence[Rollout], reference: str = "sft") -> list[float]:
-        """log pi(y) - log ref(y) of answers sampled from `who` at temperature 1: its mean estimates the KL in nats an answer."""
-        from accord.methods.reference import ReferenceLogprobs
-
-        units = rollout_units(rollouts)
-        ReferenceLogprobs(self.policy, self.stacks[reference], None, 1024).fill(units)
-        return [sum(r.sampler_logprobs) - unit.data["reference"][0] for r, unit in zip(rollouts, units, strict=True)]
+        """log pi(y) - log ref(y) of answers sampled from `who`: its mean estimates the KL in nats an answer."""
+        found: list[float] = []
+        for part in split_by_budget(rollout_units(rollouts), 1024):
+            batch = pack(part, self.policy.device)
+            logprobs = self.policy.forward(batch, self.stacks[reference], temperature=self.settings.temperature).logprobs
+            assert logprobs is not None
+            found += segment_sum(logprobs, batch.completion, batch.num_completions).tolist()
+        return [sum(rollout.sampler_logprobs) - value for rollout, value in zip(rollouts, found, strict=True)]
 
 
 def rollout_units(rollouts: Sequence[Rollout]) -> list[Unit]:
     """One unit a rollout, on the sampled ids."""
-    from accord.data.packing import Branch
-
     return [Unit(rollout.prompt_ids, (Branch(rollout.completion_ids),), rollout.prompt_id) for rollout in rollouts]
 
 

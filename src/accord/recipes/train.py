@@ -11,6 +11,7 @@ from accord.data.mixture import Mixture, parse_data
 from accord.data.read import read_examples
 from accord.errors import ConfigError, DataError
 from accord.models.opened import Opened, open_model
+from accord.planning.memory import available_memory, check_fits, choose_token_budget, model_size, predict, suggest
 from accord.recipes.dry_run import describe
 from accord.training.setup import Rows, say
 from accord.types import Example
@@ -22,7 +23,7 @@ def run(options: TrainOptions, config: TrainingConfig) -> int:
         raise ConfigError(f"accord {config.method} needs data: accord {config.method} --data rows.jsonl. Start a file with: accord data template {TEMPLATES[config.method]} rows.jsonl")
     rows = load_rows(options.data, options.columns, config.seed)
     evaluation = load_rows(options.eval_data, options.columns, config.seed) if options.eval_data else None
-    opened = open_model(options.model, dtype=config.dtype, accept_licence=options.accept_licence)
+    opened = open_model(options.model, dtype=config.dtype, accept_licence=options.accept_licence, before_loading=lambda found: plan_memory(found, options, config))
     say(opened.line)
     lora = lora_config(options)
     if options.dry_run:
@@ -38,6 +39,24 @@ def run(options: TrainOptions, config: TrainingConfig) -> int:
         say("held out: " + ", ".join(f"{name} {value:.4g}" for name, value in trainer.evaluate().items()))
     say(f"Saved in {trainer.folder}.\n{next_steps(config.method, trainer.folder)}")
     return 0
+
+
+def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig) -> None:
+    """Choose the token budget from free memory when none is given, and refuse what cannot fit, before weights are read."""
+    have, size = available_memory(), model_size(model_config)
+    rank = options.lora_r or None
+    if config.method == "reward" and getattr(config, "backbone", "") == "heads":
+        rank = 0
+    context = config.max_length or 1024
+    settings = {"rank": rank, "context": context, "checkpointing": config.gradient_checkpointing}
+    if config.method == "ppo":
+        settings |= {"sample_rows": 64, "sample_tokens": context, "trained_adapters": 2 if getattr(config, "value", "") == "adapter" else 1}
+    if config.tokens_per_microbatch is None:
+        fixed = predict(size, **settings, token_budget=0).total
+        config.tokens_per_microbatch = min(2048, choose_token_budget(size, have - fixed, context=context, checkpointing=config.gradient_checkpointing))
+        say(f"tokens_per_microbatch {config.tokens_per_microbatch}, from {have / 1e9:.1f} GB of free memory.")
+    settings["token_budget"] = config.tokens_per_microbatch
+    check_fits(predict(size, **settings), have, what=f"accord {config.method} on {options.model}", fitting=suggest(size, have, **settings), force=options.force)
 
 
 TEMPLATES = {"sft": "demonstration", "reward": "preference", "dpo": "preference", "kto": "labelled", "ppo": "prompt"}
