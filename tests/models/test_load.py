@@ -116,6 +116,41 @@ def test_a_hub_id_offline_is_one_line() -> None:
     assert "nobody-xyz/no-such-model" in message
 
 
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the hub's own cache looks like after ORG/NAME was downloaded once; the folder of its one revision."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    model = tmp_path / "hub" / "models--ORG--NAME"
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text(revision, encoding="utf-8")
+    return model / "snapshots" / revision
+
+
+def test_a_hub_id_that_was_downloaded_before_works_offline(hub: Path) -> None:
+    tiny.model("llama").save_pretrained(hub)
+    tiny.tokenizer().save_pretrained(hub)
+    found = resolve("ORG/NAME")
+    assert (found.name, found.source) == ("ORG/NAME", "the hub, revision 0123456789ab")
+    with torch.no_grad():
+        assert torch.equal(load_model(found, dtype="float32", device="cpu")(IDS).logits, tiny.model("llama")(IDS).logits)
+
+
+def test_a_hub_model_of_pickles_is_refused(hub: Path) -> None:
+    hub.mkdir(parents=True)
+    (hub / "config.json").write_text("{}", encoding="utf-8")
+    (hub / "pytorch_model.bin").write_bytes(b"pickle")
+    assert "pickled" in fails(lambda: resolve("ORG/NAME"), MachineError, 4)
+
+
+def test_a_local_folder_goes_before_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny.model("llama").save_pretrained(tmp_path / "runs" / "mine")
+    assert resolve("runs/mine").source == "local folder"
+
+
 def test_a_folder_without_config(folder: Path) -> None:
     (folder / "config.json").unlink()
     assert "config.json" in fails(lambda: resolve(folder), MachineError, 4)

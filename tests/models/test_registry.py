@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import zipfile
 from dataclasses import replace
@@ -90,6 +91,21 @@ def test_a_licence_is_shown_and_must_be_accepted(model: PinnedModel, tmp_path: P
     assert caught.value.exit_code == 2
     monkeypatch.setenv("ACCORD_ACCEPT_LICENCE", "other, tiny-model")
     assert licence_accepted(model, False)
+
+
+@pytest.mark.parametrize(("answer", "accepted"), [("y\n", True), ("n\n", False), ("\n", False)])
+def test_a_licence_is_asked_for_on_a_terminal(model: PinnedModel, answer: str, accepted: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    if accepted:
+        ask_for_licence(model, "Be kind.")
+    else:
+        with pytest.raises(ConfigError, match="not accepted"):
+            ask_for_licence(model, "Be kind.")
+    assert "Be kind." in capsys.readouterr().err
 
 
 def test_gemma_is_not_fetched_unasked(tmp_path: Path, model: PinnedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,13 +16,13 @@ from typing import Any
 from accord.errors import MachineError
 
 GB = 1e9
-PROCESS = 0.45 * GB
-"""Python with torch, transformers and peft imported, before any weight (measured: 0.38 to 0.5 GB on Linux)."""
+PROCESS = 0.42 * GB
+"""Python with torch, transformers and peft imported, before any weight (measured on Linux: 0.38)."""
 LOGIT_ROWS = 256
 """Rows of logits alive at a time (chunk_size of `objectives.logprobs.chunked_logprobs`)."""
 LOGIT_COPIES = 3
 """Logits, their softmax and the gradient."""
-SLACK = 1.15
+SLACK = 1.05
 """What an allocator keeps beyond what was asked for, on the parts that come and go (with `models.allocator` on glibc)."""
 SMALLEST_BUDGET, LARGEST_BUDGET, BUDGET_STEP = 256, 4096, 256
 """Tokens in a micro-batch: below 256 the processor idles, above 4096 nothing gets faster."""
