@@ -1,6 +1,6 @@
 """One hand-written row of every layout, with what it means worked out by hand."""
 
-# ruff: noqa: E501  (tables with one case a line)
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field

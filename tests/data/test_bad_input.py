@@ -1,6 +1,6 @@
 """Malformed data: one clear line that names file and row, the right exit code, nothing half-read or half-written."""
 
-# ruff: noqa: E501  (tables with one case a line)
+
 from __future__ import annotations
 
 import gzip

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 
+import tiny
 from accord.data import check as names
 from accord.data.check import check
 from accord.data.commands import data_check, data_convert, data_template

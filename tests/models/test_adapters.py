@@ -17,10 +17,11 @@ from accord.data.packing import Branch, Unit, pack
 from accord.data.render import Renderer
 from accord.errors import ConfigError, DataError
 from accord.models.adapters import PolicyModel, Want
-from accord.models.export import export_classifier, export_merged
+from accord.models.export import export_merged
 from accord.models.heads import RewardHeads
 from accord.models.packed_attention import TreeLayout
 from accord.models.save import adapter_hash, load_stack, save_policy
+from accord.rewards.export import export_classifier
 from accord.rewards.learned import RewardModel
 
 UNITS = [Unit((5, 6, 7, 8), (Branch((9, 10, 11)), Branch((12, 2)))), Unit((20, 21), (Branch((22, 23, 24, 25, 2)),))]

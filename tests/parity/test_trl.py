@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from datasets import Dataset
 from peft import get_peft_model
 
+import tiny
 from accord import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 trl = pytest.importorskip("trl")

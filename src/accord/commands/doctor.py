@@ -16,8 +16,8 @@ def run() -> int:
     """Print one line a fact; returns 4 when something needed is missing."""
     import torch
 
-    from accord.models.load import pick_device, pick_dtype
     from accord.models.cache import cache_folder
+    from accord.models.load import pick_device, pick_dtype
 
     missing = []
     print(f"accord {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")

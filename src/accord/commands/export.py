@@ -7,8 +7,9 @@ from pathlib import Path
 
 from accord.config.options import ExportOptions
 from accord.errors import ConfigError
-from accord.models.export import export_classifier, export_merged
+from accord.models.export import export_merged
 from accord.models.opened import open_model
+from accord.rewards.export import export_classifier
 from accord.rewards.learned import RewardModel
 
 

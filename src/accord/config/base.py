@@ -72,9 +72,9 @@ class TrainingConfig:
     dtype: str = "auto"
     """float32, bfloat16 or auto: bfloat16 where the hardware multiplies it fast, else float32."""
     tokens_per_microbatch: int | None = None
-    """Tokens that go through the model at once. None chooses from free memory at the start; recorded, and reused on resume."""
+    """Tokens that go through the model at once. None: the command line chooses from free memory, a trainer in Python takes 1024. Kept on resume."""
     report_to: str = "none"
-    """Trackers through accelerate: tensorboard, wandb, mlflow, comma-separated. none uses metrics.jsonl alone."""
+    """Trackers through accelerate: tensorboard, wandb, mlflow, comma-separated, each installed by you. none uses metrics.jsonl alone."""
     disable_dropout: bool = True
     """Always True: with dropout, log-probs of sampling, reference and training would belong to different models."""
     overfit: int = 0

@@ -87,6 +87,8 @@ class TrainOptions:
     """Modules that get adapters: all-linear, or names separated by commas."""
     accept_licence: bool = False
     """True accepts the licence of a model that asks for it. False asks."""
+    force: bool = False
+    """True goes on when the predicted memory exceeds what is free. False refuses."""
     dry_run: bool = False
     """True prints config, three rendered rows, tokens, parameters and memory, and trains nothing."""
 

@@ -75,6 +75,9 @@ class RewardTrainer(OfflineTrainer):
     """Trains reward heads at the end token, on a fresh LoRA adapter (`backbone="lora"`) or on frozen features (`"heads"`).
 
     With frozen features the backbone runs once over the data, and the heads train on what it returned.
+
+    Args:
+        known_features: features by row id under the same stack and layer, shared between trainers; filled as rows are read.
     """
 
     method = "reward"
@@ -84,7 +87,8 @@ class RewardTrainer(OfflineTrainer):
     config: RewardConfig
     metric_names = ("loss", "accuracy", "margin")
 
-    def __init__(self, model: Any, args: RewardConfig | None = None, *positional: Any, **keywords: Any) -> None:
+    def __init__(self, model: Any, args: RewardConfig | None = None, *positional: Any, known_features: dict[str, Tensor] | None = None, **keywords: Any) -> None:
+        self.known_features = {} if known_features is None else known_features
         super().__init__(model, args, *positional, **keywords)
         config = self.config
         self.heads = RewardHeads(self.policy.hidden_size, config.num_heads, layer=config.feature_layer, seed=config.seed).to(self.policy.device)
@@ -125,9 +129,9 @@ class RewardTrainer(OfflineTrainer):
     def prepare_units(self, units: Sequence[Unit]) -> None:
         if not self.frozen:
             return
-        missing = [unit for unit in units if "features" not in unit.data]
-        for unit, features in zip(missing, self.reward_model.features(missing, self.token_budget), strict=True):
-            unit.data["features"] = features
+        self.reward_model.remember(units, self.known_features, self.token_budget)
+        for unit in units:
+            unit.data["features"] = self.known_features[unit.id]
 
     def before_training(self) -> None:
         super().before_training()
@@ -225,8 +229,10 @@ class RewardTrainer(OfflineTrainer):
 
         Makes the KL coefficient mean the same for any reward model (lm-human-preferences).
         """
-        chosen = self.train_units if units is None else units
-        self.heads.normalise(torch.cat(self.reward_model.features(chosen, self.token_budget)).to(self.policy.device))
+        chosen = self.train_units if units is None else list(units)
+        known = [unit.data["features"] for unit in chosen if "features" in unit.data]
+        features = known if len(known) == len(chosen) else self.reward_model.features(chosen, self.token_budget)
+        self.heads.normalise(torch.cat(features).to(self.policy.device))
 
     def train(self, resume_from_checkpoint: str | bool | None = None) -> dict[str, Any]:
         last = super().train(resume_from_checkpoint)

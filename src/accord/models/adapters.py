@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from accord.data.packing import PackedBatch
 from accord.errors import ConfigError
 from accord.models import packed_attention
-from accord.models.packed_attention import Layout, TreeLayout, UnsupportedAttention
+from accord.models.packed_attention import Layout, TreeLayout
 from accord.objectives.logprobs import chunked_logprobs
 
 Stack = tuple[str, ...]

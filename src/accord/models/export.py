@@ -1,8 +1,7 @@
-"""Take it home: a run folder as one merged transformers model, or a reward model as a transformers sequence classifier."""
+"""Take it home: a run folder as one merged transformers model that needs neither peft nor accord."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import torch
 
 from accord.errors import ConfigError
 from accord.models.adapters import PolicyModel, Stack
-from accord.rewards.learned import RewardModel
 
 
 @torch.no_grad()
@@ -36,39 +34,3 @@ def export_merged(policy: PolicyModel, stack: Stack, tokenizer: Any, folder: Pat
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
     return folder
-
-
-@torch.no_grad()
-def export_classifier(reward: RewardModel, tokenizer: Any, folder: Path) -> float:
-    """Write a reward model as `AutoModelForSequenceClassification` with one label.
-
-    Its logit is the score up to a constant (these classifiers have no bias); the constant is returned and stored in the config as
-    `accord_score_constant`. Heads that read a middle layer give a model cut after that layer.
-
-    Raises:
-        ConfigError: if transformers has no such classifier for this architecture.
-    """
-    from transformers import AutoModelForSequenceClassification
-
-    policy = reward.policy
-    weight, constant = reward.heads.folded()
-    merged = folder / "merged"
-    export_merged(policy, reward.stack, tokenizer, merged)
-    layers = reward.heads.layer or policy.num_layers
-    try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            merged, num_labels=1, num_hidden_layers=layers, pad_token_id=tokenizer.pad_token_id, dtype=policy.model.dtype
-        )
-    except ValueError as error:
-        raise ConfigError(f"transformers has no sequence classifier for {type(policy.model).__name__}.") from error
-    model.score.weight.copy_(weight[None].to(model.score.weight))
-    model.config.accord_score_constant = constant
-    model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)
-    for path in sorted(merged.iterdir()):
-        path.unlink()
-    merged.rmdir()
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.get("num_hidden_layers") != layers:
-        raise ConfigError(f"{folder}: the classifier was not cut at layer {layers}. Please report this with the model's name.")
-    return constant

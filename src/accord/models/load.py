@@ -99,7 +99,7 @@ def load_model(resolved: ResolvedModel, *, dtype: str = "auto", device: str = "a
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=kind, use_safetensors=True, local_files_only=True, trust_remote_code=trust_remote_code, output_loading_info=True
         )
     except (ValueError, RuntimeError, KeyError, ImportError, OSError) as error:
@@ -108,6 +108,7 @@ def load_model(resolved: ResolvedModel, *, dtype: str = "auto", device: str = "a
     finally:
         if bars:
             logging.enable_progress_bar()
+    model, report = loaded
     lost = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
     if lost:
         raise MachineError(f"{resolved.name}: {len(lost)} weights are missing or of another shape in {folder} (first: {lost[0]}); they would be random. Fetch the model again.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ class Opened:
     """Name, source, licence and hash, for the user."""
 
 
-def open_model(name: str, *, dtype: str = "auto", accept_licence: bool = False) -> Opened:
+def open_model(name: str, *, dtype: str = "auto", accept_licence: bool = False, before_loading: Callable[[Any], None] | None = None) -> Opened:
     """Load a base model, or a run folder with its base.
 
+    Args:
+        before_loading: called with the model's config before any weight is read; raises when the work cannot fit.
     Raises:
         DataError: if a run folder does not say which base it belongs to.
         MachineError, ConfigError: if the model cannot be found or loaded.
@@ -36,6 +39,10 @@ def open_model(name: str, *, dtype: str = "auto", accept_licence: bool = False) 
     adapters = (folder / STACK).exists() or (folder / "adapter_config.json").exists()
     base = base_of(folder) if adapters else name
     resolved = resolve(base, accept_licence=accept_licence)
+    if before_loading is not None:
+        from transformers import AutoConfig
+
+        before_loading(AutoConfig.from_pretrained(resolved.folder))
     policy = PolicyModel(load_model(resolved, dtype=dtype))
     tokenizer = load_tokenizer(resolved)
     stack = load_stack(policy, folder) if adapters else ()

@@ -20,7 +20,7 @@ from accord.types import Example
 QUICK = Settings(
     sft={"num_train_epochs": 2, "per_device_train_batch_size": 16, "learning_rate": 5e-4, "warmup_ratio": 0.1, "save_steps": 5, "save_total_limit": 1},
     reward={"backbone": "heads", "num_train_epochs": 30, "per_device_train_batch_size": 32, "weight_decay": 0.1, "learning_rate": 2e-3, "logging_steps": 20},
-    ppo={"num_iterations": 12, "prompts_per_iteration": 8, "num_generations": 4, "learning_rate": 3e-4, "kl_coef": 0.05, "save_steps": 2, "save_total_limit": 1},
+    ppo={"num_iterations": 12, "prompts_per_iteration": 8, "num_generations": 4, "learning_rate": 8e-4, "num_mini_batches": 4, "kl_coef": 0.03, "save_steps": 2, "save_total_limit": 1},
     dpo={"num_train_epochs": 1, "per_device_train_batch_size": 16, "learning_rate": 5e-5, "save_steps": 5, "save_total_limit": 1},
     max_new_tokens=48,
     temperature=0.7,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from accord.config.dpo import DPOConfig
 from accord.config.ppo import PPOConfig
@@ -23,8 +24,12 @@ from accord.objectives.segments import segment_sum
 from accord.recipes.stages import Stages
 from accord.rewards.learned import RewardModel
 from accord.rollouts.local import LocalSampler
+from accord.rollouts.random import shuffled
 from accord.rollouts.sampler import Prompt, SamplingConfig
 from accord.types import Example, Rollout, content_hash
+
+REFERENCE_ANSWERS = 64
+"""Answers of the SFT policy that fix the scale of the reward."""
 
 
 @dataclass
@@ -66,6 +71,8 @@ class Pipeline:
         self.policy = PolicyModel(load_model(self.resolved))
         self.renderer = Renderer(self.tokenizer, end_ids=end_ids(self.policy, self.tokenizer))
         self.stacks: dict[str, Stack] = {"starter": ()}
+        self._features: dict[str, Tensor] = {}
+        self._reference: list[Rollout] = []
         self._keys: dict[str, str] = {"starter": content_hash([str(self.resolved.name), self.resolved.sha256])}
 
     def key(self, stage: str) -> str:
@@ -114,16 +121,28 @@ class Pipeline:
         def work(folder: Path, resume: bool) -> dict[str, Any]:
             config = RewardConfig(output_dir=str(folder), seed=self.settings.seed + (1 if heldout else 0), **options)
             frozen = config.backbone == "heads"
-            trainer = RewardTrainer(self.policy, config, list(train), processing_class=self.tokenizer, peft_config=None if frozen else self.lora())
+            shared = self._features if frozen else None
+            trainer = RewardTrainer(
+                self.policy, config, list(train), processing_class=self.tokenizer, peft_config=None if frozen else self.lora(), known_features=shared
+            )
             trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
+            trainer.normalise(rollout_units(self._reference_answers(train)))
             trainer.save_model()
             result: dict[str, Any] = {"pairs": len(train), "tested_on": len(test)}
             if test:
-                result["test"] = accuracy_table(trainer.reward_model, self.renderer, test)
+                result["test"] = accuracy_table(trainer.reward_model, self.renderer, test, shared)
             return result
 
         self.stages.run(name, self._inputs(name, ["sft"], [*train, *test], options), work, planned_seconds=planned_seconds)
         return RewardModel.load(self.policy, self.stages.folder / name, self.renderer)
+
+    def _reference_answers(self, rows: Sequence[Example]) -> list[Rollout]:
+        """Answers of the SFT policy to some training prompts: rewards are given mean 0 and variance 1 on them. Sampled once."""
+        if not self._reference:
+            prompts = list({row.prompt_id: row for row in rows}.values())
+            chosen = shuffled(len(prompts), "reference answers", self.settings.seed)[:REFERENCE_ANSWERS]
+            self._reference = self.answers("sft", [prompts[index] for index in chosen])
+        return self._reference
 
     def ppo(self, reward: RewardModel, *, planned_seconds: float | None = None) -> Stack:
         """Maximise the reward near the SFT policy. Adds the stack `ppo`."""
@@ -193,11 +212,17 @@ def rollout_units(rollouts: Sequence[Rollout]) -> list[Unit]:
     return [Unit(rollout.prompt_ids, (Branch(rollout.completion_ids),), rollout.prompt_id) for rollout in rollouts]
 
 
-def accuracy_table(model: RewardModel, renderer: Renderer, rows: Sequence[Example]) -> dict[str, Any]:
-    """Accuracy on held-out pairs: overall, by the column `slice` when there is one, and apart for pairs that the shorter answer won."""
+def accuracy_table(model: RewardModel, renderer: Renderer, rows: Sequence[Example], known: dict[str, Tensor] | None = None) -> dict[str, Any]:
+    """Accuracy on held-out pairs: overall, by the column `slice` when there is one, and apart for pairs that the shorter answer won.
+
+    Args:
+        known: features by row id that need not be computed again.
+    """
     pairs = [row for row in rows if row.kind == "preference" and row.probability != 0.5]
     units = renderer.units(pairs)
-    scores = model.score(units).mean(1).view(-1, 2)
+    features = {} if known is None else known
+    model.remember(units, features)
+    scores = model.heads(torch.cat([features[unit.id] for unit in units])).mean(1).view(-1, 2)
     gaps = (scores[:, 0] - scores[:, 1]).tolist()
     table: dict[str, list[float]] = {"all": []}
     for row, unit, gap in zip(pairs, units, gaps, strict=True):

@@ -47,6 +47,11 @@ class RewardModel:
             found += list(ends.float().split([len(unit.branches) for unit in part]))
         return found
 
+    def remember(self, units: Sequence[Unit], known: dict[str, Tensor], token_budget: int = 2048) -> None:
+        """Add the features of these units to `known`, by id, running the backbone for those that are missing only."""
+        missing = list({unit.id: unit for unit in units if unit.id not in known}.values())
+        known |= dict(zip((unit.id for unit in missing), self.features(missing, token_budget), strict=True))
+
     @torch.no_grad()
     def score(self, units: Sequence[Unit], token_budget: int = 2048) -> Tensor:
         """(C, K) normalised scores of all completions of these units, larger is better."""

@@ -26,6 +26,7 @@ from accord.training import checkpoint, processes
 from accord.training.callbacks import Callbacks
 from accord.training.metrics import Metrics
 from accord.training.progress import Progress
+from accord.training.trackers import Trackers
 
 
 @dataclass
@@ -69,6 +70,7 @@ class Loop:
         self._interrupted = False
         self._saved_step = 0
         self.callbacks = Callbacks(self, callbacks)
+        self.trackers = Trackers(config, folder)
         self.optimizer: torch.optim.Optimizer | None = None
 
     # -- for subclasses -----------------------------------------------------------------------------------------------------------
@@ -157,6 +159,7 @@ class Loop:
             self.save_checkpoint()
         if self.config.load_best_model_at_end and self.best:
             self._load_tensors(checkpoint.read(self.folder / self.best["checkpoint"])[0])
+        self.trackers.close()
         self.callbacks.call("on_train_end")
         return last
 
@@ -283,6 +286,7 @@ class Loop:
         if processes.is_main():
             with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self.trackers.log(row)
         self.callbacks.call("on_log", logs=row)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------------------------
