@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -307,21 +308,24 @@ def test_a_folder_that_was_never_finished_is_built_anew(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == [RECORD, "whole"]
 
 
-def _build_and_count(arguments: tuple[str, str]) -> None:
-    target, log = arguments
-
-    def build(folder: Path) -> None:
-        with open(log, "a", encoding="utf-8") as counter:
-            counter.write("built\n")
-        (folder / "weights").write_text("whole", encoding="utf-8")
-
-    build_once(Path(target), build, {"name": "m"})
-    assert (Path(target) / "weights").read_text(encoding="utf-8") == "whole"
+BUILDER = """
+import sys, time
+from pathlib import Path
+from accord.models.cache import build_once
+target, log = Path(sys.argv[1]), Path(sys.argv[2])
+def build(folder):
+    with log.open("a", encoding="utf-8") as counter:
+        counter.write("built\\n")
+    time.sleep(0.3)
+    (folder / "weights").write_text("whole", encoding="utf-8")
+build_once(target, build, {"name": "m"})
+assert (target / "weights").read_text(encoding="utf-8") == "whole"
+"""
 
 
 def test_processes_that_come_together_build_once(tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        pool.map(_build_and_count, [(str(tmp_path / "m"), str(tmp_path / "log"))] * 4)
+    command = [sys.executable, "-c", BUILDER, str(tmp_path / "m"), str(tmp_path / "log")]
+    assert [process.wait() for process in [subprocess.Popen(command) for _ in range(3)]] == [0, 0, 0]
     assert (tmp_path / "log").read_text(encoding="utf-8") == "built\n"
 
 
