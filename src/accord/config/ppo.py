@@ -58,7 +58,7 @@ class PPOConfig(TrainingConfig):
     """Subtracted from the score of an answer that did not end by itself. None is off."""
     value: str = "head"
     """head: the critic is a head on the reference's features (cheap). adapter: it has its own adapter (about twice the update time)."""
-    value_learning_rate_scale: float = 100.0
+    value_learning_rate_scale: float = 10.0
     """Multiplies the learning rate for the value head, which starts at zero and has few weights."""
     ptx_coef: float = 0.0
     """Weight of the likelihood of demonstrations mixed into each step (InstructGPT's PTX). 0 is off."""

@@ -13,6 +13,7 @@ from accord.errors import DataError
 from accord.models.adapters import PolicyModel, Stack
 from accord.models.load import load_model, load_tokenizer, resolve
 from accord.models.save import STACK, load_stack
+from accord.models.tokens import stop_token_ids
 
 
 @dataclass
@@ -47,7 +48,7 @@ def open_model(name: str, *, dtype: str = "auto", accept_licence: bool = False, 
     tokenizer = load_tokenizer(resolved)
     stack = load_stack(policy, folder) if adapters else ()
     line = str(resolved) + (f" + adapters {' + '.join(stack)} of {folder}" if stack else "")
-    return Opened(policy, tokenizer, Renderer(tokenizer, end_ids=end_ids(policy, tokenizer)), stack, line)
+    return Opened(policy, tokenizer, Renderer(tokenizer, end_ids=stop_token_ids(tokenizer, policy.model.generation_config)), stack, line)
 
 
 def base_of(folder: Path) -> str:
@@ -59,14 +60,3 @@ def base_of(folder: Path) -> str:
             if base:
                 return str(base)
     raise DataError(f"{folder} does not say which base model its adapters belong to ({STACK} has no base). Give the base model instead.")
-
-
-def end_ids(policy: PolicyModel, tokenizer: Any) -> list[int]:
-    """Ids that end an answer: the tokenizer's eos first, then what the model's generation config adds."""
-    found = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    generation = getattr(policy.model, "generation_config", None)
-    more = getattr(generation, "eos_token_id", None)
-    for token in more if isinstance(more, (list, tuple)) else [more]:
-        if token is not None and token not in found and token != getattr(tokenizer, "bos_token_id", None):
-            found.append(int(token))
-    return found

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from accord.errors import DataError
 from accord.models.adapters import PolicyModel, Stack
+from accord.models.tokens import set_stops
 from accord.types import content_hash
 
 STACK = "stack.json"
@@ -28,6 +29,7 @@ def save_policy(policy: PolicyModel, stack: Sequence[str], tokenizer: Any, folde
     tokenizer.save_pretrained(folder)
     generation = getattr(policy.model, "generation_config", None)
     if generation is not None:
+        set_stops(policy.model, tokenizer)
         generation.save_pretrained(folder)
     if not stack:
         policy.model.save_pretrained(folder, safe_serialization=True)

@@ -18,8 +18,8 @@ from accord.data.packing import Branch, Unit, pack, split_by_budget
 from accord.data.render import Renderer
 from accord.models.adapters import PolicyModel, Stack
 from accord.models.load import load_model, load_tokenizer, resolve
-from accord.models.opened import end_ids
 from accord.models.save import load_stack
+from accord.models.tokens import stop_token_ids
 from accord.objectives.segments import segment_sum
 from accord.recipes.stages import Stages
 from accord.rewards.learned import RewardModel
@@ -69,7 +69,7 @@ class Pipeline:
         self.resolved = resolve(model, accept_licence=accept_licence)
         self.tokenizer = load_tokenizer(self.resolved)
         self.policy = PolicyModel(load_model(self.resolved))
-        self.renderer = Renderer(self.tokenizer, end_ids=end_ids(self.policy, self.tokenizer))
+        self.renderer = Renderer(self.tokenizer, end_ids=stop_token_ids(self.tokenizer, self.policy.model.generation_config))
         self.stacks: dict[str, Stack] = {"starter": ()}
         self._features: dict[str, Tensor] = {}
         self._reference: list[Rollout] = []

@@ -15,7 +15,7 @@ from accord.config.base import TrainingConfig
 from accord.data.render import Renderer
 from accord.errors import ConfigError, DataError
 from accord.models.adapters import PolicyModel, Stack
-from accord.models.opened import end_ids
+from accord.models.tokens import stop_token_ids
 from accord.training import processes
 from accord.types import Example
 
@@ -80,7 +80,7 @@ def prepare(
         raise ConfigError("disable_dropout=False is not supported: log-probs would differ between sampling, reference and training. Leave it True.")
     if getattr(tokenizer, "chat_template", None):
         say(f"The chat template of {type(tokenizer).__name__} is applied to every prompt, plain strings included.")
-    renderer = Renderer(tokenizer, end_ids=end_ids(policy, tokenizer), max_length=args.max_length, max_prompt_length=max_prompt_length)
+    renderer = Renderer(tokenizer, end_ids=stop_token_ids(tokenizer, getattr(policy.model, "generation_config", None)), max_length=args.max_length, max_prompt_length=max_prompt_length)
     folder = Path(args.output_dir) if args.output_dir else Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{method}-{_short_name(policy)}"
     if processes.is_main():
         folder.mkdir(parents=True, exist_ok=True)
