@@ -1,6 +1,7 @@
 # Two commands do everything, set-up included: `make demo` and `make test`.
 
-PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(shell command -v $(name) 2>/dev/null)))
+# The first interpreter that really starts and is new enough (a version manager may list some that do not).
+PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13; do $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 ROUTE ?= rlhf
@@ -21,7 +22,7 @@ check: $(VENV)/.ready-test
 	$(BIN)/pyright
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "accord needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11"; exit 4; }
+	@test -n "$(PYTHON)" || { echo "accord needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11"; exit 4; }
 	$(PYTHON) -m venv $(VENV)
 
 # torch first and pinned: an unpinned torch may bring gigabytes of GPU libraries.

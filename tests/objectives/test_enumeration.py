@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-import enumeration as E
 import pytest
 import torch
 from torch import Tensor, tensor
 
+import enumeration as E
 from accord.objectives.advantages import gae, group_advantages, rloo_advantages
 from accord.objectives.kl import k1, k2, k3
 from accord.objectives.policy_gradient import ppo_policy_loss
