@@ -82,9 +82,9 @@ def load_model(resolved: ResolvedModel, *, dtype: str = "auto", device: str = "a
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    from accord.models.allocator import return_freed_memory
+    from accord.models.allocator import keep_freed_memory
 
-    return_freed_memory()
+    keep_freed_memory()
     folder = Path(resolved.folder)
     config = folders.read_config(folder)
     stored = folders.check_weights(folder)
