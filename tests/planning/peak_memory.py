@@ -24,9 +24,9 @@ def main() -> None:
     import tiny
     from accord.data.packing import Branch, Unit, pack
     from accord.models.adapters import PolicyModel
-    from accord.models.allocator import return_freed_memory
+    from accord.models.allocator import keep_freed_memory
 
-    return_freed_memory()
+    keep_freed_memory()
     settings = json.loads(sys.argv[1])
     mode = settings["mode"]
     warm = tiny.policy()  # everything is imported and every kernel has run once
