@@ -100,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt as error:
         if type(error).__name__ == "Interrupted" and error.args:
-            print(f"Stopped; saved in {error.args[0]}. Go on with: accord {' '.join(given)} --resume_from_checkpoint {error.args[0]}", file=sys.stderr)
+            resume = "" if given[0] in ("demo", "align") else f" --resume_from_checkpoint {error.args[0]}"
+            print(f"Stopped; saved in {error.args[0]}. Go on with: accord {' '.join(given)}{resume}", file=sys.stderr)
         return 130
 
 

@@ -37,7 +37,7 @@ _FLATTERY_OPENERS = re.compile(
 _PRAISE = re.compile(rf"\b(?:{_PRAISE_WORDS}|love it|well done)\b", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"""\b(?:
-        i\ (?:can(?:not|['’]t)|won['’]t|will\ not|am\ not\ able\ to|am\ unable\ to|must\ decline|have\ to\ decline|do\ not|don['’]t|would\ not|wouldn['’]t|refuse\ to|decline\ to)
+        i\ (?:can(?:not|['’]t)|won['’]t|will\ not|am\ not\ able\ to|am\ unable\ to|do\ not|don['’]t|would\ not|wouldn['’]t|refuse\ to|decline\ to)
             \ (?:\w+\ ){0,3}?(?:help|assist|do\ that|do\ this|provide|support|give|tell|explain|share|write|show|teach|advise|suggest|offer|fulfill|answer|discuss|recommend|guide|encourage|condone|create|be\ part|take\ part|go\ along|walk\ you|describe|make|plan|plot|join|back)
       | i['’]m\ (?:not\ able\ to|unable\ to|not\ going\ to|not\ comfortable|not\ willing\ to)
       | i['’]m\ sorry,?\ (?:but\ )?(?:i|that|this)\b
@@ -48,6 +48,7 @@ _REFUSAL = re.compile(
       | no\ help\ (?:from\ me|with)
       | as\ an?\ (?:ai|language\ model)[\w\ ,]*\ (?:cannot|can['’]t)
       | i(?:['’]d|\ would)\ rather\ not
+      | i\ must\ (?:decline|refuse)
       | i\ (?:have|need|['’]ll\ have)\ to\ (?:say\ no|decline|refuse|pass)
       | i['’]ll\ (?:pass|have\ to\ (?:pass|say\ no)|say\ no|not\ help)
     )""",
