@@ -15,8 +15,9 @@ from transformers import AutoConfig
 import tiny
 from accord.data.packing import Branch, Unit, pack
 from accord.errors import MachineError
-from accord.planning import memory
-from accord.planning.memory import GB, activation_bytes, available_memory, check_fits, choose_token_budget, count_lora, count_parameters, model_size, predict, suggest
+from accord.models import free_memory
+from accord.models.free_memory import available_memory
+from accord.planning.memory import GB, activation_bytes, check_fits, choose_token_budget, count_lora, count_parameters, model_size, predict, suggest
 
 _COLUMNS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "tie_word_embeddings")
 _TABLE = {
@@ -185,11 +186,11 @@ def test_control_groups_limit_what_is_available(tmp_path: Path) -> None:
         (folder / "memory.max").write_text(limit + "\n", encoding="ascii")
         (folder / "memory.current").write_text(f"{used}\n", encoding="ascii")
         (folder / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\n", encoding="ascii")
-    assert memory._group_memory(tmp_path, "0::/job/step\n") == 400
-    assert memory._group_memory(tmp_path, "0::/\n") is None
+    assert free_memory._group_memory(tmp_path, "0::/job/step\n") == 400
+    assert free_memory._group_memory(tmp_path, "0::/\n") is None
     old = tmp_path / "memory" / "docker"
     old.mkdir(parents=True)
     (old / "memory.limit_in_bytes").write_text("500", encoding="ascii")
     (old / "memory.usage_in_bytes").write_text("450", encoding="ascii")
     (old / "memory.stat").write_text("total_inactive_file 20\n", encoding="ascii")
-    assert memory._group_memory(tmp_path, "11:cpu,cpuacct:/docker\n4:memory:/docker\n") == 70
+    assert free_memory._group_memory(tmp_path, "11:cpu,cpuacct:/docker\n4:memory:/docker\n") == 70

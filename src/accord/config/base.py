@@ -73,6 +73,8 @@ class TrainingConfig:
     """float32, bfloat16 or auto: bfloat16 where the hardware multiplies it fast, else float32."""
     tokens_per_microbatch: int | None = None
     """Tokens that go through the model at once. None: the command line chooses from free memory, a trainer in Python takes 1024. Kept on resume."""
+    cache_lower_layers: bool = True
+    """True runs the frozen layers below the first trained one once per row and keeps their output (LoRA on upper layers). False runs them at every pass."""
     report_to: str = "none"
     """Trackers through accelerate: tensorboard, wandb, mlflow, comma-separated, each installed by you. none uses metrics.jsonl alone."""
     disable_dropout: bool = True

@@ -85,6 +85,8 @@ class TrainOptions:
     """Always 0: with dropout, log-probs of sampling, reference and training would differ."""
     lora_target: str = "all-linear"
     """Modules that get adapters: all-linear, or names separated by commas."""
+    lora_layers: float = 1.0
+    """Share of the layers, from the top, that get adapters: 0.5 trains the upper half at about half the cost, 1 trains all."""
     accept_licence: bool = False
     """True accepts the licence of a model that asks for it. False asks."""
     force: bool = False

@@ -12,10 +12,11 @@ from accord.config.ppo import PPOConfig
 from accord.data.packing import Branch, Unit, pack, split_by_budget
 from accord.models.adapters import PolicyModel, Stack, Want
 from accord.models.heads import ValueHead
+from accord.models.partial import keep_lower_states
 from accord.objectives.advantages import gae
 from accord.objectives.kl import k1, k3
 from accord.objectives.segments import segment_sum, whiten
-from accord.rewards.combine import RewardSource, combined
+from accord.rewards.combine import LearnedReward, RewardSource, combined
 from accord.types import Rollout
 
 
@@ -27,13 +28,22 @@ class Experience:
         reference, value_stack: adapters of the reference policy and of the critic.
         rewards: their weighted sum is the score.
         token_budget: tokens a forward pass.
+        keep_lower: run the layers below the first trained one once an iteration.
     """
 
     def __init__(
-        self, policy: PolicyModel, reference: Stack, value_stack: Stack, value_head: ValueHead, rewards: Sequence[RewardSource], token_budget: int
+        self,
+        policy: PolicyModel,
+        reference: Stack,
+        value_stack: Stack,
+        value_head: ValueHead,
+        rewards: Sequence[RewardSource],
+        token_budget: int,
+        *,
+        keep_lower: bool = True,
     ) -> None:
         self.policy, self.reference, self.value_stack, self.value_head = policy, reference, value_stack, value_head
-        self.rewards, self.token_budget = rewards, token_budget
+        self.rewards, self.token_budget, self.keep_lower = rewards, token_budget, keep_lower
 
     @torch.no_grad()
     def make(self, groups: Sequence[Sequence[Rollout]], *, exact: bool, stack: Stack, temperature: float) -> list[Unit]:
@@ -44,28 +54,48 @@ class Experience:
             exact: True takes the sampler's log-probs as the old policy's (they are the same function). False recomputes them.
             stack: the policy's adapters.
         """
-        scores = iter(combined(self.rewards, [rollout for group in groups for rollout in group]))
         units = []
         for group in groups:
             branches = tuple(Branch(rollout.completion_ids) for rollout in group)
             sampled = torch.tensor([value for rollout in group for value in rollout.sampler_logprobs])
-            data = {"rollouts": list(group), "scores": [next(scores) for _ in group], "sampler_logprobs": sampled, "old_logprobs": sampled}
+            data = {"rollouts": list(group), "sampler_logprobs": sampled, "old_logprobs": sampled}
             units.append(Unit(group[0].prompt_ids, branches, group[0].prompt_id, data))
+        if self.keep_lower:
+            keep_lower_states(self.policy, units, stack, self.token_budget)
+        readers = self._readers()
+        layer = next(iter(readers.values())).model.heads.layer if readers else None
         for part in split_by_budget(units, self.token_budget):
-            self._read(part, exact, stack, temperature)
+            self._read(part, exact, stack, temperature, Want(logprobs=True, states=self.value_stack == self.reference, ends=bool(readers), end_layer=layer))
+        ends = [unit.data.pop("ends") for unit in units if readers]
+        known = {index: source.scores_of(source.model.heads(torch.cat(ends))) for index, source in readers.items() if ends}
+        scores = iter(combined(self.rewards, [rollout for group in groups for rollout in group], known))
+        for unit in units:
+            unit.data["scores"] = [next(scores) for _ in unit.branches]
         return units
 
-    def _read(self, part: list[Unit], exact: bool, stack: Stack, temperature: float) -> None:
+    def _readers(self) -> dict[int, LearnedReward]:
+        """Reward models, by position, whose features the reference pass gives for nothing: same base, same adapters, one layer."""
+        mine = {
+            index: source
+            for index, source in enumerate(self.rewards)
+            if isinstance(source, LearnedReward) and source.model.policy is self.policy and source.model.stack == self.reference
+        }
+        layers = [source.model.heads.layer for source in mine.values()]
+        return {index: source for index, source in mine.items() if source.model.heads.layer == layers[0]}
+
+    def _read(self, part: list[Unit], exact: bool, stack: Stack, temperature: float, want: Want) -> None:
         batch = pack(part, self.policy.device)
-        shared = self.value_stack == self.reference
-        out = self.policy.forward(batch, self.reference, Want(logprobs=True, states=shared), temperature=temperature)
-        states = out.states if shared else self.policy.forward(batch, self.value_stack, Want(logprobs=False, states=True)).states
+        out = self.policy.forward(batch, self.reference, want, temperature=temperature)
+        states = out.states if want.states else self.policy.forward(batch, self.value_stack, Want(logprobs=False, states=True)).states
         old = None if exact else self.policy.forward(batch, stack, Want(logprobs=True), temperature=temperature).logprobs
         assert out.logprobs is not None and states is not None
         lengths = [unit.num_counted for unit in part]
+        ends = None if out.ends is None else out.ends.float().split([len(unit.branches) for unit in part])
         for index, unit in enumerate(part):
             unit.data["ref_logprobs"] = out.logprobs.split(lengths)[index].cpu()
             unit.data["states"] = states.split(lengths)[index].float().cpu()
+            if ends is not None:
+                unit.data["ends"] = ends[index]
             if old is not None:
                 unit.data["old_logprobs"] = old.split(lengths)[index].cpu()
 

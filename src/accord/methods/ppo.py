@@ -94,7 +94,7 @@ class PPOTrainer(Loop):
         self.kl = FixedKLController(args.kl_coef) if args.kl_controller == "fixed" else AdaptiveKLController(args.kl_coef, args.kl_target, args.kl_horizon)
         self.sampler: Sampler = sampler if sampler is not None else LocalSampler(self.policy, self.renderer, self.stack)
         self.exact_sampler = sampler is None
-        self.experience = Experience(self.policy, self.reference, self.value_stack, self.value_head, self.rewards, self.token_budget)
+        self.experience = Experience(self.policy, self.reference, self.value_stack, self.value_head, self.rewards, self.token_budget, keep_lower=args.cache_lower_layers)
         self.iteration = 0
 
     # -- what the loop asks -------------------------------------------------------------------------------------------------------------
@@ -319,4 +319,5 @@ def without_failures(unit: Unit) -> Unit:
             data[name] = torch.cat([parts[i] for i in keep]) if keep else value[:0]
         elif isinstance(value, list):
             data[name] = [value[i] for i in keep]
+    data.pop("lower", None)  # laid out for all branches
     return replace(unit, branches=tuple(unit.branches[i] for i in keep), data=data)

@@ -21,6 +21,7 @@ from accord.data.packing import PackedBatch
 from accord.errors import ConfigError
 from accord.models import packed_attention
 from accord.models.packed_attention import Layout, TreeLayout
+from accord.models.partial import LowerStates, kept_states, midway_problem, only_layers
 from accord.objectives.logprobs import chunked_logprobs
 
 Stack = tuple[str, ...]
@@ -71,6 +72,7 @@ class PolicyModel:
         self.note: str | None = None
         """Why the packed path is off, in one line; None when it is on."""
         self.checkpointing = False
+        self._midway: bool | None = None
         self._active: Stack | None = None
         packed_attention.register()
         self.packed = True if packed is None else packed
@@ -179,6 +181,33 @@ class PolicyModel:
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         return {key: parameter for key, parameter in self.model.named_parameters() if parameter.requires_grad}
 
+    # -- which layers an adapter touches --------------------------------------------------------------------------------------------
+
+    def lowest_layer(self, name: str) -> int:
+        """The lowest decoder layer (0-based) with weights of this adapter; 0 when it also sits outside the layers."""
+        prefix = next(key for key, module in self.model.named_modules() if module is self.layers)
+        found = [key.removeprefix(f"{prefix}.").split(".")[0] if key.startswith(f"{prefix}.") else "0" for key in self.adapter_parameters(name)]
+        return min((int(index) for index in found), default=0)
+
+    def frozen_depth(self, stack: Sequence[str]) -> int:
+        """How many of the lowest layers nothing trainable in `stack` touches: their output never changes. 0 in full fine-tuning."""
+        trainable = self.trainable_parameters()
+        names = [name for name in stack if any(key in trainable for key in self.adapter_parameters(name))]
+        if not names or any(not any(f".{name}." in key for name in self.adapters) for key in trainable):
+            return 0
+        return min(self.lowest_layer(name) for name in names)
+
+    def adapters_below(self, stack: Sequence[str], layer: int) -> Stack:
+        """The adapters of `stack` that sit below this layer."""
+        return tuple(name for name in stack if self.lowest_layer(name) < layer)
+
+    @property
+    def can_start_midway(self) -> bool:
+        """Whether a pass may start at a middle layer from kept states; measured once."""
+        if self._midway is None:
+            self._midway = self.packed and midway_problem(self) is None
+        return self._midway
+
     # -- forward ------------------------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -231,23 +260,46 @@ class PolicyModel:
             from accord.models.rows import forward_rows
 
             return forward_rows(self, batch, stack, want, temperature=temperature)
-        hidden, ends = self.hidden_states(batch.tokens, batch.positions, TreeLayout(batch), stack, end_layer=want.end_layer if want.ends else None)
-        return self.read(hidden, ends if want.end_layer is not None else hidden, batch.sources, batch.targets, batch.ends, want, temperature)
+        end_layer = want.end_layer if want.ends else None
+        start = kept_states(batch, self.num_layers if end_layer is None else end_layer - 1)
+        if start is not None and self.adapters_below(stack, start.layer) != start.adapters:
+            start = None
+        only_ends = want.ends and not (want.logprobs or want.entropy or want.states)
+        hidden, ends = self.hidden_states(
+            batch.tokens, batch.positions, TreeLayout(batch), stack, end_layer=end_layer, start=start, stop=end_layer if only_ends else None
+        )
+        return self.read(hidden, ends if end_layer is not None else hidden, batch.sources, batch.targets, batch.ends, want, temperature)
 
     def hidden_states(
-        self, tokens: Tensor, positions: Tensor, layout: Layout, stack: Sequence[str], *, end_layer: int | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        layout: Layout,
+        stack: Sequence[str],
+        *,
+        end_layer: int | None = None,
+        start: LowerStates | None = None,
+        stop: int | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Final hidden states (N, d), and those of `end_layer` after the final norm when asked."""
+        """Final hidden states (N, d), and those of `end_layer` after the final norm when asked.
+
+        Args:
+            start: states to begin from instead of the embeddings.
+            stop: run only this many layers, then the final norm. None runs all.
+        """
         captured: list[Tensor] = []
         hook = None
-        if end_layer is not None and end_layer != self.num_layers:
+        stop = stop if stop is not None and self.can_start_midway else self.num_layers
+        if end_layer is not None and end_layer < stop:
             hook = self.layers[end_layer - 1].register_forward_hook(lambda _m, _i, out: captured.append(out[0] if isinstance(out, tuple) else out))
         # Checkpointing is transformers' and runs in training mode only; dropout is refused by the attention function.
         if self.checkpointing and torch.is_grad_enabled():
             self.model.train()
+        inputs = {"input_ids": tokens[None]} if start is None else {"inputs_embeds": start.states[None]}
+        partly = only_layers(self.layers, start.layer if start else 0, stop) if start or stop < self.num_layers else nullcontext()
         try:
-            with self.using(stack):
-                output = self.backbone(input_ids=tokens[None], position_ids=positions[None], use_cache=False, packed=layout)
+            with self.using(stack), partly:
+                output = self.backbone(**inputs, position_ids=positions[None], use_cache=False, packed=layout)
                 hidden = output.last_hidden_state[0]
                 middle = self.final_norm(captured[0])[0] if captured else (hidden if end_layer is not None else None)
         finally:
@@ -255,6 +307,13 @@ class PolicyModel:
             if hook is not None:
                 hook.remove()
         return hidden, middle
+
+    def layer_input(self, tokens: Tensor, positions: Tensor, layout: Layout, stack: Sequence[str], layer: int) -> Tensor:
+        """(N, d) input of decoder layer `layer` (0-based); the layers from there on do not run."""
+        with self.using(stack), only_layers(self.layers, 0, layer):
+            skipped: Any = self.layers[layer]
+            self.backbone(input_ids=tokens[None], position_ids=positions[None], use_cache=False, packed=layout)
+            return skipped.seen[0]
 
     def read(
         self, hidden: Tensor, end_hidden: Tensor | None, sources: Tensor, targets: Tensor, ends: Tensor, want: Want, temperature: float

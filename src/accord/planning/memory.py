@@ -1,16 +1,13 @@
 """How much memory a stage will take, from the config alone, and whether it is there: checked before any weight is read.
 
-Sizes are in bytes, GB are 10^9 bytes. The parts are those of DESIGN's loop: frozen base, adapters, gradients and Adam moments of what
+Sizes are in bytes, GB are 10^9 bytes. The parts: frozen base, adapters, gradients and Adam moments of what
 is trained, activations of one micro-batch, one chunk of logits; while sampling, a merged copy of the weights and the KV cache instead.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from accord.errors import MachineError
@@ -203,17 +200,6 @@ def choose_token_budget(config: Any, free_bytes: float, *, weight_bytes: int = 4
     return max(SMALLEST_BUDGET, min(LARGEST_BUDGET, fitting // BUDGET_STEP * BUDGET_STEP))
 
 
-def available_memory(device: str = "cpu") -> int:
-    """Bytes that this process can still take on a device; on Linux no more than its control group allows."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[0])
-    free = _free_memory()
-    group = _group_memory(Path("/sys/fs/cgroup")) if sys.platform.startswith("linux") else None
-    return free if group is None else min(free, group)
-
-
 def check_fits(need: MemoryNeed | float, have: float, *, what: str = "This", fitting: str = "", force: bool = False) -> None:
     """Refuse what cannot fit.
 
@@ -274,76 +260,3 @@ def _layer_floats(model: Any, text: Any, query: int, key: int) -> int:
             narrow += parameter.shape[0] != hidden
     norms = 1.5 * hidden * (wide // layers) + (query + key if narrow else 0)
     return int(2.5 * hidden + norms + 4 * inner + 3 * query + 4 * key)
-
-
-def _free_memory() -> int:
-    """What the operating system would give without swapping."""
-    try:
-        import psutil
-    except ImportError:
-        pass
-    else:
-        return int(psutil.virtual_memory().available)
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    if sys.platform == "win32":
-        return _windows_memory()
-    # Nothing says what is free (macOS without psutil): half of what is built in.
-    return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) // 2
-
-
-def _windows_memory() -> int:
-    import ctypes
-
-    class Status(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ulong), ("load", ctypes.c_ulong), *((f"value{index}", ctypes.c_ulonglong) for index in range(7))]
-
-    status = Status()
-    status.length = ctypes.sizeof(Status)
-    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]
-    return int(status.value1)
-
-
-def _group_memory(root: Path, own: str | None = None) -> int | None:
-    """What is left under the limits of this process's control groups (containers, batch systems); None without a limit.
-
-    Args:
-        root: where control groups are mounted.
-        own: text of /proc/self/cgroup; None reads it.
-    """
-    if own is None:
-        listing = Path("/proc/self/cgroup")
-        own = listing.read_text(encoding="utf-8") if listing.is_file() else ""
-    left: list[int] = []
-    for line in own.splitlines():
-        _, controllers, place = line.split(":", 2)
-        if controllers == "":
-            base, limit, used, inactive = root, "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            base, limit, used, inactive = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-        else:
-            continue
-        folder = base / place.strip("/")
-        for group in (folder, *folder.parents):
-            found = _left_in_group(group, limit, used, inactive)
-            if found is not None:
-                left.append(found)
-            if group == base:
-                break
-    return min(left, default=None)
-
-
-def _left_in_group(group: Path, limit: str, used: str, inactive: str) -> int | None:
-    """limit - used + file cache that the system can drop; None when the group sets no limit or cannot be read."""
-    try:
-        text = (group / limit).read_text(encoding="ascii").strip()
-        if not text.isdigit() or int(text) >= 1 << 60:
-            return None
-        words = (group / "memory.stat").read_text(encoding="ascii").split()
-        cached = dict(zip(words[::2], words[1::2], strict=False)).get(inactive, "0")
-        return max(0, int(text) - int((group / used).read_text(encoding="ascii")) + int(cached))
-    except OSError:
-        return None

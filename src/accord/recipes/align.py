@@ -11,7 +11,7 @@ from accord.config.options import AlignOptions
 from accord.data.read import read_examples
 from accord.errors import DataError
 from accord.recipes.demo import QUICK, say
-from accord.recipes.look import answers_of, difference, interval_text, tax_of
+from accord.recipes.look import answers_table, difference, interval_text, tax_of
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
 from accord.recipes.report_page import NAMES, base_report
 from accord.recipes.stages import Stages, peak_rss_gb
@@ -55,7 +55,7 @@ def run_align(options: AlignOptions) -> Path:
     prompts = heldout_prompts(data)
 
     def look(_: Path, resume: bool) -> dict[str, Any]:
-        table = {name: answers_of(pipeline, name, prompts, check=None, reward=reward, heldout=heldout) for name in who}
+        table = answers_table(pipeline, who, prompts, check=None, reward=reward, heldout=heldout)
         return {"answers": table, "tax": {name: tax_of(pipeline, name) for name in who}}
 
     inputs = {"who": [pipeline.key(name) for name in who], "prompts": [row.prompt_id for row in prompts], "seed": options.seed}

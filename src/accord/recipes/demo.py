@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from accord.config.options import DemoOptions
-from accord.planning.memory import available_memory, check_fits
+from accord.models.free_memory import available_memory
+from accord.planning.memory import check_fits
 from accord.recipes import demo_rows
-from accord.recipes.look import answers_of, tax_of
+from accord.recipes.look import answers_table, tax_of
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
 from accord.recipes.report_page import demo_report
 from accord.recipes.stages import Stages, peak_rss_gb
@@ -92,7 +93,7 @@ def run_route(pipeline: Pipeline, options: DemoOptions, folder: Path) -> Path:
     prompts = demo_rows.heldout_prompts(per_slice)
 
     def look(_: Path, resume: bool) -> dict[str, Any]:
-        table = {name: answers_of(pipeline, name, prompts, check=check, reward=reward, heldout=heldout) for name in who}
+        table = answers_table(pipeline, who, prompts, check=check, reward=reward, heldout=heldout)
         return {"answers": table, "tax": {name: tax_of(pipeline, name) for name in who}}
 
     inputs = {"who": [pipeline.key(name) for name in who], "prompts": [row.id for row in prompts], "seed": options.seed}

@@ -14,7 +14,7 @@ from accord.evaluation.tax import alignment_tax
 from accord.recipes.pipeline import Pipeline
 from accord.reporting.report import BlindPair, Sample
 from accord.rewards.learned import RewardModel
-from accord.types import Example
+from accord.types import Example, Rollout
 
 Check = Callable[[str, bool, Example], bool]
 
@@ -37,32 +37,33 @@ class Answer:
     """log pi - log SFT of this answer, in nats; None for the starter."""
 
 
-def answers_of(
-    pipeline: Pipeline, who: str, prompts: Sequence[Example], *, check: Check | None, reward: RewardModel | None, heldout: RewardModel | None
-) -> list[dict[str, Any]]:
-    """Sample one answer a prompt at the temperature of training and measure it. JSON-able rows of `Answer`."""
-    rollouts = pipeline.answers(who, prompts)
-    scores = reward.score_rollouts(rollouts).mean(1).tolist() if reward else [None] * len(rollouts)
-    others = heldout.score_rollouts(rollouts).mean(1).tolist() if heldout else [None] * len(rollouts)
-    kl = pipeline.kl(who, rollouts) if who != "starter" else [None] * len(rollouts)
+def answers_table(
+    pipeline: Pipeline, who: Sequence[str], prompts: Sequence[Example], *, check: Check | None, reward: RewardModel | None, heldout: RewardModel | None
+) -> dict[str, list[dict[str, Any]]]:
+    """Sample one answer a prompt from each policy at the temperature of training and measure it. JSON-able rows of `Answer` by policy."""
+    table = {name: pipeline.answers(name, prompts) for name in who}
+    measured = pipeline.measure(table, {name: model for name, model in (("reward", reward), ("heldout_reward", heldout)) if model})
+    return {name: _answers(prompts, rollouts, measured[name], check, is_starter=name == "starter") for name, rollouts in table.items()}
+
+
+def _answers(prompts: Sequence[Example], rollouts: Sequence[Rollout], measured: dict[str, list[float]], check: Check | None, *, is_starter: bool) -> list[dict[str, Any]]:
     found = []
-    for row, rollout, score, other, nats in zip(prompts, rollouts, scores, others, kl, strict=True):
+    for index, (row, rollout) in enumerate(zip(prompts, rollouts, strict=True)):
         finished = rollout.finish_reason == "stop"
-        found.append(
-            Answer(
-                prompt_id=row.prompt_id,
-                prompt=row.prompt[-1].content,
-                slice=str(row.columns.get("slice", "")),
-                text=rollout.text,
-                finished=finished,
-                tokens=len(rollout.completion_ids),
-                passed=check(rollout.text, finished, row) if check else None,
-                reward=score,
-                heldout_reward=other,
-                kl=nats,
-            )
+        answer = Answer(
+            prompt_id=row.prompt_id,
+            prompt=row.prompt[-1].content,
+            slice=str(row.columns.get("slice", "")),
+            text=rollout.text,
+            finished=finished,
+            tokens=len(rollout.completion_ids),
+            passed=check(rollout.text, finished, row) if check else None,
+            reward=measured["reward"][index] if "reward" in measured else None,
+            heldout_reward=measured["heldout_reward"][index] if "heldout_reward" in measured else None,
+            kl=None if is_starter else measured["kl"][index],
         )
-    return [asdict(answer) for answer in found]
+        found.append(asdict(answer))
+    return found
 
 
 def tax_of(pipeline: Pipeline, who: str) -> dict[str, Any]:

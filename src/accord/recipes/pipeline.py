@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from accord.config.reward import RewardConfig
 from accord.config.sft import SFTConfig
 from accord.data.packing import Branch, Unit, pack, split_by_budget
 from accord.data.render import Renderer
-from accord.models.adapters import PolicyModel, Stack
+from accord.models.adapters import PolicyModel, Stack, Want
 from accord.models.load import load_model, load_tokenizer, resolve
+from accord.models.lora import lora_config
 from accord.models.save import load_stack
 from accord.models.tokens import stop_token_ids
 from accord.objectives.segments import segment_sum
@@ -38,6 +39,8 @@ class Settings:
 
     lora_r: int = 16
     lora_alpha: int = 32
+    lora_layers: float = 1.0
+    """Share of the layers, from the top, that get adapters."""
     sft: dict[str, Any] = field(default_factory=dict)
     reward: dict[str, Any] = field(default_factory=dict)
     ppo: dict[str, Any] = field(default_factory=dict)
@@ -80,10 +83,7 @@ class Pipeline:
         return self._keys[stage]
 
     def lora(self) -> Any:
-        from peft import LoraConfig
-
-        settings = self.settings
-        return LoraConfig(r=settings.lora_r, lora_alpha=settings.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+        return lora_config(self.policy, rank=self.settings.lora_r, alpha=self.settings.lora_alpha, layers=self.settings.lora_layers)
 
     def _inputs(self, stage: str, parents: Sequence[str], rows: Sequence[Example], options: dict[str, Any]) -> dict[str, Any]:
         identity = [[row.id, row.ranks, row.probability, [c.finished for c in row.completions]] for row in rows]
@@ -196,15 +196,36 @@ class Pipeline:
         return sampler.sample(items, config)
 
     @torch.no_grad()
-    def kl(self, who: str, rollouts: Sequence[Rollout], reference: str = "sft") -> list[float]:
-        """log pi(y) - log ref(y) of answers sampled from `who`: its mean estimates the KL in nats an answer."""
-        found: list[float] = []
-        for part in split_by_budget(rollout_units(rollouts), 1024):
+    def measure(self, table: Mapping[str, Sequence[Rollout]], rewards: Mapping[str, RewardModel], reference: str = "sft") -> dict[str, dict[str, list[float]]]:
+        """Score answers of several policies to the same prompts, each prompt read once.
+
+        Args:
+            table: answers by policy, in the same order of prompts.
+            rewards: reward models by name.
+        Returns:
+            by policy: a list for each reward, and `kl`: log pi(y) - log ref(y), whose mean estimates the KL in nats an answer.
+        """
+        units = [Unit(row[0].prompt_ids, tuple(Branch(rollout.completion_ids) for rollout in row), row[0].prompt_id) for row in zip(*table.values(), strict=True)]
+        stack = self.stacks[reference]
+        along = {name: model for name, model in rewards.items() if model.stack == stack and model.heads.layer == next(iter(rewards.values())).heads.layer}
+        layer = next(iter(along.values())).heads.layer if along else None
+        found: dict[str, list[float]] = {name: [] for name in ("reference", *rewards)}
+        for part in split_by_budget(units, 2048):
             batch = pack(part, self.policy.device)
-            logprobs = self.policy.forward(batch, self.stacks[reference], temperature=self.settings.temperature).logprobs
-            assert logprobs is not None
-            found += segment_sum(logprobs, batch.completion, batch.num_completions).tolist()
-        return [sum(rollout.sampler_logprobs) - value for rollout, value in zip(rollouts, found, strict=True)]
+            out = self.policy.forward(batch, stack, Want(ends=bool(along), end_layer=layer), temperature=self.settings.temperature)
+            assert out.logprobs is not None
+            found["reference"] += segment_sum(out.logprobs, batch.completion, batch.num_completions).tolist()
+            for name, model in along.items():
+                found[name] += model.heads(out.ends).mean(1).tolist()
+        for name, model in rewards.items():
+            if name not in along:
+                found[name] = model.score(units).mean(1).tolist()
+        result = {}
+        for index, (who, rollouts) in enumerate(table.items()):
+            mine = {name: values[index :: len(table)] for name, values in found.items()}
+            reference_sums = mine.pop("reference")
+            result[who] = {**mine, "kl": [sum(rollout.sampler_logprobs) - value for rollout, value in zip(rollouts, reference_sums, strict=True)]}
+        return result
 
 
 def rollout_units(rollouts: Sequence[Rollout]) -> list[Unit]:

@@ -10,8 +10,10 @@ from accord.config.options import TrainOptions
 from accord.data.mixture import Mixture, parse_data
 from accord.data.read import read_examples
 from accord.errors import ConfigError, DataError
+from accord.models.free_memory import available_memory
+from accord.models.lora import lora_config
 from accord.models.opened import Opened, open_model
-from accord.planning.memory import available_memory, check_fits, choose_token_budget, model_size, predict, suggest
+from accord.planning.memory import check_fits, choose_token_budget, model_size, predict, suggest
 from accord.recipes.dry_run import describe
 from accord.training.setup import Rows, say
 from accord.types import Example
@@ -25,7 +27,7 @@ def run(options: TrainOptions, config: TrainingConfig) -> int:
     evaluation = load_rows(options.eval_data, options.columns, config.seed) if options.eval_data else None
     opened = open_model(options.model, dtype=config.dtype, accept_licence=options.accept_licence, before_loading=lambda found: plan_memory(found, options, config))
     say(opened.line)
-    lora = lora_config(options)
+    lora = lora_config(opened.policy, rank=options.lora_r, alpha=options.lora_alpha, target=options.lora_target, layers=options.lora_layers) if options.lora_r else None
     if options.dry_run:
         print(describe(opened, options, config, rows, lora))
         return 0
@@ -73,16 +75,6 @@ def load_rows(source: str, columns: dict[str, str] | None, seed: int) -> list[Ex
         raise DataError(f"{empty[0]} has no rows.")
     mixture = Mixture(sources, [part.weight for part in parts], seed=seed)
     return [mixture.at(position) for position in range(sum(len(found) for found in sources))]
-
-
-def lora_config(options: TrainOptions) -> Any:
-    """A peft config, or None for full fine-tuning."""
-    if options.lora_r == 0:
-        return None
-    from peft import LoraConfig
-
-    target: Any = options.lora_target if options.lora_target == "all-linear" else [name.strip() for name in options.lora_target.split(",")]
-    return LoraConfig(r=options.lora_r, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout, target_modules=target, task_type="CAUSAL_LM")
 
 
 def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evaluation: Rows, lora: Any) -> Any:

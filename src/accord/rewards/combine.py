@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from torch import Tensor
 
 from accord.errors import ConfigError
 from accord.rewards.learned import RewardModel
@@ -33,7 +35,11 @@ class LearnedReward:
     name: str = "reward_model"
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        scores = self.model.score_rollouts(rollouts)
+        return self.scores_of(self.model.score_rollouts(rollouts))
+
+    @staticmethod
+    def scores_of(scores: Tensor) -> list[Score]:
+        """(R, K) scores of the heads as one score a rollout."""
         spread = scores.std(1) if scores.shape[1] > 1 else scores[:, 0] * 0
         return [Score(value, {"disagreement": doubt}) for value, doubt in zip(scores.mean(1).tolist(), spread.tolist(), strict=True)]
 
@@ -76,11 +82,15 @@ class FunctionReward:
         return Score(number)
 
 
-def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout]) -> list[Score]:
-    """Weighted sum of all sources for each rollout, parts kept by name. One source's failure makes the whole score a failure, with its reason."""
+def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known: Mapping[int, list[Score]] | None = None) -> list[Score]:
+    """Weighted sum of all sources for each rollout, parts kept by name. One source's failure makes the whole score a failure, with its reason.
+
+    Args:
+        known: scores that somebody has already, by the source's position.
+    """
     if not sources:
         raise ConfigError("No reward: give a reward model (--reward_model runs/...) or a function (--reward file.py:function).")
-    table = [source.score(rollouts) for source in sources]
+    table = [known[index] if known and index in known else source.score(rollouts) for index, source in enumerate(sources)]
     found: list[Score] = []
     for row in zip(*table, strict=True):
         parts: dict[str, float] = {}

@@ -12,12 +12,17 @@ from torch import nn
 
 from accord.config.base import TrainingConfig
 from accord.data.packing import Unit
+from accord.models.free_memory import available_memory
+from accord.models.partial import keep_lower_states
 from accord.models.save import save_policy
 from accord.rollouts.random import shuffled
 from accord.training import processes
 from accord.training.loop import Loop, StepBatch
 from accord.training.metrics import Metrics
 from accord.training.setup import Prepared, Rows, accept_tokenizer, callbacks_list, examples, prepare, report_rendering, say
+
+KEPT_SHARE = 0.25
+"""Largest share of free memory for the kept output of frozen lower layers."""
 
 
 class OfflineTrainer(Loop):
@@ -122,6 +127,7 @@ class OfflineTrainer(Loop):
         units = self.eval_units if eval_dataset is None else self._units(eval_dataset, "eval_dataset")
         if not units:
             return {}
+        self.keep_lower_states(units)
         self.prepare_units(units)
         mine = processes.share(units)
         totals = processes.total(self.totals(mine))
@@ -137,9 +143,23 @@ class OfflineTrainer(Loop):
     def prepare_units(self, units: Sequence[Unit]) -> None:
         """Precompute what units need before the loss (reference log-probs); units that have it are left alone."""
 
+    def keep_lower_states(self, units: Sequence[Unit]) -> None:
+        """Run the layers below the first trained one once for these units, where that saves work and the result fits in memory."""
+        depth = self.policy.frozen_depth(self.prepared.stack)
+        if not depth or not self.config.cache_lower_layers:
+            return
+        needed = sum(unit.num_tokens for unit in units) * self.policy.hidden_size * 4
+        if needed > KEPT_SHARE * available_memory():
+            say(f"The output of the {depth} frozen lower layers would take {needed / 1e9:.1f} GB; it is computed at every pass instead.")
+            return
+        keep_lower_states(self.policy, units, self.prepared.stack, self.token_budget)
+
     def before_training(self) -> None:
-        self.prepare_units([self.train_units[i] for i in self.rows_used()])
+        units = [self.train_units[i] for i in self.rows_used()]
+        self.keep_lower_states(units)
+        self.prepare_units(units)
         if self.eval_units:  # now, while the model still is its own reference
+            self.keep_lower_states(self.eval_units)
             self.prepare_units(self.eval_units)
 
     def save_model(self, output_dir: str | Path | None = None) -> None:

@@ -1,0 +1,51 @@
+"""The adapter that accord trains: LoRA on the linear layers of all or of the upper decoder layers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+
+from accord.errors import ConfigError
+from accord.models.adapters import PolicyModel
+
+
+def lora_config(policy: PolicyModel, *, rank: int = 16, alpha: int = 32, target: str = "all-linear", layers: float = 1.0) -> Any:
+    """A peft LoraConfig.
+
+    Args:
+        policy: the model it is for.
+        rank, alpha: alpha / rank multiplies the adapter's output.
+        target: all-linear, or last parts of module names separated by commas.
+        layers: share of the decoder layers, from the top, that get adapters. Below 1 the layers under them stay frozen: their output is
+            kept, and no gradient runs through them, so a step of LoRA on the upper half costs about half.
+    Raises:
+        ConfigError: if `layers` is not in (0, 1].
+    """
+    from peft import LoraConfig
+
+    if not 0 < layers <= 1:
+        raise ConfigError(f"lora_layers={layers} must be above 0 and at most 1: the share of the layers, from the top, that get adapters.")
+    names: Any = target if target == "all-linear" else [name.strip() for name in target.split(",")]
+    options: dict[str, Any] = {}
+    if layers < 1:
+        if names == "all-linear":
+            names = linear_names(policy)
+        options["layers_to_transform"] = list(range(policy.num_layers - math.ceil(layers * policy.num_layers), policy.num_layers))
+    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, task_type="CAUSAL_LM", **options)
+
+
+def linear_names(policy: PolicyModel) -> list[str]:
+    """Last parts of the names of the decoder layers' linear modules, adapted ones too: q_proj, up_proj ..."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    found: set[str] = set()
+    adapted: list[str] = []
+    for key, module in policy.layers.named_modules():
+        inside = any(key.startswith(prefix) for prefix in adapted)
+        if isinstance(module, BaseTunerLayer):
+            adapted.append(f"{key}.")
+        if isinstance(module, (nn.Linear, BaseTunerLayer)) and not inside:
+            found.add(key.rsplit(".", 1)[-1])
+    return sorted(found)
