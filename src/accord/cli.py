@@ -11,6 +11,7 @@ from typing import Any
 
 from accord import __version__
 from accord.arguments import Command, parse
+from accord.config.known_names import no_differences
 from accord.errors import AccordError, ConfigError
 
 _TRAINING = ("model", "data", "eval_data", "columns", "output_dir", "num_train_epochs", "learning_rate", "per_device_train_batch_size", "lora_r", "seed")
@@ -106,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: list[str]) -> int:
+    no_differences()
     if not given or given[0] in ("-h", "--help", "help"):
         print(overview())
         return 0

@@ -68,7 +68,26 @@ REPLACED = {
     "fsdp": "accelerate launch with several processes",
 }
 
+SHARED_DIFFERENCES = (
+    "the chat template is applied to plain strings too, answers end at their end token (nothing after it is learned), too long rows are cut and counted instead of "
+    "dropped, dropout is off, bf16 only where it is fast"
+)
+DIFFERENCES = {
+    "SFTConfig": "",
+    "RewardConfig": "the loss is averaged over the whole step, not per micro-batch; five heads; ",
+    "DPOConfig": "the loss is averaged over the whole step, not per micro-batch; the reference is the model before its first step, read once; ",
+    "KTOConfig": "the loss is averaged over the whole step, not per micro-batch; the reference is the model before its first step, read once; ",
+}
+"""What is different on purpose from the TRL class of the same name: docs/from-trl.md has the reasons, tests/parity both sides."""
+
 _noticed: set[str] = set()
+_scripted = False
+
+
+def no_differences() -> None:
+    """For the command line and recipes, whose users did not write a script for another library."""
+    global _scripted
+    _scripted = True
 
 
 def accepts_known_names(config: C) -> C:
@@ -84,6 +103,8 @@ def accepts_known_names(config: C) -> C:
                 continue
             raise ConfigError(unknown_name(config.__name__, name, known))
         plain_init(self, *args, **values)
+        if config.__name__ in DIFFERENCES and not _scripted:
+            notice(f"{config.__name__}: unlike TRL's, on purpose: {DIFFERENCES[config.__name__]}{SHARED_DIFFERENCES}. Why: docs/from-trl.md")
 
     config.__init__ = __init__  # type: ignore[misc]
     return config
