@@ -54,6 +54,8 @@ class PPOConfig(TrainingConfig):
     """True gives advantages mean 0 and variance 1 over the round. False leaves them in reward units."""
     whiten_rewards: bool = False
     """True scales token rewards to variance 1 over the round, mean kept. False leaves them."""
+    score_clip: float | None = None
+    """Scores are clipped to +- this before penalties: one answer that a reward model never saw the like of (cut off, say) must not outweigh a round. 3 suits a normalised reward model. None does not clip."""
     missing_eos_penalty: float | None = 1.0
     """Subtracted from the score of an answer that did not end by itself. None is off."""
     value: str = "head"
@@ -80,6 +82,7 @@ class PPOConfig(TrainingConfig):
         self.require("gamma", 0 <= self.gamma <= 1, "0 to 1")
         self.require("lam", 0 <= self.lam <= 1, "0 to 1")
         self.require("cliprange", self.cliprange > 0, "above 0")
+        self.require("score_clip", self.score_clip is None or self.score_clip > 0, "above 0, or None")
         self.require("dual_clip", self.dual_clip is None or self.dual_clip > 1, "above 1, or None")
         self.choice("kl_controller", ("fixed", "adaptive"))
         self.choice("value", ("head", "adapter"))

@@ -104,8 +104,8 @@ class Experience:
 def advantages_and_returns(units: Sequence[Unit], value_head: ValueHead, config: PPOConfig, kl_coefficient: float) -> tuple[list[Unit], dict[str, float]]:
     """Token rewards, GAE and whitening over the whole iteration; returns units with the results on them, and the iteration's metrics.
 
-    The reward of a token is -beta (old - ref); the score, minus the penalty for an answer that did not end by itself, lands on the
-    last token (the end token, where there is one).
+    The reward of a token is -beta (old - ref); the score, clipped and minus the penalty for an answer that did not end by itself,
+    lands on the last token (the end token, where there is one).
     """
     lengths = torch.tensor([len(branch.ids) for unit in units for branch in unit.branches])
     completion = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
@@ -113,7 +113,8 @@ def advantages_and_returns(units: Sequence[Unit], value_head: ValueHead, config:
     scores = torch.tensor([score.value for unit in units for score in unit.data["scores"]], dtype=torch.float32)
     rollouts = [rollout for unit in units for rollout in unit.data["rollouts"]]
     unfinished = torch.tensor([rollout.finish_reason != "stop" for rollout in rollouts])
-    penalised = scores - unfinished.float() * (config.missing_eos_penalty or 0.0)
+    bounded = scores if config.score_clip is None else scores.clamp(-config.score_clip, config.score_clip)
+    penalised = bounded - unfinished.float() * (config.missing_eos_penalty or 0.0)
     kl_rewards = -kl_coefficient * k1(old, ref)
     rewards = kl_rewards.clone()
     ends = lengths.cumsum(0) - 1
@@ -125,7 +126,8 @@ def advantages_and_returns(units: Sequence[Unit], value_head: ValueHead, config:
     advantages, returns = gae(rewards, values, completion, gamma=config.gamma, lam=config.lam)
     if config.whiten_advantages:
         advantages = whiten(advantages, shift_mean=True)
-    metrics = _metrics(old, ref, completion, scores, penalised, kl_rewards, values, returns, lengths, unfinished, units)
+    metrics = {"objective/scores_clipped": float((bounded != scores).float().mean())}
+    metrics |= _metrics(old, ref, completion, scores, penalised, kl_rewards, values, returns, lengths, unfinished, units)
     sizes = [unit.num_counted for unit in units]
     results = {"advantages": advantages.split(sizes), "returns": returns.split(sizes), "old_values": values.split(sizes)}
     return [replace(unit, data={**unit.data, **{name: parts[i] for name, parts in results.items()}}) for i, unit in enumerate(units)], metrics

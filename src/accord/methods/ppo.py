@@ -128,6 +128,9 @@ class PPOTrainer(Loop):
         self.kl.load_state_dict(state["kl"])
         self.iteration = int(state["iteration"])
 
+    def data_ids(self) -> dict[str, list[str]]:
+        return {"prompts": [prompt.id for prompt in self.prompts], "ptx_dataset": [unit.id for unit in self.ptx_units]}
+
     def save_model(self, output_dir: str | Path | None = None) -> None:
         save_policy(self.policy, self.stack, self.processing_class, Path(output_dir or self.folder))
 

@@ -69,6 +69,8 @@ class PolicyModel:
         self.model: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         self.adapters: list[str] = list(self.peft.peft_config) if self.peft is not None else []
         self.frozen_base = self.peft is not None
+        self.origins: dict[str, str] = {}
+        """The run folder an adapter was loaded from or saved to."""
         self.note: str | None = None
         """Why the packed path is off, in one line; None when it is on."""
         self.checkpointing = False

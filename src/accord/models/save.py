@@ -79,6 +79,7 @@ def load_stack(policy: PolicyModel, folder: Path, *, prefix: str = "") -> Stack:
             continue
         name = row["name"] if row["name"] not in policy.adapters else f"{prefix or 'loaded'}_{row['name']}"
         policy.load_adapter(name, str(folder / row["folder"]))
+        policy.origins[name] = str(folder)
         stack.append(name)
     return tuple(stack)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,14 @@ from torch import Tensor, nn
 from accord.config.base import TrainingConfig
 from accord.data.packing import Unit, split_by_budget
 from accord.errors import DataError, DivergedError
-from accord.training import checkpoint, processes
+from accord.training import checkpoint, lineage, processes
 from accord.training.callbacks import Callbacks
 from accord.training.metrics import Metrics
 from accord.training.progress import Progress
 from accord.training.trackers import Trackers
+
+if TYPE_CHECKING:
+    from accord.training.setup import Prepared
 
 
 @dataclass
@@ -71,6 +74,7 @@ class Loop:
         self._saved_step = 0
         self.callbacks = Callbacks(self, callbacks)
         self.trackers = Trackers(config, folder)
+        self.prepared: Prepared | None = None
         self.optimizer: torch.optim.Optimizer | None = None
 
     # -- for subclasses -----------------------------------------------------------------------------------------------------------
@@ -116,6 +120,10 @@ class Loop:
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """Write what a user would load."""
 
+    def data_ids(self) -> dict[str, list[str]]:
+        """Content hashes of the rows this run learns from, by dataset: for the lineage."""
+        return {}
+
     def before_training(self) -> None:
         """Checks and precomputation, before step 0 and before a checkpoint is read."""
 
@@ -137,6 +145,7 @@ class Loop:
         if source is not None:
             self._resume(source)
         self._open_metrics()
+        self._write_lineage({})
         self.callbacks.call("on_train_begin")
         previous = _handle_interrupts(self)
         last: dict[str, Any] = {}
@@ -159,6 +168,7 @@ class Loop:
             self.save_checkpoint()
         if self.config.load_best_model_at_end and self.best:
             self._load_tensors(checkpoint.read(self.folder / self.best["checkpoint"])[0])
+        self._write_lineage(last)
         self.trackers.close()
         self.callbacks.call("on_train_end")
         return last
@@ -372,6 +382,16 @@ class Loop:
             changed = [f"{key} {state['surroundings'].get(key)} -> {value}" for key, value in checkpoint.surroundings().items() if state["surroundings"].get(key) != value]
             exact = "bit for bit" if not changed else "not bit for bit, because of " + ", ".join(changed)
             print(f"Resuming {folder} at step {self.global_step} of {self.total_steps()} ({exact}).")
+
+    def _write_lineage(self, metrics: dict[str, Any]) -> None:
+        """`run.json` before the first step; with the last metrics and a model card after the last one."""
+        if not processes.is_main() or self.prepared is None:
+            return
+        record = lineage.record_of(self.config.method, self.prepared, self.config, self.data_ids())
+        lineage.write_record(self.folder, {**record, "finished": bool(metrics), "steps": self.global_step, "metrics": metrics})
+        lineage.point_last(self.folder)
+        if metrics:
+            (self.folder / lineage.CARD).write_text(lineage.model_card(record, metrics), encoding="utf-8")
 
     def _open_metrics(self) -> None:
         """Keep the rows up to the step we stand at: a killed run may have logged steps that its last checkpoint does not hold."""

@@ -88,6 +88,9 @@ class OfflineTrainer(Loop):
         """Render rows into units with what the loss needs on them."""
         return self.renderer.units(rows)
 
+    def data_ids(self) -> dict[str, list[str]]:
+        return {"train_dataset": [unit.id for unit in self.train_units], "eval_dataset": [unit.id for unit in self.eval_units]}
+
     # -- what the loop asks -------------------------------------------------------------------------------------------------------------
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -165,3 +168,5 @@ class OfflineTrainer(Loop):
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """A standard peft or transformers folder, the tokenizer, and the adapter stack."""
         save_policy(self.policy, self.prepared.stack, self.processing_class, Path(output_dir or self.folder))
+        if output_dir is None:
+            self.policy.origins |= {name: str(self.folder) for name in self.prepared.stack[len(self.prepared.reference) :]}

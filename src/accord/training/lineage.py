@@ -1,0 +1,123 @@
+"""Where a run comes from: config, data hashes, parents, versions and seed in `run.json`, and a model card that people can read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accord.config.base import TrainingConfig
+from accord.types import content_hash
+
+if TYPE_CHECKING:
+    from accord.training.setup import Prepared
+
+RECORD = "run.json"
+CARD = "README.md"
+LIBRARIES = ("accord", "torch", "transformers", "peft", "tokenizers", "safetensors")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that numbers depend on."""
+    found = {"python": ".".join(str(part) for part in sys.version_info[:3])}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def data_record(ids: list[str]) -> dict[str, Any]:
+    """How many rows and one hash over their content hashes, in order."""
+    return {"rows": len(ids), "hash": content_hash(ids)}
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write `run.json`, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{RECORD}.part"
+    part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(folder / RECORD)
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """`run.json` of a run folder; None where there is none."""
+    path = folder / RECORD
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def point_last(folder: Path) -> None:
+    """Have `last` beside a run folder under `runs/` name it: a link, or a one-line file where links are not allowed."""
+    if folder.parent.name != "runs":
+        return
+    last = folder.parent / "last"
+    try:
+        if last.is_symlink() or last.is_file():
+            last.unlink()
+        last.symlink_to(folder.name, target_is_directory=True)
+    except OSError:
+        if not last.is_dir():
+            last.write_text(folder.name + "\n", encoding="utf-8")
+
+
+def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """A short, honest model card in markdown with the header that hubs read."""
+    data = "\n".join(f"- {name}: {part['rows']} rows, content hash `{part['hash'][:16]}`" for name, part in record["data"].items())
+    numbers = "\n".join(f"| {name} | {value:.4g} |" for name, value in sorted(metrics.items()) if isinstance(value, (int, float)) and value == value)
+    skipped = f"\nChecks that were skipped: {', '.join(record['skipped_checks'])}.\n" if record["skipped_checks"] else ""
+    base = Path(record["base"]).name or "a model made in memory"  # a cache folder's name has the model's name and hash in it
+    load = ""
+    if record["method"] != "reward" and record["adapters"]:
+        load = "\n```python\nfrom peft import AutoPeftModelForCausalLM\nmodel = AutoPeftModelForCausalLM.from_pretrained(\"this folder\")\n```\n"
+    return f"""---
+base_model: {base}
+library_name: {"peft" if record["adapters"] else "transformers"}
+tags: [accord, {record["method"]}]
+---
+
+# {record["method"].upper()} on {base}
+
+Trained with accord {record["versions"]["accord"]} (`{record["method"]}`, seed {record["seed"]}). The base model's licence applies; the settings are in `{RECORD}`.
+
+Adapters, bottom first: {", ".join(record["adapters"]) or "none, all weights were trained"}.
+{skipped}
+## Data
+
+{data or "- none recorded"}
+
+## Last metrics
+
+| metric | value |
+|---|---|
+{numbers}
+{load}
+## Limits
+
+Metrics of a training run say how well an objective was met on its own data. They are no evidence of helpfulness, truth or safety elsewhere: look at samples, and measure on prompts of your own.
+"""
+
+
+def record_of(method: str, prepared: Prepared, config: TrainingConfig, data: dict[str, list[str]]) -> dict[str, Any]:
+    """What `run.json` says when a run starts.
+
+    Args:
+        data: content hashes of the rows, by the name of the dataset.
+    """
+    policy = prepared.policy
+    return {
+        "schema": 1,
+        "method": method,
+        "base": getattr(policy.model.config, "_name_or_path", ""),
+        "adapters": list(prepared.stack),
+        "parents": [{"adapter": name, "run": policy.origins[name]} for name in prepared.reference if name in policy.origins],
+        "config": config.to_dict(),
+        "data": {name: data_record(ids) for name, ids in data.items() if ids},
+        "seed": config.seed,
+        "versions": versions(),
+        "skipped_checks": ["step 0: policy and reference, sampler and trainer agree"] if config.skip_step0_checks else [],
+        "packed": policy.packed,
+        "finished": False,
+    }
