@@ -56,6 +56,9 @@ class PPOConfig(TrainingConfig):
     """True scales token rewards to variance 1 over the round, mean kept. False leaves them."""
     score_clip: float | None = None
     """Scores are clipped to +- this before penalties: one answer that a reward model never saw the like of (cut off, say) must not outweigh a round. 3 suits a normalised reward model. None does not clip."""
+    compare_siblings: bool = False
+    """True subtracts from each score the mean score of the other answers to its prompt (leave-one-out, unbiased): how hard a prompt is no longer is noise while
+    the critic still learns it. False leaves that to the critic. Needs num_generations of 2 or more."""
     missing_eos_penalty: float | None = 1.0
     """Subtracted from the score of an answer that did not end by itself. None is off."""
     value: str = "head"
@@ -83,6 +86,7 @@ class PPOConfig(TrainingConfig):
         self.require("lam", 0 <= self.lam <= 1, "0 to 1")
         self.require("cliprange", self.cliprange > 0, "above 0")
         self.require("score_clip", self.score_clip is None or self.score_clip > 0, "above 0, or None")
+        self.require("compare_siblings", not self.compare_siblings or self.num_generations >= 2, "False with num_generations=1: there are no siblings")
         self.require("dual_clip", self.dual_clip is None or self.dual_clip > 1, "above 1, or None")
         self.choice("kl_controller", ("fixed", "adaptive"))
         self.choice("value", ("head", "adapter"))

@@ -13,7 +13,7 @@ from accord.data.packing import Branch, Unit, pack, split_by_budget
 from accord.models.adapters import PolicyModel, Stack, Want
 from accord.models.heads import ValueHead
 from accord.models.partial import keep_lower_states
-from accord.objectives.advantages import gae
+from accord.objectives.advantages import gae, rloo_advantages
 from accord.objectives.kl import k1, k3
 from accord.objectives.segments import segment_sum, whiten
 from accord.rewards.combine import LearnedReward, RewardSource, combined
@@ -104,8 +104,8 @@ class Experience:
 def advantages_and_returns(units: Sequence[Unit], value_head: ValueHead, config: PPOConfig, kl_coefficient: float) -> tuple[list[Unit], dict[str, float]]:
     """Token rewards, GAE and whitening over the whole iteration; returns units with the results on them, and the iteration's metrics.
 
-    The reward of a token is -beta (old - ref); the score, clipped and minus the penalty for an answer that did not end by itself,
-    lands on the last token (the end token, where there is one).
+    The reward of a token is -beta (old - ref); the score, clipped, minus the penalty for an answer that did not end by itself and
+    (`compare_siblings`) minus the mean of its siblings, lands on the last token (the end token, where there is one).
     """
     lengths = torch.tensor([len(branch.ids) for unit in units for branch in unit.branches])
     completion = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
@@ -115,10 +115,14 @@ def advantages_and_returns(units: Sequence[Unit], value_head: ValueHead, config:
     unfinished = torch.tensor([rollout.finish_reason != "stop" for rollout in rollouts])
     bounded = scores if config.score_clip is None else scores.clamp(-config.score_clip, config.score_clip)
     penalised = bounded - unfinished.float() * (config.missing_eos_penalty or 0.0)
+    compared = penalised
+    if config.compare_siblings:
+        group = torch.repeat_interleave(torch.arange(len(units)), torch.tensor([len(unit.branches) for unit in units]))
+        compared = rloo_advantages(penalised, group)
     kl_rewards = -kl_coefficient * k1(old, ref)
     rewards = kl_rewards.clone()
     ends = lengths.cumsum(0) - 1
-    rewards[ends] += penalised
+    rewards[ends] += compared
     if config.whiten_rewards:
         rewards = whiten(rewards, shift_mean=False)
     device = value_head.weight.device

@@ -160,10 +160,11 @@ class PPOTrainer(Loop):
         rollouts = self.sampler.sample(processes.share(prompts), sampling)
         groups = [rollouts[i : i + config.num_generations] for i in range(0, len(rollouts), config.num_generations)]
         units = processes.gather(self.experience.make(groups, exact=self.exact_sampler, stack=self.stack, temperature=config.temperature))
-        scored = [unit for unit in (without_failures(unit) for unit in units) if unit.branches]
+        enough = 2 if config.compare_siblings else 1
+        scored = [unit for unit in (without_failures(unit) for unit in units) if len(unit.branches) >= enough]
         failed = sum(len(unit.branches) for unit in units) - sum(len(unit.branches) for unit in scored)
         if not scored:
-            reason = next(score.error for unit in units for score in unit.data["scores"] if score.error)
+            reason = next((score.error for unit in units for score in unit.data["scores"] if score.error), "fewer than two answers to each prompt")
             raise DivergedError(f"Iteration {self.iteration}: no answer could be scored ({reason}). Mend the reward; the run stands at its last checkpoint.")
         coefficient = self.kl.value
         self.value_head.standardise(torch.cat([unit.data["states"] for unit in scored]))

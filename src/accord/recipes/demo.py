@@ -19,14 +19,16 @@ from accord.reporting.report import write
 from accord.types import Example
 
 QUICK = Settings(
-    sft={"num_train_epochs": 3, "per_device_train_batch_size": 16, "learning_rate": 5e-4, "warmup_ratio": 0.1, "save_steps": 5, "save_total_limit": 1},
+    lora_layers=0.5,
+    sft={"num_train_epochs": 3, "per_device_train_batch_size": 16, "learning_rate": 1e-3, "warmup_ratio": 0.1, "save_steps": 5, "save_total_limit": 1},
     reward={"backbone": "heads", "num_train_epochs": 30, "per_device_train_batch_size": 32, "weight_decay": 0.1, "learning_rate": 2e-3, "logging_steps": 20},
-    ppo={"num_iterations": 12, "prompts_per_iteration": 8, "num_generations": 8, "learning_rate": 1e-3, "num_ppo_epochs": 1, "num_mini_batches": 4, "kl_coef": 0.03, "save_steps": 2, "save_total_limit": 1},
+    ppo={"num_iterations": 12, "prompts_per_iteration": 8, "num_generations": 8, "learning_rate": 1e-3, "num_ppo_epochs": 1, "num_mini_batches": 4, "kl_coef": 0.03, "score_clip": 3.0, "missing_eos_penalty": None, "compare_siblings": True, "save_steps": 2, "save_total_limit": 1},
     dpo={"num_train_epochs": 1, "per_device_train_batch_size": 16, "learning_rate": 5e-5, "save_steps": 5, "save_total_limit": 1},
     max_new_tokens=48,
     temperature=0.7,
 )
 FULL = Settings(
+    lora_layers=0.5,
     sft={**QUICK.sft, "num_train_epochs": 4},
     reward={"backbone": "lora", "num_train_epochs": 1, "per_device_train_batch_size": 16, "save_steps": 5, "save_total_limit": 1, "head_learning_rate_scale": 20.0},
     ppo={**QUICK.ppo, "num_iterations": 30, "value": "adapter"},

@@ -1,0 +1,98 @@
+"""From scores to token rewards: what clipping and siblings change, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from accord import PPOConfig, PPOTrainer
+from accord.data.packing import Branch, Unit
+from accord.errors import ConfigError
+from accord.methods.experience import advantages_and_returns
+from accord.models.heads import RewardHeads, ValueHead
+from accord.rewards.combine import LearnedReward
+from accord.rewards.learned import RewardModel
+from accord.rollouts.sampler import Prompt
+from accord.types import Rollout, Score
+
+
+def unit(scores: list[float], lengths: list[int], name: str) -> Unit:
+    total = sum(lengths)
+    rollouts = [Rollout(name, (), (1,), tuple(range(n)), "", tuple([0.0] * n), "stop", i, 0) for i, n in enumerate(lengths)]
+    data = {
+        "rollouts": rollouts,
+        "scores": [Score(value) for value in scores],
+        "old_logprobs": torch.zeros(total),
+        "ref_logprobs": torch.zeros(total),
+        "states": torch.zeros(total, 4),
+    }
+    return Unit((1,), tuple(Branch(tuple(range(n))) for n in lengths), name, data)
+
+
+def ends(found: list[Unit]) -> list[float]:
+    """Return at the last token of each answer: with no value and no KL it is the token reward itself."""
+    values = []
+    for row in found:
+        parts = row.data["returns"].split([branch.num_counted for branch in row.branches])
+        values += [float(part[-1]) for part in parts]
+    return values
+
+
+def run(**options: Any) -> tuple[list[Unit], dict[str, float]]:
+    config = PPOConfig(missing_eos_penalty=None, whiten_advantages=False, **options)
+    return advantages_and_returns([unit([5.0, -1.0, 2.0], [2, 3, 1], "a"), unit([0.5, -9.0, 1.0], [1, 2, 2], "b")], ValueHead(4), config, 0.0)
+
+
+def test_plain_scores() -> None:
+    found, metrics = run()
+    assert ends(found) == [5.0, -1.0, 2.0, 0.5, -9.0, 1.0]
+    assert metrics["objective/scores_clipped"] == 0.0
+
+
+def test_clipped_scores() -> None:
+    found, metrics = run(score_clip=3.0)
+    assert ends(found) == [3.0, -1.0, 2.0, 0.5, -3.0, 1.0]
+    assert metrics["objective/scores_clipped"] == pytest.approx(2 / 6)
+    assert metrics["objective/scores"] == pytest.approx((5 - 1 + 2 + 0.5 - 9 + 1) / 6)  # what the reward said, not what was used
+
+
+def test_scores_against_siblings() -> None:
+    """Each minus the mean of the two others: 5 - 0.5, -1 - 3.5, 2 - 2 and so on. Sums to zero in each group."""
+    found, metrics = run(compare_siblings=True)
+    assert ends(found) == pytest.approx([4.5, -4.5, 0.0, 4.5, -9.75, 5.25])
+    assert metrics["objective/rlhf_reward"] == pytest.approx((5 - 1 + 2 + 0.5 - 9 + 1) / 6)  # the comparison is no part of the objective
+
+
+def test_siblings_need_company() -> None:
+    with pytest.raises(ConfigError, match="num_generations=1"):
+        PPOConfig(num_generations=1, compare_siblings=True)
+
+
+def test_rewards_read_along_with_the_reference_are_the_same(tmp_path: Path) -> None:
+    """The reference pass gives a reward model on the same adapters its features; another stack is read on its own. Same scores."""
+    policy, tokenizer = tiny.policy(), tiny.tokenizer()
+    policy.add_adapter("sft", tiny.lora())
+    tiny.shake(policy, "sft")
+    heads = RewardHeads(policy.hidden_size, 3, seed=5)
+    trainer = PPOTrainer(PPOConfig(output_dir=str(tmp_path), num_generations=3, max_new_tokens=5), tokenizer, policy, lambda completions: [0.0] * len(completions), tiny.prompts(4), peft_config=tiny.lora())
+    model = RewardModel(policy, ("sft",), heads, trainer.renderer)
+    rollouts = trainer.sampler.sample([Prompt(f"p{i}", tuple(range(5, 9 + i))) for i in range(3)], _sampling())
+    groups = [rollouts[i : i + 3] for i in range(0, 9, 3)]
+    alone = LearnedReward(model).score(rollouts)
+    trainer.experience.rewards = [LearnedReward(model, 0.5), LearnedReward(RewardModel(policy, (), heads, trainer.renderer), 2.0, "other")]
+    assert list(trainer.experience._readers()) == [0]
+    units = trainer.experience.make(groups, exact=True, stack=trainer.stack, temperature=1.0)
+    found = [score for row in units for score in row.data["scores"]]
+    assert [score.parts["reward_model"] for score in found] == pytest.approx([score.value for score in alone], abs=1e-4)
+    assert len({round(score.parts["other"], 3) for score in found}) > 1
+    assert [score.value for score in found] == pytest.approx([0.5 * s.parts["reward_model"] + 2 * s.parts["other"] for s in found], abs=1e-5)
+
+
+def _sampling() -> Any:
+    from accord.rollouts.sampler import SamplingConfig
+
+    return SamplingConfig(max_new_tokens=5, num_samples=3, seed=1)
