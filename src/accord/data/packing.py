@@ -1,10 +1,12 @@
 """Shared-prefix packing: prompts and their completions lie end to end on one token axis, each prompt encoded once.
 
-    tokens      | p p p p | a a a | b b b b b | p p | a a a a |        (N,)
-    positions   | 0 1 2 3 | 4 5 6 | 4 5 6 7 8 | 0 1 | 2 3 4 5 |        (N,)
-    completion  |         | 0 0 0 | 1 1 1 1 1 |     | 2 2 2 2 |
+    tokens      | s s s | p p p p | a a a | b b b b b | p p | a a a a |        (N,)
+    positions   | 0 1 2 | 3 4 5 6 | 7 8 9 | 7 8 9 ... | 3 4 | 5 6 7 8 |        (N,)
+    completion  |       |         | 0 0 0 | 1 1 1 1 1 |     | 2 2 2 2 |
 
-A completion attends to its own prompt and to itself, never to its siblings (`models/packed_attention.py`). Quantities per
+What all prompts of a batch begin with (the header of a chat template, a system message, few-shot examples) stands once at the front.
+A prompt attends to that prefix and itself, a completion to the prefix, its own prompt and itself, never to its siblings or to other
+rows (`models/packed_attention.py`): each row sees exactly what it would see alone. Quantities per
 token are flat (M,) vectors over the *counted* completion tokens; the token that predicts each of them is `sources`. The last
 prompt token predicts the first token of every completion, so it appears once a completion in `sources` and its gradient adds up.
 """
@@ -19,6 +21,9 @@ import torch
 from torch import Tensor
 
 from accord.errors import DataError
+
+SHORTEST_PREFIX = 8
+"""Shared beginnings of fewer tokens than this are not worth an attention call of their own."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Unit:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens it takes in a packed batch."""
+        """Tokens it takes in a packed batch that shares no prefix with it."""
         return len(self.prompt_ids) + sum(len(branch.ids) for branch in self.branches)
 
     @property
@@ -56,7 +61,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Span:
-    """Where one prompt and its completions lie on the token axis: half-open intervals, end to end."""
+    """Where one prompt (after the shared prefix) and its completions lie on the token axis: half-open intervals, end to end."""
 
     prompt: tuple[int, int]
     branches: tuple[tuple[int, int], ...]
@@ -70,8 +75,10 @@ class PackedBatch:
     spans: tuple[Span, ...]
     tokens: Tensor
     """(N,) int64"""
+    prefix: int
+    """How many tokens at the front of the axis begin every prompt; 0 when nothing is shared."""
     positions: Tensor
-    """(N,) int64, restarting at every prompt; branches continue where their prompt ends."""
+    """(N,) int64, restarting after the prefix at every prompt; branches continue where their prompt ends."""
     sources: Tensor
     """(M,) int64: the position on the token axis whose state predicts each counted token."""
     targets: Tensor
@@ -92,14 +99,25 @@ class PackedBatch:
         return len(self.tokens)
 
 
+def shared_prefix(units: Sequence[Unit]) -> int:
+    """How many tokens all prompts begin with, at least one of each left over; 0 when that is too little to share."""
+    if len(units) < 2:
+        return 0
+    first, last = min(unit.prompt_ids for unit in units), max(unit.prompt_ids for unit in units)
+    limit = min(len(unit.prompt_ids) for unit in units) - 1
+    same = next((index for index in range(limit) if first[index] != last[index]), limit)
+    return same if same >= SHORTEST_PREFIX else 0
+
+
 def pack(units: Sequence[Unit], device: torch.device | str = "cpu") -> PackedBatch:
-    """Lay units end to end.
+    """Lay units end to end after the prefix that all of them share.
 
     Raises:
         DataError: if a unit has an empty prompt or an empty completion: there is nothing to predict from, or nothing to predict.
     """
-    tokens: list[int] = []
-    positions: list[int] = []
+    prefix = shared_prefix(units)
+    tokens: list[int] = list(units[0].prompt_ids[:prefix]) if prefix else []
+    positions: list[int] = list(range(prefix))
     sources: list[int] = []
     targets: list[int] = []
     completion: list[int] = []
@@ -110,14 +128,14 @@ def pack(units: Sequence[Unit], device: torch.device | str = "cpu") -> PackedBat
         if not unit.prompt_ids or any(not branch.ids for branch in unit.branches):
             raise DataError(f"Row {unit.id or index} has an empty prompt or completion after tokenization: it cannot be trained on. Remove or fix it.")
         start = len(tokens)
-        tokens += unit.prompt_ids
-        positions += range(len(unit.prompt_ids))
+        tokens += unit.prompt_ids[prefix:]
+        positions += range(prefix, len(unit.prompt_ids))
         prompt_end = len(tokens)
         branches: list[tuple[int, int]] = []
         for branch in unit.branches:
             first = len(tokens)
             tokens += branch.ids
-            positions += range(prompt_end - start, prompt_end - start + len(branch.ids))
+            positions += range(len(unit.prompt_ids), len(unit.prompt_ids) + len(branch.ids))
             for offset, token in enumerate(branch.ids):
                 if branch.counted is None or branch.counted[offset]:
                     sources.append(prompt_end - 1 if offset == 0 else first + offset - 1)
@@ -135,6 +153,7 @@ def pack(units: Sequence[Unit], device: torch.device | str = "cpu") -> PackedBat
         units=tuple(units),
         spans=tuple(spans),
         tokens=tensor(tokens),
+        prefix=prefix,
         positions=tensor(positions),
         sources=tensor(sources),
         targets=tensor(targets),

@@ -59,21 +59,24 @@ def packed_attention(
 
 
 class TreeLayout:
-    """Each prompt causal; each completion against [its prompt; itself]. No N x N mask, no repeated keys."""
+    """The shared prefix causal, each prompt against [prefix; itself], each completion against [prefix; its prompt; itself]. No N x N mask, no repeated heads."""
 
     def __init__(self, batch: PackedBatch) -> None:
-        self.spans = batch.spans
+        self.spans, self.prefix = batch.spans, batch.prefix
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None) -> Tensor:
-        pieces: list[Tensor] = []
+        """(1, heads, N, head_dim), as `Layout` says."""
+
+        def attended(start: int, end: int, *before: tuple[int, int]) -> Tensor:
+            parts = [(first, last) for first, last in (*before, (start, end)) if last > first]
+            seen_keys, seen_values = (torch.cat([whole[:, :, first:last] for first, last in parts], dim=2) if len(parts) > 1 else whole[:, :, start:end] for whole in (key, value))
+            return _attend(query[:, :, start:end], seen_keys, seen_values, scale, window, softcap)
+
+        prefix = (0, self.prefix)
+        pieces: list[Tensor] = [attended(*prefix)] if self.prefix else []
         for span in self.spans:
-            start, end = span.prompt
-            prompt_key, prompt_value = key[:, :, start:end], value[:, :, start:end]
-            pieces.append(_attend(query[:, :, start:end], prompt_key, prompt_value, scale, window, softcap))
-            for first, last in span.branches:
-                branch_key = torch.cat((prompt_key, key[:, :, first:last]), dim=2)
-                branch_value = torch.cat((prompt_value, value[:, :, first:last]), dim=2)
-                pieces.append(_attend(query[:, :, first:last], branch_key, branch_value, scale, window, softcap))
+            pieces.append(attended(*span.prompt, prefix))
+            pieces += [attended(*branch, prefix, span.prompt) for branch in span.branches]
         return torch.cat(pieces, dim=2)
 
 

@@ -29,7 +29,7 @@ class LowerStates:
     adapters: tuple[str, ...]
     """The adapters below that layer that made these states, bottom first: valid for any stack with the same ones there."""
     states: Tensor
-    """(T, d), in the order in which packing lays the unit out."""
+    """(T, d): its whole prompt, then its completions end to end."""
 
 
 class Skipped(nn.Module):
@@ -72,7 +72,7 @@ def kept_states(batch: PackedBatch, allowed: int) -> LowerStates | None:
     first = found[0]
     if first.layer > allowed or any((one.layer, one.adapters) != (first.layer, first.adapters) for one in found):
         return None
-    states = torch.cat([one.states for one in found]) if len(found) > 1 else first.states
+    states = torch.cat([first.states[: batch.prefix], *(one.states[batch.prefix :] for one in found)]) if len(found) > 1 else first.states
     return LowerStates(first.layer, first.adapters, states.to(batch.tokens.device))
 
 
@@ -90,8 +90,9 @@ def keep_lower_states(policy: PolicyModel, units: Sequence[Unit], stack: Stack, 
     for part in split_by_budget(missing, token_budget):
         batch = pack(part, policy.device)
         states = policy.layer_input(batch.tokens, batch.positions, TreeLayout(batch), stack, layer)
-        for unit, span in zip(part, states.split([unit.num_tokens for unit in part]), strict=True):
-            unit.data["lower"] = LowerStates(layer, adapters, span.clone())
+        prefix, *own = states.split([batch.prefix, *(unit.num_tokens - batch.prefix for unit in part)])
+        for unit, mine in zip(part, own, strict=True):
+            unit.data["lower"] = LowerStates(layer, adapters, torch.cat((prefix, mine)))
     return layer
 
 

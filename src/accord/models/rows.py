@@ -24,10 +24,10 @@ def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], 
     for span in batch.spans:
         start, prompt_end = span.prompt
         for first, last in span.branches:
-            tokens = torch.cat((batch.tokens[start:prompt_end], batch.tokens[first:last]))
+            tokens = torch.cat((batch.tokens[: batch.prefix], batch.tokens[start:prompt_end], batch.tokens[first:last]))
             mine = batch.completion == completion
             sources, targets = batch.sources[mine], batch.targets[mine]
-            rows = torch.where(sources < prompt_end, sources - start, sources - first + (prompt_end - start))
+            rows = batch.prefix + torch.where(sources < prompt_end, sources - start, sources - first + (prompt_end - start))
             with policy.using(stack, packed=False):
                 output = policy.model(input_ids=tokens[None], use_cache=False, output_hidden_states=want.states or want.ends)
             logits = output.logits[0, rows].float() / temperature

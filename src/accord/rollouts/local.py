@@ -1,4 +1,4 @@
-"""The local sampler: prompts encoded once, their cache shared out to the answers, finished rows leave the batch.
+"""The local sampler: prompts encoded once, their cache shared out to the answers, finished rows replaced by waiting ones.
 
 It drives the model's own forward through the packed-attention interface: a step decodes B rows as one packed axis of B tokens.
 """
@@ -6,12 +6,14 @@ It drives the model's own forward through the packed-attention interface: a step
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from accord.data.packing import Unit, pack
+from accord.data.packing import PackedBatch, Unit, pack
 from accord.data.render import Renderer
 from accord.models.adapters import PolicyModel
 from accord.models.packed_attention import TreeLayout, grouped_attention
@@ -39,56 +41,65 @@ class LocalSampler:
     @torch.no_grad()
     def sample(self, prompts: Sequence[Prompt], config: SamplingConfig) -> list[Rollout]:
         """`num_samples` rollouts for each prompt, siblings next to each other."""
-        rows = [(prompt, index) for prompt in prompts for index in range(config.num_samples)]
-        done: list[Rollout] = []
+        rows = [_Row(prompt, index) for prompt in prompts for index in range(config.num_samples)]
         packed = self.policy.packed
         with self.policy.merged(self.stack, packed=packed) if self.merge else self.policy.using(self.stack, packed=packed):
-            for start in range(0, len(rows), config.max_batch):
-                done += self._decode(rows[start : start + config.max_batch], config)
-        return done
+            if packed:
+                self._decode(rows, config)
+            else:
+                for row in rows:
+                    self._decode_alone(row, config)
+        return [self._rollout(row, config) for row in rows]
 
-    def _decode(self, rows: list[tuple[Prompt, int]], config: SamplingConfig) -> list[Rollout]:
-        if not self.policy.packed:
-            return [self._decode_alone(prompt, index, config) for prompt, index in rows]
-        cache, states = self._prefill(rows, config)
-        ids: list[list[int]] = [[] for _ in rows]
-        logprobs: list[list[float]] = [[] for _ in rows]
-        alive = list(range(len(rows)))
-        for position in range(config.max_new_tokens):
-            logits = self.policy.logits(states)
-            draws = torch.tensor([uniform(config.seed, config.step, rows[r][0].id, rows[r][1], position) for r in alive], dtype=torch.float64)
-            tokens, taken = draw(logits, draws.to(logits.device), config)
-            for slot, (token, logprob) in enumerate(zip(tokens.tolist(), taken.tolist(), strict=True)):
-                ids[alive[slot]].append(token)
-                logprobs[alive[slot]].append(logprob)
-            keep = [slot for slot, row in enumerate(alive) if ids[row][-1] not in self.renderer.end_ids]
-            if not keep or position == config.max_new_tokens - 1:
-                break
-            if len(keep) < len(alive):
-                cache.keep(keep)
-                tokens = tokens[keep]
-                alive = [alive[slot] for slot in keep]
-            states = self._step(tokens, cache)
-        return [self._rollout(prompt, index, ids[r], logprobs[r], config) for r, (prompt, index) in enumerate(rows)]
+    def _decode(self, rows: list[_Row], config: SamplingConfig) -> None:
+        """Decode up to `max_batch` rows side by side; as rows end, others take their place."""
+        if not rows:
+            return
+        waiting = rows[::-1]
+        longest = max(len(row.prompt.ids) for row in rows)
+        cache = RowCache(min(config.max_batch, len(rows)), longest + config.max_new_tokens, self.policy.device)
+        alive: list[_Row] = []
+        states = torch.empty(0)
+        while alive or waiting:
+            free = cache.slots - len(alive)
+            # Few rows at a time would be encoded at the price of many: wait until a quarter of the places is free.
+            if waiting and (not alive or free >= min(len(waiting), max(1, cache.slots // 4))):
+                entering = [waiting.pop() for _ in range(min(free, len(waiting)))]
+                first = self._admit(entering, cache)
+                states = torch.cat((states, first)) if alive else first
+                alive += entering
+            tokens = self._draw(states, alive, config)
+            unfinished = [slot for slot, row in enumerate(alive) if row.ids[-1] not in self.renderer.end_ids and len(row.ids) < config.max_new_tokens]
+            if len(unfinished) < len(alive):
+                order = cache.keep(unfinished)
+                alive, tokens = [alive[slot] for slot in order], tokens[torch.tensor(order, dtype=torch.int64, device=tokens.device)]
+            if alive:
+                states = self._step(tokens, cache)
 
-    def _prefill(self, rows: list[tuple[Prompt, int]], config: SamplingConfig) -> tuple[RowCache, Tensor]:
-        """Encode each prompt of these rows once; returns their cache and the state that predicts each row's first token (B, d)."""
+    def _draw(self, states: Tensor, alive: list[_Row], config: SamplingConfig) -> Tensor:
+        """The next token of each row, noted on the row."""
+        draws = torch.tensor([uniform(config.seed, config.step, row.prompt.id, row.index, len(row.ids)) for row in alive], dtype=torch.float64)
+        tokens, taken = draw(self.policy.logits(states), draws.to(states.device), config)
+        for row, token, logprob in zip(alive, tokens.tolist(), taken.tolist(), strict=True):
+            row.ids.append(token)
+            row.logprobs.append(logprob)
+        return tokens
+
+    def _admit(self, rows: list[_Row], cache: RowCache) -> Tensor:
+        """Encode each prompt of these rows once and give them places in the cache; returns the state that predicts each row's first token (B, d)."""
         order: dict[str, int] = {}
-        for prompt, _ in rows:
-            order.setdefault(prompt.id, len(order))
-        first = {order[prompt.id]: prompt for prompt, _ in rows}
-        units = [Unit(first[i].ids, ()) for i in range(len(order))]
-        batch = pack(units, self.policy.device)
-        owner = [order[prompt.id] for prompt, _ in rows]
-        cache = RowCache(batch, owner, config.max_new_tokens)
-        hidden = self._run(batch.tokens, batch.positions, cache)
-        cache.start_decoding()
+        for row in rows:
+            order.setdefault(row.prompt.id, len(order))
+        first = {order[row.prompt.id]: row.prompt for row in rows}
+        batch = pack([Unit(first[i].ids, ()) for i in range(len(order))], self.policy.device)
+        owner = [order[row.prompt.id] for row in rows]
+        hidden = self._run(batch.tokens, batch.positions, Entering(cache, batch, owner))
+        cache.enter([len(first[unit].ids) for unit in owner])
         last = torch.tensor([batch.spans[unit].prompt[1] - 1 for unit in owner], device=hidden.device)
-        return cache, hidden[last]
+        return hidden[last]
 
     def _step(self, tokens: Tensor, cache: RowCache) -> Tensor:
-        positions = cache.lengths.clone()
-        hidden = self._run(tokens, positions, cache)
+        hidden = self._run(tokens, cache.lengths.clone(), cache)
         cache.lengths += 1
         return hidden
 
@@ -97,89 +108,122 @@ class LocalSampler:
         output = self.policy.backbone(input_ids=tokens[None], position_ids=positions[None], use_cache=False, packed=layout)
         return output.last_hidden_state[0]
 
-    def _decode_alone(self, prompt: Prompt, index: int, config: SamplingConfig) -> Rollout:
+    def _decode_alone(self, row: _Row, config: SamplingConfig) -> None:
         """For models that cannot pack: one row through the model's own forward and cache."""
-        ids: list[int] = []
-        logprobs: list[float] = []
-        tokens, past = torch.tensor([list(prompt.ids)], device=self.policy.device), None
+        tokens, past = torch.tensor([list(row.prompt.ids)], device=self.policy.device), None
         for position in range(config.max_new_tokens):
             if past is None and position:
-                tokens = torch.tensor([[*prompt.ids, *ids]], device=self.policy.device)
+                tokens = torch.tensor([[*row.prompt.ids, *row.ids]], device=self.policy.device)
             output = self.policy.model(input_ids=tokens, past_key_values=past, use_cache=True)
             past = getattr(output, "past_key_values", None)
-            step = torch.tensor([uniform(config.seed, config.step, prompt.id, index, position)], dtype=torch.float64)
+            step = torch.tensor([uniform(config.seed, config.step, row.prompt.id, row.index, position)], dtype=torch.float64)
             token, logprob = draw(output.logits[:, -1].float(), step.to(output.logits.device), config)
-            ids.append(int(token))
-            logprobs.append(float(logprob))
-            if ids[-1] in self.renderer.end_ids:
+            row.ids.append(int(token))
+            row.logprobs.append(float(logprob))
+            if row.ids[-1] in self.renderer.end_ids:
                 break
             tokens = token[None]
-        return self._rollout(prompt, index, ids, logprobs, config)
 
-    def _rollout(self, prompt: Prompt, index: int, ids: list[int], logprobs: list[float], config: SamplingConfig) -> Rollout:
-        stopped = bool(ids) and ids[-1] in self.renderer.end_ids
+    def _rollout(self, row: _Row, config: SamplingConfig) -> Rollout:
+        stopped = bool(row.ids) and row.ids[-1] in self.renderer.end_ids
         return Rollout(
-            prompt_id=prompt.id,
-            prompt=prompt.messages,
-            prompt_ids=prompt.ids,
-            completion_ids=tuple(ids),
-            text=self.renderer.decode(ids[:-1] if stopped else ids),
-            sampler_logprobs=tuple(logprobs),
+            prompt_id=row.prompt.id,
+            prompt=row.prompt.messages,
+            prompt_ids=row.prompt.ids,
+            completion_ids=tuple(row.ids),
+            text=self.renderer.decode(row.ids[:-1] if stopped else row.ids),
+            sampler_logprobs=tuple(row.logprobs),
             finish_reason="stop" if stopped else "length",
-            sample_index=index,
+            sample_index=row.index,
             policy_step=config.step,
-            columns=prompt.columns,
+            columns=row.prompt.columns,
         )
 
 
-class RowCache:
-    """Keys and values of B rows, preallocated. During prefill it stands in for the prompts' layout and copies them to their rows."""
+@dataclass(eq=False)
+class _Row:
+    """One answer being written."""
 
-    def __init__(self, prompts: Any, owner: list[int], room: int) -> None:
-        self.prompts = prompts
-        self.tree = TreeLayout(prompts)
-        self.owner = owner
-        lengths = [span.prompt[1] - span.prompt[0] for span in prompts.spans]
-        self.size = max(lengths[unit] for unit in owner) + room
-        self.lengths = torch.tensor([lengths[unit] for unit in owner], device=prompts.tokens.device)
+    prompt: Prompt
+    index: int
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+class RowCache:
+    """Keys and values of the rows being decoded, in places 0..n-1 of preallocated blocks.
+
+    Args:
+        slots: most rows at a time.
+        size: longest prompt + answer, in tokens.
+    """
+
+    def __init__(self, slots: int, size: int, device: torch.device) -> None:
+        self.slots, self.size = slots, size
+        self.lengths = torch.zeros(0, dtype=torch.int64, device=device)
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
-        self.decoding = False
 
-    def start_decoding(self) -> None:
-        self.decoding = True
+    def write(self, layer: int, row: int, begin: int, key: Tensor, value: Tensor) -> None:
+        """Keys and values (kv_heads, P, head_dim) of part of a prompt, for the row-th place from position `begin` on."""
+        if layer not in self.keys:
+            shape = (self.slots, key.shape[0], self.size, key.shape[2])
+            self.keys[layer], self.values[layer] = key.new_zeros(shape), value.new_zeros((*shape[:3], value.shape[2]))
+        self.keys[layer][row, :, begin : begin + key.shape[1]] = key
+        self.values[layer][row, :, begin : begin + value.shape[1]] = value
 
-    def keep(self, slots: list[int]) -> None:
-        """Drop every row but these."""
-        index = torch.tensor(slots, device=self.lengths.device)
-        self.lengths = self.lengths[index]
-        for store in (self.keys, self.values):
-            for layer in store:
-                store[layer] = store[layer][index]
+    def enter(self, lengths: list[int]) -> None:
+        """Rows with prompts of these lengths stand in the next places from now on."""
+        self.lengths = torch.cat((self.lengths, torch.tensor(lengths, dtype=torch.int64, device=self.lengths.device)))
+
+    def keep(self, slots: list[int]) -> list[int]:
+        """Drop every row but these; the last ones move into the gaps. Returns which row stands in each place now."""
+        count = len(slots)
+        kept = set(slots)
+        gaps = [place for place in range(count) if place not in kept]
+        movers = [slot for slot in slots if slot >= count]
+        if gaps:
+            to, source = (torch.tensor(places, dtype=torch.int64, device=self.lengths.device) for places in (gaps, movers))
+            used = int(self.lengths.max()) + 1
+            for store in (*self.keys.values(), *self.values.values()):
+                store[to, :, :used] = store[source, :, :used]
+        order = [slot for slot in slots if slot < count]
+        for gap, mover in zip(gaps, movers, strict=True):
+            order.insert(gap, mover)
+        self.lengths = self.lengths[torch.tensor(order, dtype=torch.int64, device=self.lengths.device)]
+        return order
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None) -> Tensor:
-        if not self.decoding:
-            self.keys[layer], self.values[layer] = self._spread(key), self._spread(value)
-            return self.tree.attend(layer, query, key, value, scale=scale, window=window, softcap=softcap)
-        rows = torch.arange(len(self.lengths), device=query.device)
+        """One new token a row: (1, heads, B, head_dim), as `Layout` says."""
+        count, used = len(self.lengths), int(self.lengths.max()) + 1
+        rows = torch.arange(count, device=query.device)
         self.keys[layer][rows, :, self.lengths] = key[0].transpose(0, 1)
         self.values[layer][rows, :, self.lengths] = value[0].transpose(0, 1)
-        used = int(self.lengths.max()) + 1
         seen = torch.arange(used, device=query.device)[None, :]
         mask = seen <= self.lengths[:, None]
         if window is not None:
             mask &= seen > (self.lengths - window)[:, None]
-        output = grouped_attention(
-            query[0].transpose(0, 1).unsqueeze(2), self.keys[layer][:, :, :used], self.values[layer][:, :, :used], mask[:, None, None, None, :], scale, softcap
-        )
+        queries, keys, values = query[0].transpose(0, 1).unsqueeze(2), self.keys[layer][:count, :, :used], self.values[layer][:count, :, :used]
+        if softcap is None:
+            output = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None, None, :], scale=scale, enable_gqa=True)
+        else:
+            output = grouped_attention(queries, keys, values, mask[:, None, None, None, :], scale, softcap)
         return output.squeeze(2).transpose(0, 1).unsqueeze(0)
 
-    def _spread(self, packed: Tensor) -> Tensor:
-        rows = packed.new_zeros(len(self.owner), packed.shape[1], self.size, packed.shape[3])
-        for row, unit in enumerate(self.owner):
-            start, end = self.prompts.spans[unit].prompt
-            rows[row, :, : end - start] = packed[0, :, start:end]
-        return rows
+
+class Entering:
+    """The layout of prompts that enter a cache: attends as their tree and copies keys and values to their rows' places."""
+
+    def __init__(self, cache: RowCache, prompts: PackedBatch, owner: list[int]) -> None:
+        self.cache, self.prompts, self.owner = cache, prompts, owner
+        self.tree = TreeLayout(prompts)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None) -> Tensor:
+        """(1, heads, N, head_dim), as `Layout` says."""
+        for row, unit in enumerate(self.owner, len(self.cache.lengths)):
+            for begin, (start, end) in ((0, (0, self.prompts.prefix)), (self.prompts.prefix, self.prompts.spans[unit].prompt)):
+                self.cache.write(layer, row, begin, key[0, :, start:end], value[0, :, start:end])
+        return self.tree.attend(layer, query, key, value, scale=scale, window=window, softcap=softcap)
 
 
 def draw(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
