@@ -66,7 +66,12 @@ class FunctionReward:
         parameters = inspect.signature(self.function).parameters
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
             offered = {key: value for key, value in offered.items() if key in parameters}
-        values = list(self.function(prompts=prompts, completions=completions, **offered))
+        if "prompts" in parameters or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+            offered["prompts"] = prompts
+        try:
+            values = list(self.function(completions=completions, **offered))
+        except Exception as error:
+            raise ConfigError(f"Reward function {self.name} raised {type(error).__name__}: {_first_line(error)}. Mend it and resume; None means that an answer is not scored.") from error
         if len(values) != len(rollouts):
             raise ConfigError(f"Reward function {self.name} returned {len(values)} values for {len(rollouts)} completions. Return one value (or None) each.")
         return [self._as_score(value) for value in values]
@@ -76,10 +81,17 @@ class FunctionReward:
             return value
         if value is None:
             return Score(None, error=f"{self.name} returned None (not scored)")
-        number = float(value)
+        try:
+            number = float(value)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"Reward function {self.name} returned {value!r}, which is no number. Return a number, or None for not scored.") from error
         if not math.isfinite(number):
             return Score(None, error=f"{self.name} returned {number}")
         return Score(number)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else "no message"
 
 
 def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known: Mapping[int, list[Score]] | None = None) -> list[Score]:

@@ -38,14 +38,16 @@ class RewardModel:
 
     @torch.no_grad()
     def features(self, units: Sequence[Unit], token_budget: int = 2048) -> list[Tensor]:
-        """Hidden states that the heads read: one (branches, d) tensor a unit."""
-        found: list[Tensor] = []
-        for part in split_by_budget(units, token_budget):
-            batch = pack(part, self.policy.device)
-            ends = self.policy.forward(batch, self.stack, Want(logprobs=False, ends=True, end_layer=self.heads.layer)).ends
+        """Hidden states that the heads read: one (branches, d) tensor a unit. An answer that several units share is read once."""
+        want = Want(logprobs=False, ends=True, end_layer=self.heads.layer)
+        merged = distinct(units)
+        read: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
+        for part in split_by_budget(merged, token_budget):
+            ends = self.policy.forward(pack(part, self.policy.device), self.stack, want).ends
             assert ends is not None
-            found += list(ends.float().split([len(unit.branches) for unit in part]))
-        return found
+            answers = [(unit.prompt_ids, branch.ids) for unit in part for branch in unit.branches]
+            read |= dict(zip(answers, ends.float(), strict=True))
+        return [torch.stack([read[unit.prompt_ids, branch.ids] for branch in unit.branches]) for unit in units]
 
     def remember(self, units: Sequence[Unit], known: dict[str, Tensor], token_budget: int = 2048) -> None:
         """Add the features of these units to `known`, by id, running the backbone for those that are missing only."""
@@ -85,3 +87,13 @@ class RewardModel:
         heads = RewardHeads(policy.hidden_size, info["num_heads"], layer=info["layer"])
         heads.load_state_dict(load_tensors(folder / HEADS))
         return cls(policy, stack, heads.to(policy.device), renderer)
+
+
+def distinct(units: Sequence[Unit]) -> list[Unit]:
+    """Each different prompt once, with each different answer to it once."""
+    answers: dict[tuple[int, ...], dict[tuple[int, ...], Branch]] = {}
+    for unit in units:
+        known = answers.setdefault(unit.prompt_ids, {})
+        for branch in unit.branches:
+            known.setdefault(branch.ids, Branch(branch.ids))
+    return [Unit(prompt, tuple(branches.values())) for prompt, branches in answers.items()]

@@ -56,6 +56,9 @@ def prepare(
     """
     policy, loaded = _policy(model, args)
     tokenizer = tokenizer if tokenizer is not None else loaded or _tokenizer_of(policy)
+    rows = int(policy.model.get_input_embeddings().weight.shape[0])
+    if len(tokenizer) > rows:
+        raise ConfigError(f"The tokenizer has {len(tokenizer)} tokens and the model embeds {rows}: they do not belong together. Pass the model's own tokenizer.")
     seed = args.seed
     if peft_config is not None:
         stack = policy.add_adapter(adapter, peft_config, seed=seed)

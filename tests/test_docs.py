@@ -1,0 +1,64 @@
+"""The pages say what is true: commands and options exist, metrics are explained, tests and files that are named are there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from accord.arguments import _class, help_text
+from accord.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SOURCE = ROOT / "src" / "accord"
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Every `accord ...` line of a page, in code blocks and in code spans."""
+    text = page.read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"```(?:bash|sh|)\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    lines = [line.split("#")[0].strip() for line in blocks.splitlines()]
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [shlex.split(line) for line in (*lines, *spans) if line.startswith("accord ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_on_the_page_exist(page: Path) -> None:
+    for words in commands(page):
+        name = words[1] if len(words) > 1 else "COMMAND"
+        if name.startswith("-") or name.isupper() or name == "...":
+            continue
+        assert name in COMMANDS, f"{page.name} names `accord {name}`"
+        if COMMANDS[name].passthrough:
+            continue
+        known = help_text(COMMANDS[name], [_class(dotted) for dotted in COMMANDS[name].configs], everything=True)
+        for option in (word.split("=")[0] for word in words[2:] if word.startswith("--")):
+            plain = option.removeprefix("--").replace("_", "-")
+            assert plain in ("help", "help-all", "config", "debug") or re.search(rf"--{plain}\b", known), f"{page.name}: `accord {name}` has no {option}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_and_named_files_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for name in re.findall(r"`((?:tests|src|docs|benchmarks)/[\w./-]+)(?:::\w+)?`", text):
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_every_metric_is_explained() -> None:
+    """Names given to Metrics or put into dictionaries with a slash, in methods and training, are rows of docs/metrics.md."""
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    found: set[str] = set()
+    for path in [*(SOURCE / "methods").glob("*.py"), *(SOURCE / "training").glob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        found |= set(re.findall(r"metrics\.(?:mean|ratio|total|maximum|minimum)\(\s*\"([\w/.]+)\"", text))
+        found |= set(re.findall(r"\"((?:objective|completions|value|policy|val|loss|sampling|rewards|logps)/[\w.]+)\"", text))
+    found.discard("tokens")  # becomes num_tokens before it is logged
+    assert len(found) > 30
+    missing = sorted(name for name in found if f"`{name}`" not in page)
+    assert not missing, f"docs/metrics.md does not explain {missing}"
