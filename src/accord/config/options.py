@@ -97,7 +97,7 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.lora_r < 0:
             raise ConfigError(f"lora_r={self.lora_r} must be 0 (all weights) or more.")
-        if self.lora_dropout != 0:
+        if self.lora_dropout:
             raise ConfigError("lora_dropout must be 0: with dropout, log-probs of sampling, reference and training would differ.")
 
 

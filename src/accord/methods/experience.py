@@ -68,18 +68,21 @@ class Experience:
             self._read(part, exact, stack, temperature, Want(logprobs=True, states=self.value_stack == self.reference, ends=bool(readers), end_layer=layer))
         ends = [unit.data.pop("ends") for unit in units if readers]
         known = {index: source.scores_of(source.model.heads(torch.cat(ends))) for index, source in readers.items() if ends}
+        for index, source in self._same_base().items():
+            if index not in known:
+                known[index] = source.scores_of(source.model.score(units, self.token_budget))
         scores = iter(combined(self.rewards, [rollout for group in groups for rollout in group], known))
         for unit in units:
             unit.data["scores"] = [next(scores) for _ in unit.branches]
         return units
 
+    def _same_base(self) -> dict[int, LearnedReward]:
+        """Reward models, by position, on the base that the policy stands on: they read the units as they are, from their kept states."""
+        return {index: source for index, source in enumerate(self.rewards) if isinstance(source, LearnedReward) and source.model.policy is self.policy}
+
     def _readers(self) -> dict[int, LearnedReward]:
-        """Reward models, by position, whose features the reference pass gives for nothing: same base, same adapters, one layer."""
-        mine = {
-            index: source
-            for index, source in enumerate(self.rewards)
-            if isinstance(source, LearnedReward) and source.model.policy is self.policy and source.model.stack == self.reference
-        }
+        """Those of them whose features the reference pass gives for nothing: same adapters, one layer."""
+        mine = {index: source for index, source in self._same_base().items() if source.model.stack == self.reference}
         layers = [source.model.heads.layer for source in mine.values()]
         return {index: source for index, source in mine.items() if source.model.heads.layer == layers[0]}
 

@@ -47,7 +47,7 @@ def comparisons(units: Sequence[Unit]) -> Comparisons:
     """Ordered pairs of preference and ranking units.
 
     Raises:
-        DataError: if every answer of a ranking is tied: it says nothing.
+        DataError: if there is none.
     """
     rows: list[tuple[int, int, float, float, float, int]] = []
     offset = 0

@@ -11,7 +11,7 @@ from accord.errors import ConfigError
 from accord.models.adapters import PolicyModel
 
 
-def lora_config(policy: PolicyModel, *, rank: int = 16, alpha: int = 32, target: str = "all-linear", layers: float = 1.0) -> Any:
+def lora_config(policy: PolicyModel, *, rank: int = 16, alpha: int = 32, target: str = "all-linear", layers: float = 1.0, dropout: float = 0.0) -> Any:
     """A peft LoraConfig.
 
     Args:
@@ -20,6 +20,7 @@ def lora_config(policy: PolicyModel, *, rank: int = 16, alpha: int = 32, target:
         target: all-linear, or last parts of module names separated by commas.
         layers: share of the decoder layers, from the top, that get adapters. Below 1 the layers under them stay frozen: their output is
             kept, and no gradient runs through them, so a step of LoRA on the upper half costs about half.
+        dropout: share of the adapter's inputs set to 0; trainers switch it off (`disable_dropout`).
     Raises:
         ConfigError: if `layers` is not in (0, 1].
     """
@@ -33,7 +34,7 @@ def lora_config(policy: PolicyModel, *, rank: int = 16, alpha: int = 32, target:
         if names == "all-linear":
             names = linear_names(policy)
         options["layers_to_transform"] = list(range(policy.num_layers - math.ceil(layers * policy.num_layers), policy.num_layers))
-    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, task_type="CAUSAL_LM", **options)
+    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, task_type="CAUSAL_LM", **options)
 
 
 def linear_names(policy: PolicyModel) -> list[str]:

@@ -27,7 +27,11 @@ def run(options: TrainOptions, config: TrainingConfig) -> int:
     evaluation = load_rows(options.eval_data, options.columns, config.seed) if options.eval_data else None
     opened = open_model(options.model, dtype=config.dtype, accept_licence=options.accept_licence, before_loading=lambda found: plan_memory(found, options, config))
     say(opened.line)
-    lora = lora_config(opened.policy, rank=options.lora_r, alpha=options.lora_alpha, target=options.lora_target, layers=options.lora_layers) if options.lora_r else None
+    lora = None
+    if options.lora_r:
+        lora = lora_config(
+            opened.policy, rank=options.lora_r, alpha=options.lora_alpha, target=options.lora_target, layers=options.lora_layers, dropout=options.lora_dropout
+        )
     if options.dry_run:
         print(describe(opened, options, config, rows, lora))
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,26 @@ class RewardModel:
 
 
 def distinct(units: Sequence[Unit]) -> list[Unit]:
-    """Each different prompt once, with each different answer to it once."""
-    answers: dict[tuple[int, ...], dict[tuple[int, ...], Branch]] = {}
+    """Each different prompt once, with each different answer to it once. Kept lower states come along where every answer has them."""
+    found: dict[tuple[int, ...], dict[tuple[int, ...], tuple[Branch, Unit, int]]] = {}
     for unit in units:
-        known = answers.setdefault(unit.prompt_ids, {})
+        known = found.setdefault(unit.prompt_ids, {})
+        start = len(unit.prompt_ids)
         for branch in unit.branches:
-            known.setdefault(branch.ids, Branch(branch.ids))
-    return [Unit(prompt, tuple(branches.values())) for prompt, branches in answers.items()]
+            known.setdefault(branch.ids, (Branch(branch.ids), unit, start))
+            start += len(branch.ids)
+    merged = []
+    for prompt, answers in found.items():
+        branches, sources, starts = zip(*answers.values(), strict=True)
+        merged.append(Unit(prompt, branches, data=_kept(prompt, branches, sources, starts)))
+    return merged
+
+
+def _kept(prompt: tuple[int, ...], branches: Sequence[Branch], sources: Sequence[Unit], starts: Sequence[int]) -> dict[str, Any]:
+    """The kept states of a merged unit, put together from those of the units its answers came from."""
+    lower = [source.data.get("lower") for source in sources]
+    first = lower[0]
+    if first is None or any(one is None or (one.layer, one.adapters) != (first.layer, first.adapters) for one in lower):
+        return {}
+    parts = [one.states[start : start + len(branch.ids)] for one, branch, start in zip(lower, branches, starts, strict=True)]
+    return {"lower": replace(first, states=torch.cat([first.states[: len(prompt)], *parts]))}
