@@ -90,6 +90,16 @@ class TestRewardHeads(RewardInvariants):
     options = {"backbone": "heads"}
 
 
+class TestRewardWideHeads(RewardInvariants):
+    options = {"backbone": "lora", "head_width": 3}
+
+    def build(self, folder: Path, rows: list[Example], **changes: Any) -> RewardTrainer:
+        trainer = super().build(folder, rows, **changes)
+        with torch.no_grad():  # the readout starts at 0, where nothing below it would get a gradient
+            trainer.heads.readout.normal_(generator=torch.Generator().manual_seed(3))
+        return trainer
+
+
 class TestRewardMiddleLayer(RewardInvariants):
     options = {"backbone": "lora", "num_heads": 1, "feature_layer": 1}
 

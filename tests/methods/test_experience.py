@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import torch
 
 import tiny
 from accord import PPOConfig, PPOTrainer
-from accord.data.packing import Branch, Unit
+from accord.data.packing import Branch, Unit, pack
 from accord.errors import ConfigError
 from accord.methods.experience import advantages_and_returns
+from accord.models.adapters import Want
 from accord.models.heads import RewardHeads, ValueHead
+from accord.models.save import adapter_hash
 from accord.rewards.combine import LearnedReward
 from accord.rewards.learned import RewardModel
 from accord.rollouts.sampler import Prompt
@@ -65,6 +68,41 @@ def test_scores_against_siblings() -> None:
     found, metrics = run(compare_siblings=True)
     assert ends(found) == pytest.approx([4.5, -4.5, 0.0, 4.5, -9.75, 5.25])
     assert metrics["objective/rlhf_reward"] == pytest.approx((5 - 1 + 2 + 0.5 - 9 + 1) / 6)  # the comparison is no part of the objective
+
+
+def returns(found: list[Unit], gamma: float, **options: Any) -> list[list[float]]:
+    rows, _ = advantages_and_returns(found, ValueHead(4), PPOConfig(whiten_advantages=False, gamma=gamma, lam=1.0, **options), 0.0)
+    return [part.tolist() for row in rows for part in row.data["returns"].split([branch.num_counted for branch in row.branches])]
+
+
+def test_the_score_lands_on_the_last_token_alone() -> None:
+    """With gamma = 1/2 a return says how far away its reward is. A score of 0 is a score; an answer that did not end pays the penalty."""
+    row = unit([4.0, 0.0, 2.0], [3, 2, 2], "a")
+    row.data["rollouts"][2] = replace(row.data["rollouts"][2], finish_reason="length")
+    assert returns([row], 0.5, missing_eos_penalty=1.0) == [[1.0, 2.0, 4.0], [0.0, 0.0], [0.5, 1.0]]
+    assert returns([row], 0.5, missing_eos_penalty=None) == [[1.0, 2.0, 4.0], [0.0, 0.0], [1.0, 2.0]]
+
+
+def test_training_moves_the_policy_and_never_the_reference(tmp_path: Path) -> None:
+    """The reference is the policy with its own adapter off, bit for bit, before and after."""
+    policy, tokenizer = tiny.policy(), tiny.tokenizer()
+    policy.add_adapter("sft", tiny.lora())
+    tiny.shake(policy, "sft")
+    config = PPOConfig(output_dir=str(tmp_path), num_iterations=4, prompts_per_iteration=3, num_generations=2, max_new_tokens=5, learning_rate=1e-2)
+    trainer = PPOTrainer(config, tokenizer, policy, lambda completions: [float(len(c[0]["content"])) for c in completions], tiny.prompts(6), peft_config=tiny.lora())
+    assert trainer.stack == ("sft", *trainer.stack[1:]) and trainer.prepared.reference == ("sft",)
+    batch = pack([Unit((5, 6, 7), (Branch((8, 9, 10)),))])
+
+    def read(stack: tuple[str, ...]) -> torch.Tensor:
+        with torch.no_grad():
+            return policy.forward(batch, stack, Want(logprobs=True)).logprobs
+
+    before, frozen = read(("sft",)), (adapter_hash(policy, "sft"), [float(p.double().sum()) for p in policy.model.parameters() if not p.requires_grad])
+    assert torch.equal(read(trainer.stack), before)  # a fresh adapter changes nothing
+    trainer.train()
+    assert torch.equal(read(("sft",)), before)
+    assert (adapter_hash(policy, "sft"), [float(p.double().sum()) for p in policy.model.parameters() if not p.requires_grad]) == frozen
+    assert not torch.allclose(read(trainer.stack), before, atol=1e-3)
 
 
 def test_siblings_need_company() -> None:

@@ -18,6 +18,8 @@ class RewardConfig(TrainingConfig):
     """lora: train the given adapter (or the model) and the heads. heads: train heads alone on the frozen model's features, in seconds."""
     num_heads: int = 5
     """Independent heads; their mean is the score, their spread is doubt. 1 turns the ensemble off."""
+    head_width: int = 0
+    """Hidden units of each head. 0 is linear, which exports as a transformers classifier; 64 can weigh an answer by its prompt."""
     loss: str = "bradley_terry"
     """bradley_terry, plackett_luce (whole rankings), davidson (ties have their own probability), robust (a known share of flipped labels)."""
     label_smoothing: float = 0.0
@@ -50,5 +52,6 @@ class RewardConfig(TrainingConfig):
         self.choice("backbone", ("lora", "heads"))
         self.choice("loss", ("bradley_terry", "plackett_luce", "davidson", "robust"))
         self.require("num_heads", self.num_heads >= 1, "1 or more")
+        self.require("head_width", self.head_width >= 0, "0 (linear) or more")
         self.require("label_smoothing", 0 <= self.label_smoothing < 0.5, "0 up to (not including) 0.5")
         self.require("feature_layer", self.feature_layer is None or self.feature_layer >= 1, "1 or more, or None")

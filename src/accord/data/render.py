@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from accord.data.packing import Branch, Unit
 from accord.errors import ConfigError, DataError
 from accord.types import Completion, Example, Message
@@ -66,10 +68,14 @@ class Renderer:
         """Token ids of one example.
 
         Raises:
-            DataError: if a completion is empty, or the chat template does not keep the prompt as a prefix.
+            DataError: if a completion is empty, or the chat template refuses the turns or does not keep the prompt as a prefix.
         """
-        if example.kind == "text":
-            return self._render_text(example)
+        try:
+            return self._render_text(example) if example.kind == "text" else self._render(example)
+        except DataError as error:
+            raise DataError(f"{example.where or 'row'}: {error}") from error
+
+    def _render(self, example: Example) -> RenderedExample:
         plain = example.plain and not self.has_template
         prompt_text = self._prompt_text(example.prompt, plain)
         prompt_ids = self._ids(prompt_text)
@@ -83,7 +89,7 @@ class Renderer:
                 prompt_ids = prompt_ids[-room:]
             completions = [self._cut_completion(completion, self.max_length - len(prompt_ids)) for completion in completions]
         if any(not any(completion.counted) for completion in completions):
-            raise DataError(f"{example.where}: a completion has no tokens to learn from. Remove the row or fix its text.")
+            raise DataError("a completion has no tokens to learn from. Remove the row or fix its text.")
         return RenderedExample(prompt_ids, completions)
 
     def unit(self, example: Example, **data: Any) -> Unit:
@@ -108,7 +114,11 @@ class Renderer:
 
     def _template(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
         rows = [{"role": message.role, "content": message.content} for message in messages]
-        return self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=add_generation_prompt)
+        try:
+            return self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=add_generation_prompt)
+        except TemplateError as error:
+            roles = ", ".join(message.role for message in messages)
+            raise DataError(f"the chat template refuses turns of {roles}: {error}. Change the roles, or set another template (tokenizer.chat_template).") from error
 
     def _ids(self, text: str) -> list[int]:
         # A template writes its own BOS; asking the tokenizer for another one would double it.
@@ -133,9 +143,19 @@ class Renderer:
         else:
             rest, spans = self._templated(example, completion, prompt_text)
         ids, offsets = self._suffix_ids(prompt_text, prompt_ids, rest)
-        counted = [any(start < stop and start < last and stop > first for first, last in spans) for start, stop in offsets]
-        # Zero-width tokens carry no text; a special token at the end of a span has a width, so nothing that must be learned is lost.
-        return self._ended(ids, counted, completion.finished)
+        return self._ended(ids, self._counted(ids, offsets, spans), completion.finished)
+
+    def _counted(self, ids: list[int], offsets: list[tuple[int, int]], spans: list[tuple[int, int]]) -> list[bool]:
+        """Which tokens the assistant wrote: those inside a span, up to its end token; the blanks that a template puts after that are not its.
+
+        Zero-width tokens carry no text; a special token at the end of a span has a width, so nothing that must be learned is lost.
+        """
+        where = [next((i for i, (first, last) in enumerate(spans) if start < stop and start < last and stop > first), None) for start, stop in offsets]
+        counted, ended = [], None
+        for token, span in zip(ids, where, strict=True):
+            counted.append(span is not None and not (span == ended and self._blank(token) and token not in self.end_ids))
+            ended = span if span is not None and token in self.end_ids else ended
+        return counted
 
     def _templated(self, example: Example, completion: Completion, prompt_text: str) -> tuple[str, list[tuple[int, int]]]:
         """Text after the prompt, and the character spans in it that the assistant wrote (turn terminator included)."""
@@ -143,7 +163,7 @@ class Renderer:
         full = self._template(messages, add_generation_prompt=False)
         if not full.startswith(prompt_text):
             raise DataError(
-                f"{example.where}: the chat template does not keep the prompt as a prefix of prompt + answer, so training and sampling would see different text. "
+                "the chat template does not keep the prompt as a prefix of prompt + answer, so training and sampling would see different text. "
                 "Use a prefix-stable template (tokenizer.chat_template)."
             )
         spans: list[tuple[int, int]] = []
@@ -153,7 +173,7 @@ class Renderer:
             before = self._template(messages[:index], add_generation_prompt=True)
             after = self._template(messages[: index + 1], add_generation_prompt=False)
             if not (full.startswith(before) and (full.startswith(after) or index == len(messages) - 1)):
-                raise DataError(f"{example.where}: the chat template rewrites turn {index + 1} when later turns follow, so its tokens cannot be marked. Split the conversation.")
+                raise DataError(f"the chat template rewrites turn {index + 1} when later turns follow, so its tokens cannot be marked. Split the conversation.")
             spans.append((len(before) - len(prompt_text), len(after) - len(prompt_text)))
         return full[len(prompt_text) :], spans
 
@@ -201,5 +221,5 @@ class Renderer:
             self.report["completions cut on the right"] += 1
             ids = ids[: self.max_length]
         if len(ids) < 2:
-            raise DataError(f"{example.where}: the text has no tokens to learn from. Remove the row or fix its text.")
+            raise DataError("the text has no tokens to learn from. Remove the row or fix its text.")
         return RenderedExample(ids[:1], [RenderedCompletion(ids[1:], [True] * (len(ids) - 1), ids[-1] in self.end_ids)])

@@ -91,7 +91,7 @@ class RewardTrainer(OfflineTrainer):
         self.known_features = {} if known_features is None else known_features
         super().__init__(model, args, *positional, **keywords)
         config = self.config
-        self.heads = RewardHeads(self.policy.hidden_size, config.num_heads, layer=config.feature_layer, seed=config.seed).to(self.policy.device)
+        self.heads = RewardHeads(self.policy.hidden_size, config.num_heads, width=config.head_width, layer=config.feature_layer, seed=config.seed).to(self.policy.device)
         self.frozen = config.backbone == "heads"
         if self.frozen:
             self.policy.train_only(None)
@@ -110,7 +110,7 @@ class RewardTrainer(OfflineTrainer):
 
     def parameters(self) -> dict[str, nn.Parameter]:
         found = {} if self.frozen else super().parameters()
-        found["reward_heads.weight"] = self.heads.weight
+        found |= {f"reward_heads.{name}": parameter for name, parameter in self.heads.named_parameters()}
         if self.log_nu is not None:
             found["log_nu"] = self.log_nu
         return found
@@ -120,7 +120,7 @@ class RewardTrainer(OfflineTrainer):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         backbone = [] if self.frozen else list(super().parameters().values())
-        heads = [self.heads.weight] + ([self.log_nu] if self.log_nu is not None else [])
+        heads = list(self.heads.parameters()) + ([self.log_nu] if self.log_nu is not None else [])
         scale = 1.0 if self.frozen else self.config.head_learning_rate_scale
         return [{"params": backbone, "scale": 1.0}, {"params": heads, "scale": scale}] if backbone else [{"params": heads, "scale": scale}]
 
@@ -152,12 +152,12 @@ class RewardTrainer(OfflineTrainer):
 
     def _head_weights(self, units: Sequence[Unit]) -> Tensor:
         """(U, K): 1 for a single head, Poisson(1) from the unit's id for several."""
-        if self.heads.weight.shape[0] == 1:
+        if self.heads.num_heads == 1:
             return torch.ones(len(units), 1)
-        return pair_weights([unit.id for unit in units], self.heads.weight.shape[0], seed=self.config.seed)
+        return pair_weights([unit.id for unit in units], self.heads.num_heads, seed=self.config.seed)
 
     def totals(self, units: Sequence[Unit]) -> dict[str, float]:
-        weights = self._head_weights(units).sum(0) if units else torch.zeros(self.heads.weight.shape[0])
+        weights = self._head_weights(units).sum(0) if units else torch.zeros(self.heads.num_heads)
         return {"units": float(len(units))} | {f"head{k}": float(weight) for k, weight in enumerate(weights)}
 
     def loss(self, units: Sequence[Unit], totals: dict[str, float]) -> tuple[Tensor, Metrics]:

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from accord.errors import ConfigError
 from accord.types import content_hash
 
 
 class RewardHeads(nn.Module):
-    """K independent linear heads on the hidden state of a completion's last token. The score is their mean; their spread is doubt.
+    """K independent heads on the hidden state of a completion's last token. The score is their mean; their spread is doubt.
 
+    A head is linear, or with `width` one hidden layer, which can say "refuse this, but not that" where a sum over features cannot.
     Heads share a backbone and its errors: their disagreement says how far the data pin the head down, no more.
 
     Args:
         hidden_size: width d of the features.
         num_heads: K. Each is seeded on its own and sees its own Poisson(1) weight per pair (`pair_weights`), or all become one.
+        width: hidden units W of each head (GELU); 0 is linear.
         layer: layer the features come from, 1..L; None is the last.
-        seed: seeds the initial weights N(0, 1/(d + 1)) (Ziegler et al. 2019).
+        seed: seeds the initial weights on the features, N(0, 1/(d + 1)) (Ziegler et al. 2019). Weights after a hidden layer start at 0.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int = 5, *, layer: int | None = None, seed: int = 0) -> None:
+    def __init__(self, hidden_size: int, num_heads: int = 5, *, width: int = 0, layer: int | None = None, seed: int = 0) -> None:
         super().__init__()
         weights = []
         for head in range(num_heads):
             generator = torch.Generator().manual_seed(int(content_hash(["reward head", seed, head], 15), 16))
-            weights.append(torch.randn(hidden_size, generator=generator) / (hidden_size + 1) ** 0.5)
-        self.layer = layer
-        self.weight = nn.Parameter(torch.stack(weights))
+            weights.append(torch.randn(max(width, 1), hidden_size, generator=generator) / (hidden_size + 1) ** 0.5)
+        first = torch.stack(weights)
+        self.layer, self.width, self.num_heads = layer, width, num_heads
+        self.weight = nn.Parameter(first if width else first[:, 0])
+        if width:
+            self.bias = nn.Parameter(torch.zeros(num_heads, width))
+            self.readout = nn.Parameter(torch.zeros(num_heads, width))
         self.register_buffer("feature_center", torch.zeros(hidden_size))
         self.register_buffer("feature_spread", torch.ones(hidden_size))
         self.register_buffer("center", torch.zeros(num_heads))
@@ -40,7 +48,10 @@ class RewardHeads(nn.Module):
     def raw(self, ends: Tensor) -> Tensor:
         """Scores before normalisation: what the reward loss trains. (C, d) to (C, K)."""
         features = (ends.float() - self.feature_center) / self.feature_spread
-        return features @ self.weight.float().T
+        if not self.width:
+            return features @ self.weight.float().T
+        hidden = F.gelu(torch.einsum("cd,kwd->ckw", features, self.weight) + self.bias)
+        return (hidden * self.readout).sum(-1)
 
     @torch.no_grad()
     def standardise(self, ends: Tensor) -> None:
@@ -57,7 +68,13 @@ class RewardHeads(nn.Module):
         self.spread.copy_(scores.std(0, unbiased=False).clamp_min(1e-6))
 
     def folded(self) -> tuple[Tensor, float]:
-        """One weight vector (d,) and one constant: score = weight . features + constant, equal to the mean of the normalised heads."""
+        """One weight vector (d,) and one constant: score = weight . features + constant, equal to the mean of the normalised heads.
+
+        Raises:
+            ConfigError: if the heads have a hidden layer.
+        """
+        if self.width:
+            raise ConfigError(f"Reward heads with a hidden layer (head_width={self.width}) are no linear classifier. Train with head_width=0 to export one.")
         weight = (self.weight / self.spread[:, None]).mean(0).detach() / self.feature_spread
         return weight, float(-(self.center / self.spread).mean() - weight @ self.feature_center)
 

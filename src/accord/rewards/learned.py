@@ -70,7 +70,7 @@ class RewardModel:
         save_policy(self.policy, self.stack, tokenizer, folder) if self.stack else tokenizer.save_pretrained(folder)
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in self.heads.state_dict().items()}, folder / HEADS)
         base = getattr(self.policy.model.config, "_name_or_path", "")
-        info = {"schema": 1, "base": base, "stack": list(self.stack), "num_heads": int(self.heads.weight.shape[0]), "layer": self.heads.layer}
+        info = {"schema": 1, "base": base, "stack": list(self.stack), "num_heads": self.heads.num_heads, "width": self.heads.width, "layer": self.heads.layer}
         (folder / CONFIG).write_text(json.dumps(info, indent=1), encoding="utf-8")
 
     @classmethod
@@ -85,7 +85,7 @@ class RewardModel:
             raise DataError(f"{folder} holds no reward model (no {CONFIG}). Train one with: accord reward --data pairs.jsonl")
         info = json.loads(path.read_text(encoding="utf-8"))
         stack = load_stack(policy, folder, prefix="reward") if info["stack"] else ()
-        heads = RewardHeads(policy.hidden_size, info["num_heads"], layer=info["layer"])
+        heads = RewardHeads(policy.hidden_size, info["num_heads"], width=info.get("width", 0), layer=info["layer"])
         heads.load_state_dict(load_tensors(folder / HEADS))
         return cls(policy, stack, heads.to(policy.device), renderer)
 

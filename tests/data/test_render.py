@@ -1,0 +1,127 @@
+"""What is learned from a conversation, character by character: the assistant's words and the token that ends them, in six chat templates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from accord.data.render import Renderer
+from accord.models.tokens import ensure_template, stop_token_ids
+from accord.types import Completion, Example, Message
+
+
+@dataclass(frozen=True)
+class Template:
+    """One way to write a chat down."""
+
+    text: str | None
+    """None is accord's own fallback."""
+    end: str
+    specials: tuple[str, ...] = ()
+    bos: str | None = None
+    system: bool = True
+
+
+TEMPLATES = {
+    "chatml": Template(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        "<|im_end|>",
+        ("<|im_start|>",),
+    ),
+    "headers": Template(
+        "{{ bos_token }}{% for m in messages %}<|head|>{{ m.role }}<|/head|>\n\n{{ m.content | trim }}<|eot|>{% endfor %}{% if add_generation_prompt %}<|head|>assistant<|/head|>\n\n{% endif %}",
+        "<|eot|>",
+        ("<|head|>", "<|/head|>"),
+        "<|begin|>",
+    ),
+    "instructions": Template(
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}{{ eos_token }}{% elif m.role == 'system' %}[SYS] {{ m.content }} [/SYS]{% else %}[INST] {{ m.content }} [/INST]{% endif %}{% endfor %}",
+        "</s>",
+        (),
+        "<s>",
+    ),
+    "turns": Template(
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}<turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}<end>\n{% endfor %}{% if add_generation_prompt %}<turn>model\n{% endif %}",
+        "<end>",
+        ("<turn>",),
+        "<bos>",
+        system=False,
+    ),
+    "names": Template(
+        "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{{ eos_token }}\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}",
+        "</s>",
+        ("<|user|>", "<|assistant|>", "<|system|>"),
+    ),
+    "accord-plain": Template(None, "<|endoftext|>"),
+}
+
+SYSTEM, ASK, AGAIN = Message("system", "Be brief."), Message("user", "Which colour?"), Message("user", "And then?")
+BLUE, RED, NOTHING = Message("assistant", "Blue, of course."), Message("assistant", "Red"), Message("assistant", "")
+
+
+def tokenizer(template: Template, *, pad_is_end: bool = False) -> Any:
+    specials = ["<pad>", template.end, *template.specials, *([template.bos] if template.bos else [])]
+    vocab = {token: index for index, token in enumerate([*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    backend.add_special_tokens(specials)
+    made = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=template.end, bos_token=template.bos, pad_token=template.end if pad_is_end else "<pad>")
+    made.chat_template = template.text
+    ensure_template(made)
+    return made
+
+
+def learned(made: Any, prompt: tuple[Message, ...], answer: tuple[Message, ...], *, finished: bool = True) -> tuple[str, str]:
+    """The text that counts, and all of it."""
+    rendered = Renderer(made, end_ids=stop_token_ids(made)).render(Example("demonstration", prompt, (Completion(answer, finished),), where="row 1"))
+    completion = rendered.completions[0]
+    counted = [token for token, is_counted in zip(completion.ids, completion.counted, strict=True) if is_counted]
+    return made.decode(counted), made.decode([*rendered.prompt_ids, *completion.ids])
+
+
+@pytest.mark.parametrize("pad_is_end", [False, True], ids=["own pad", "pad is the end token"])
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_only_the_assistant_and_its_end_token_count(name: str, pad_is_end: bool) -> None:
+    template = TEMPLATES[name]
+    made, end = tokenizer(template, pad_is_end=pad_is_end), template.end
+    space = " " if name == "instructions" else ""  # this template puts a space before each answer, which the model has to write
+    cases: list[tuple[tuple[Message, ...], tuple[Message, ...], str]] = [
+        ((ASK,), (BLUE,), f"{space}Blue, of course.{end}"),
+        ((ASK,), (RED, AGAIN, BLUE), f"{space}Red{end}{space}Blue, of course.{end}"),
+        ((ASK, RED, AGAIN), (BLUE,), f"{space}Blue, of course.{end}"),
+        ((ASK,), (NOTHING,), f"{space}{end}"),
+    ]
+    if template.system:
+        cases.append(((SYSTEM, ASK), (BLUE, AGAIN, RED), f"{space}Blue, of course.{end}{space}Red{end}"))
+    for prompt, answer, expected in cases:
+        counted, whole = learned(made, prompt, answer)
+        assert counted == expected
+        rows = [{"role": m.role, "content": m.content} for m in (*prompt, *answer)]
+        full = made.apply_chat_template(rows, tokenize=False)
+        assert full.startswith(whole) and not full[len(whole) :].strip()
+        assert template.bos is None or whole.count(template.bos) == 1
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_an_answer_that_was_cut_off_has_no_end_token(name: str) -> None:
+    counted, _ = learned(tokenizer(TEMPLATES[name]), (ASK,), (BLUE,), finished=False)
+    assert counted.strip() == "Blue, of course."
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_prompt_is_what_the_sampler_sees(name: str) -> None:
+    made = tokenizer(TEMPLATES[name])
+    renderer = Renderer(made, end_ids=stop_token_ids(made))
+    rendered = renderer.render(Example("demonstration", (ASK,), (Completion((BLUE,)),), where="row 1"))
+    assert rendered.prompt_ids == renderer.prompt_ids((ASK,))
+
+
+def test_a_template_without_the_system_role_says_so() -> None:
+    from accord.errors import DataError
+
+    with pytest.raises(DataError, match="row 1.*system"):
+        learned(tokenizer(TEMPLATES["turns"]), (SYSTEM, ASK), (BLUE,))
