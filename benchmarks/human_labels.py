@@ -177,7 +177,7 @@ def interval(found: Interval) -> dict[str, float]:
     return {"mean": round(found.mean, 4), "low": round(found.low, 4), "high": round(found.high, 4), "rows": found.count}
 
 
-def run(part: str, data: Path, work: Path, known: dict[str, Any], layers: float) -> dict[str, Any]:
+def run(part: str, data: Path, work: Path, layers: float) -> dict[str, Any]:
     """One part; returns summaries by name, margins kept in the work folder for later comparisons."""
     domain, _, what = part.partition("-")
     train, test = split(data / FILES[domain])
@@ -218,7 +218,7 @@ def main() -> None:
     results = json.loads(given.results.read_text(encoding="utf-8")) if given.results.exists() else {}
     for part in given.parts:
         if part not in results:
-            results[part] = run(part, given.data, given.work, results, given.lora_layers)
+            results[part] = run(part, given.data, given.work, given.lora_layers)
             given.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         for name, found in results[part]["results"].items():
             print(part, "·", name, "·", ", ".join(f"{key} {value['mean']:.3f} ({value['low']:.3f} to {value['high']:.3f})" for key, value in found.items()))
