@@ -34,7 +34,7 @@ def report() -> Report:
         "accord demo",
         "SFT 1 of 2, PPO 2 of 2.",
         who=[Who("sft", "SFT", 1, 2, {"median words": "9"}), Who("ppo", "PPO", 2, 2, {"median words": "8"})],
-        reward_lines=[Line("reward", [(0.0, 0.0), (1.0, 0.5)])],
+        reward_lines=[Line("reward", [0.0, 1.0], [0.0, 0.5])],
         samples=[Sample("plain", f"Why? {EVIL}", [{"who": "sft", "text": EVIL, "passed": False, "finished": True}])],
         blind=pairs,
     )
