@@ -133,7 +133,7 @@ def test_merged_equals_unmerged_and_leaves_the_weights(architecture: str) -> Non
     unmerged = logprobs(policy, ("sft", "dpo"))
     with torch.no_grad(), policy.merged(("sft", "dpo")):
         hidden = policy.backbone(input_ids=batch.tokens[None], position_ids=batch.positions[None], use_cache=False, packed=TreeLayout(batch)).last_hidden_state[0]
-        merged = policy.read(hidden, None, batch.sources, batch.targets, batch.ends, Want(), 1.0).logprobs
+        merged = policy.read(hidden, None, batch, Want(), 1.0).logprobs
         swapped = [layer for layer in policy.tuner_layers() if not layer._active_adapter]
     assert torch.allclose(merged, unmerged, atol=1e-5)
     assert architecture == "gpt2" or len(swapped) == len(policy.tuner_layers())  # gpt2's Conv1D keeps running unmerged

@@ -20,6 +20,8 @@ class RewardConfig(TrainingConfig):
     """Independent heads; their mean is the score, their spread is doubt. 1 turns the ensemble off."""
     head_width: int = 0
     """Hidden units of each head. 0 is linear, which exports as a transformers classifier; 64 can weigh an answer by its prompt."""
+    head_context: bool = False
+    """True lets heads read the prompt's last token and the mean over the answer beside the answer's last token. False is the last alone."""
     loss: str = "bradley_terry"
     """bradley_terry, plackett_luce (whole rankings), davidson (ties have their own probability), robust (a known share of flipped labels)."""
     label_smoothing: float = 0.0

@@ -85,14 +85,17 @@ class PackedBatch:
     """(M,) int64: the counted tokens themselves."""
     completion: Tensor
     """(M,) int64, non-decreasing: which completion each counted token belongs to."""
-    ends: Tensor
-    """(C,) int64: the last token of each completion, where reward heads read."""
     unit_of: Tensor
     """(C,) int64: which unit each completion belongs to."""
 
     @property
     def num_completions(self) -> int:
-        return len(self.ends)
+        return len(self.unit_of)
+
+    @property
+    def answers(self) -> list[tuple[int, int, int]]:
+        """Of each completion: its prompt's last token, its own first token, and what follows its last, on the token axis."""
+        return [(span.prompt[1] - 1, first, stop) for span in self.spans for first, stop in span.branches]
 
     @property
     def num_tokens(self) -> int:
@@ -121,7 +124,6 @@ def pack(units: Sequence[Unit], device: torch.device | str = "cpu") -> PackedBat
     sources: list[int] = []
     targets: list[int] = []
     completion: list[int] = []
-    ends: list[int] = []
     unit_of: list[int] = []
     spans: list[Span] = []
     for index, unit in enumerate(units):
@@ -140,8 +142,7 @@ def pack(units: Sequence[Unit], device: torch.device | str = "cpu") -> PackedBat
                 if branch.counted is None or branch.counted[offset]:
                     sources.append(prompt_end - 1 if offset == 0 else first + offset - 1)
                     targets.append(token)
-                    completion.append(len(ends))
-            ends.append(len(tokens) - 1)
+                    completion.append(len(unit_of))
             unit_of.append(index)
             branches.append((first, len(tokens)))
         spans.append(Span((start, prompt_end), tuple(branches)))
@@ -158,7 +159,6 @@ def pack(units: Sequence[Unit], device: torch.device | str = "cpu") -> PackedBat
         sources=tensor(sources),
         targets=tensor(targets),
         completion=tensor(completion),
-        ends=tensor(ends),
         unit_of=tensor(unit_of),
     )
 

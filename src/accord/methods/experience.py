@@ -63,9 +63,9 @@ class Experience:
         if self.keep_lower:
             keep_lower_states(self.policy, units, stack, self.token_budget)
         readers = self._readers()
-        layer = next(iter(readers.values())).model.heads.layer if readers else None
+        reading = next(iter(readers.values())).model.heads.reading if readers else {}
         for part in split_by_budget(units, self.token_budget):
-            self._read(part, exact, stack, temperature, Want(logprobs=True, states=self.value_stack == self.reference, ends=bool(readers), end_layer=layer))
+            self._read(part, exact, stack, temperature, Want(logprobs=True, states=self.value_stack == self.reference, **reading))
         ends = [unit.data.pop("ends") for unit in units if readers]
         known = {index: source.scores_of(source.model.heads(torch.cat(ends))) for index, source in readers.items() if ends}
         for index, source in self._same_base().items():
@@ -81,10 +81,10 @@ class Experience:
         return {index: source for index, source in enumerate(self.rewards) if isinstance(source, LearnedReward) and source.model.policy is self.policy}
 
     def _readers(self) -> dict[int, LearnedReward]:
-        """Those of them whose features the reference pass gives for nothing: same adapters, one layer."""
+        """Those of them whose features the reference pass gives for nothing: same adapters, and all read the same of it."""
         mine = {index: source for index, source in self._same_base().items() if source.model.stack == self.reference}
-        layers = [source.model.heads.layer for source in mine.values()]
-        return {index: source for index, source in mine.items() if source.model.heads.layer == layers[0]}
+        readings = [source.model.heads.reading for source in mine.values()]
+        return {index: source for index, source in mine.items() if source.model.heads.reading == readings[0]}
 
     def _read(self, part: list[Unit], exact: bool, stack: Stack, temperature: float, want: Want) -> None:
         batch = pack(part, self.policy.device)

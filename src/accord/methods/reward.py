@@ -91,7 +91,9 @@ class RewardTrainer(OfflineTrainer):
         self.known_features = {} if known_features is None else known_features
         super().__init__(model, args, *positional, **keywords)
         config = self.config
-        self.heads = RewardHeads(self.policy.hidden_size, config.num_heads, width=config.head_width, layer=config.feature_layer, seed=config.seed).to(self.policy.device)
+        size = self.policy.hidden_size * (3 if config.head_context else 1)
+        heads = RewardHeads(size, config.num_heads, width=config.head_width, layer=config.feature_layer, context=config.head_context, seed=config.seed)
+        self.heads = heads.to(self.policy.device)
         self.frozen = config.backbone == "heads"
         if self.frozen:
             self.policy.train_only(None)
@@ -144,7 +146,7 @@ class RewardTrainer(OfflineTrainer):
         if self.frozen:
             return self.heads.raw(torch.cat([unit.data["features"] for unit in units]).to(self.policy.device))
         batch = pack(units, self.policy.device)
-        out = self.policy.forward(batch, self.prepared.stack, Want(logprobs=False, ends=True, end_layer=self.heads.layer))
+        out = self.policy.forward(batch, self.prepared.stack, Want(logprobs=False, **self.heads.reading))
         assert out.ends is not None
         return self.heads.raw(out.ends)
 

@@ -38,7 +38,8 @@ class Outputs:
     states: Tensor | None = None
     """(M, d) final hidden state that predicts each counted token: what a value head reads."""
     ends: Tensor | None = None
-    """(C, d) hidden state of each completion's last token at the reward layer, after the final norm: what a reward head reads."""
+    """(C, d) hidden state of each completion's last token at the reward layer, after the final norm: what a reward head reads.
+    (C, 3 d) with `Want.end_context`."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Want:
     ends: bool = False
     end_layer: int | None = None
     """Layer whose output feeds `ends`: 1..L, None is the last."""
+    end_context: bool = False
+    """Put the state of the prompt's last token and the mean over the completion beside the state of its last token, in that order."""
 
 
 class PolicyModel:
@@ -270,7 +273,7 @@ class PolicyModel:
         hidden, ends = self.hidden_states(
             batch.tokens, batch.positions, TreeLayout(batch), stack, end_layer=end_layer, start=start, stop=end_layer if only_ends else None
         )
-        return self.read(hidden, ends if end_layer is not None else hidden, batch.sources, batch.targets, batch.ends, want, temperature)
+        return self.read(hidden, ends if end_layer is not None else hidden, batch, want, temperature)
 
     def hidden_states(
         self,
@@ -317,21 +320,19 @@ class PolicyModel:
             self.backbone(input_ids=tokens[None], position_ids=positions[None], use_cache=False, packed=layout)
             return skipped.seen[0]
 
-    def read(
-        self, hidden: Tensor, end_hidden: Tensor | None, sources: Tensor, targets: Tensor, ends: Tensor, want: Want, temperature: float
-    ) -> Outputs:
-        """Apply the LM head to the counted positions alone, in chunks."""
+    def read(self, hidden: Tensor, end_hidden: Tensor | None, batch: PackedBatch, want: Want, temperature: float) -> Outputs:
+        """Apply the LM head to the counted positions alone, in chunks; take from `end_hidden` what reward heads read."""
         out = Outputs()
         if want.logprobs or want.entropy or want.states:
-            states = hidden[sources]
+            states = hidden[batch.sources]
             out.states = states if want.states else None
             if want.logprobs or want.entropy:
                 head = self.model.get_output_embeddings()
                 out.logprobs, out.entropy = chunked_logprobs(
-                    states, head.weight, targets, bias=getattr(head, "bias", None), temperature=temperature, softcap=self.softcap, want_entropy=want.entropy
+                    states, head.weight, batch.targets, bias=getattr(head, "bias", None), temperature=temperature, softcap=self.softcap, want_entropy=want.entropy
                 )
         if want.ends and end_hidden is not None:
-            out.ends = end_hidden[ends]
+            out.ends = answer_features(end_hidden, batch.answers, context=want.end_context)
         return out
 
     def logits(self, states: Tensor) -> Tensor:
@@ -374,6 +375,21 @@ class PolicyModel:
         finally:
             for base, weight in swapped:
                 base._parameters["weight"] = weight
+
+
+def answer_features(hidden: Tensor, answers: Sequence[tuple[int, int, int]], *, context: bool) -> Tensor:
+    """What reward heads read of hidden states (N, d): the state of each answer's last token, (C, d); with `context` the state of the
+    prompt's last token, the mean over the answer and the last token side by side, (C, 3 d).
+
+    Args:
+        answers: for each answer the position of its prompt's last token, of its own first token, and of what follows its last.
+    """
+    prompts, firsts, stops = (torch.tensor(positions, device=hidden.device) for positions in zip(*answers, strict=True))
+    ends = hidden[stops - 1]
+    if not context:
+        return ends
+    means = torch.stack([hidden[first:stop].mean(0) for first, stop in zip(firsts.tolist(), stops.tolist(), strict=True)])
+    return torch.cat((hidden[prompts], means, ends), dim=-1)
 
 
 def _mergeable(layer: Any, base: Any, names: list[str]) -> bool:

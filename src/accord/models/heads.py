@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,17 +23,19 @@ class RewardHeads(nn.Module):
         num_heads: K. Each is seeded on its own and sees its own Poisson(1) weight per pair (`pair_weights`), or all become one.
         width: hidden units W of each head (GELU); 0 is linear.
         layer: layer the features come from, 1..L; None is the last.
+        context: also read the prompt's last token and the mean over the completion (d is then three times the model's width): without
+            them a head has only what the last token still knows of the question.
         seed: seeds the initial weights on the features, N(0, 1/(d + 1)) (Ziegler et al. 2019). Weights after a hidden layer start at 0.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int = 5, *, width: int = 0, layer: int | None = None, seed: int = 0) -> None:
+    def __init__(self, hidden_size: int, num_heads: int = 5, *, width: int = 0, layer: int | None = None, context: bool = False, seed: int = 0) -> None:
         super().__init__()
         weights = []
         for head in range(num_heads):
             generator = torch.Generator().manual_seed(int(content_hash(["reward head", seed, head], 15), 16))
             weights.append(torch.randn(max(width, 1), hidden_size, generator=generator) / (hidden_size + 1) ** 0.5)
         first = torch.stack(weights)
-        self.layer, self.width, self.num_heads = layer, width, num_heads
+        self.layer, self.width, self.num_heads, self.context = layer, width, num_heads, context
         self.weight = nn.Parameter(first if width else first[:, 0])
         if width:
             self.bias = nn.Parameter(torch.zeros(num_heads, width))
@@ -40,6 +44,11 @@ class RewardHeads(nn.Module):
         self.register_buffer("feature_spread", torch.ones(hidden_size))
         self.register_buffer("center", torch.zeros(num_heads))
         self.register_buffer("spread", torch.ones(num_heads))
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What a forward pass must return for these heads, as fields of `Want`."""
+        return {"ends": True, "end_layer": self.layer, "end_context": self.context}
 
     def forward(self, ends: Tensor) -> Tensor:
         """Normalised score of each head, larger is better: (C, d) to (C, K)."""
@@ -71,10 +80,12 @@ class RewardHeads(nn.Module):
         """One weight vector (d,) and one constant: score = weight . features + constant, equal to the mean of the normalised heads.
 
         Raises:
-            ConfigError: if the heads have a hidden layer.
+            ConfigError: if the heads have a hidden layer or read more than the last token.
         """
         if self.width:
             raise ConfigError(f"Reward heads with a hidden layer (head_width={self.width}) are no linear classifier. Train with head_width=0 to export one.")
+        if self.context:
+            raise ConfigError("Reward heads that also read the prompt are no classifier of the last token. Train with head_context=False to export one.")
         weight = (self.weight / self.spread[:, None]).mean(0).detach() / self.feature_spread
         return weight, float(-(self.center / self.spread).mean() - weight @ self.feature_center)
 

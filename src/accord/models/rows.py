@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], want: Want, *, temperature: float = 1.0) -> Outputs:
     """The same outputs as the packed path, each completion run alone as [prompt; completion]: no padding, no mask, slower."""
-    from accord.models.adapters import Outputs
+    from accord.models.adapters import Outputs, answer_features
 
     parts: dict[str, list[Tensor]] = {"logprobs": [], "entropy": [], "states": [], "ends": []}
     completion = 0
@@ -41,6 +41,7 @@ def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], 
             if want.ends:
                 last_layer = want.end_layer in (None, policy.num_layers)
                 hidden = output.hidden_states[-1] if last_layer else policy.final_norm(output.hidden_states[want.end_layer])
-                parts["ends"].append(hidden[0, -1:])
+                prompt = len(tokens) - (last - first)
+                parts["ends"].append(answer_features(hidden[0], [(prompt - 1, prompt, len(tokens))], context=want.end_context))
             completion += 1
     return Outputs(**{name: torch.cat(values) if values else None for name, values in parts.items()})

@@ -53,7 +53,7 @@ def _difference(policy: Any) -> float:
     want = Want(logprobs=True)
     with torch.no_grad():
         hidden, _ = policy.hidden_states(batch.tokens, batch.positions, TreeLayout(batch), ())
-        packed = policy.read(hidden, None, batch.sources, batch.targets, batch.ends, want, 1.0).logprobs
+        packed = policy.read(hidden, None, batch, want, 1.0).logprobs
         rows = forward_rows(policy, batch, (), want).logprobs
     return float((packed - rows).abs().max())
 

@@ -21,8 +21,8 @@ from accord.types import Example
 QUICK = Settings(
     lora_layers=0.5,
     sft={"num_train_epochs": 3, "per_device_train_batch_size": 16, "learning_rate": 1e-3, "warmup_ratio": 0.1, "save_steps": 5, "save_total_limit": 1},
-    reward={"backbone": "heads", "feature_layer": 20, "head_width": 64, "num_train_epochs": 20, "per_device_train_batch_size": 32, "weight_decay": 10.0, "learning_rate": 1e-3, "logging_steps": 20},
-    ppo={"num_iterations": 12, "prompts_per_iteration": 16, "num_generations": 8, "lam": 1.0, "learning_rate": 1e-3, "num_ppo_epochs": 1, "num_mini_batches": 4, "kl_coef": 0.03, "score_clip": 3.0, "missing_eos_penalty": None, "compare_siblings": True, "save_steps": 2, "save_total_limit": 1},
+    reward={"backbone": "heads", "feature_layer": 24, "head_width": 64, "head_context": True, "num_train_epochs": 20, "per_device_train_batch_size": 32, "weight_decay": 10.0, "learning_rate": 1e-3, "logging_steps": 20},
+    ppo={"num_iterations": 12, "prompts_per_iteration": 12, "num_generations": 8, "lam": 1.0, "learning_rate": 1e-3, "num_ppo_epochs": 1, "num_mini_batches": 4, "kl_coef": 0.03, "score_clip": 3.0, "missing_eos_penalty": None, "compare_siblings": True, "save_steps": 2, "save_total_limit": 1},
     dpo={"num_train_epochs": 1, "per_device_train_batch_size": 16, "learning_rate": 5e-5, "save_steps": 5, "save_total_limit": 1},
     max_new_tokens=48,
     temperature=0.7,

@@ -207,12 +207,13 @@ class Pipeline:
         """
         units = [Unit(row[0].prompt_ids, tuple(Branch(rollout.completion_ids) for rollout in row), row[0].prompt_id) for row in zip(*table.values(), strict=True)]
         stack = self.stacks[reference]
-        along = {name: model for name, model in rewards.items() if model.stack == stack and model.heads.layer == next(iter(rewards.values())).heads.layer}
-        layer = next(iter(along.values())).heads.layer if along else None
+        readings = {name: model.heads.reading for name, model in rewards.items() if model.stack == stack}
+        reading = next(iter(readings.values()), {})
+        along = {name: rewards[name] for name, mine in readings.items() if mine == reading}
         found: dict[str, list[float]] = {name: [] for name in ("reference", *rewards)}
         for part in split_by_budget(units, 2048):
             batch = pack(part, self.policy.device)
-            out = self.policy.forward(batch, stack, Want(ends=bool(along), end_layer=layer), temperature=self.settings.temperature)
+            out = self.policy.forward(batch, stack, Want(**reading), temperature=self.settings.temperature)
             assert out.logprobs is not None
             found["reference"] += segment_sum(out.logprobs, batch.completion, batch.num_completions).tolist()
             for name, model in along.items():

@@ -25,7 +25,7 @@ CONFIG = "reward.json"
 
 
 class RewardModel:
-    """Scores completions with K heads on the hidden state of their last token, under `stack`.
+    """Scores completions with K heads on hidden states of the model under `stack`: of the last token, or of the prompt and answer too.
 
     Args:
         policy: the shared base with its adapters.
@@ -39,8 +39,8 @@ class RewardModel:
 
     @torch.no_grad()
     def features(self, units: Sequence[Unit], token_budget: int = 2048) -> list[Tensor]:
-        """Hidden states that the heads read: one (branches, d) tensor a unit. An answer that several units share is read once."""
-        want = Want(logprobs=False, ends=True, end_layer=self.heads.layer)
+        """What the heads read: one (branches, d) tensor a unit. An answer that several units share is read once."""
+        want = Want(logprobs=False, **self.heads.reading)
         merged = distinct(units)
         read: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
         for part in split_by_budget(merged, token_budget):
@@ -70,7 +70,7 @@ class RewardModel:
         save_policy(self.policy, self.stack, tokenizer, folder) if self.stack else tokenizer.save_pretrained(folder)
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in self.heads.state_dict().items()}, folder / HEADS)
         base = getattr(self.policy.model.config, "_name_or_path", "")
-        info = {"schema": 1, "base": base, "stack": list(self.stack), "num_heads": self.heads.num_heads, "width": self.heads.width, "layer": self.heads.layer}
+        info = {"schema": 1, "base": base, "stack": list(self.stack), "num_heads": self.heads.num_heads, "width": self.heads.width, "layer": self.heads.layer, "context": self.heads.context}
         (folder / CONFIG).write_text(json.dumps(info, indent=1), encoding="utf-8")
 
     @classmethod
@@ -85,8 +85,9 @@ class RewardModel:
             raise DataError(f"{folder} holds no reward model (no {CONFIG}). Train one with: accord reward --data pairs.jsonl")
         info = json.loads(path.read_text(encoding="utf-8"))
         stack = load_stack(policy, folder, prefix="reward") if info["stack"] else ()
-        heads = RewardHeads(policy.hidden_size, info["num_heads"], width=info.get("width", 0), layer=info["layer"])
-        heads.load_state_dict(load_tensors(folder / HEADS))
+        tensors, context = load_tensors(folder / HEADS), info.get("context", False)
+        heads = RewardHeads(tensors["feature_center"].shape[0], info["num_heads"], width=info.get("width", 0), layer=info["layer"], context=context)
+        heads.load_state_dict(tensors)
         return cls(policy, stack, heads.to(policy.device), renderer)
 
 
