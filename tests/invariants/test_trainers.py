@@ -100,6 +100,10 @@ class TestRewardWideHeads(RewardInvariants):
         return trainer
 
 
+class TestRewardContext(RewardInvariants):
+    options = {"backbone": "lora", "head_context": True}
+
+
 class TestRewardMiddleLayer(RewardInvariants):
     options = {"backbone": "lora", "num_heads": 1, "feature_layer": 1}
 

@@ -88,3 +88,34 @@ def test_answers_that_repeat_are_read_once_from_their_kept_states() -> None:
     hook.remove()
     assert not calls
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("layer", [1, None])
+def test_context_is_the_prompt_the_answer_and_its_end(packed: bool, layer: int | None, tmp_path: Path) -> None:
+    """Against transformers alone, row by row: last prompt token, mean over the answer, last token, after the final norm, side by side."""
+    policy = tiny.policy(packed=packed)
+    heads = RewardHeads(3 * policy.hidden_size, 2, width=3, layer=layer, context=True, seed=4)
+    heads.readout.data.normal_(generator=torch.Generator().manual_seed(3))
+    model = RewardModel(policy, (), heads, Renderer(tiny.tokenizer()))
+    shared = tuple(range(30, 42))  # long enough to be encoded once for both rows
+    units = [Unit((*shared, 5, 6), (Branch((8, 9, 10)), Branch((11,)))), Unit((*shared, 7), (Branch((12, 13)),))]
+    found = torch.cat(model.features(units))
+    expected = []
+    for unit in units:
+        for branch in unit.branches:
+            with torch.no_grad():
+                states = policy.model(torch.tensor([[*unit.prompt_ids, *branch.ids]]), output_hidden_states=True).hidden_states
+            hidden = states[-1][0] if layer is None else policy.final_norm(states[layer])[0]
+            start = len(unit.prompt_ids)
+            expected.append(torch.cat((hidden[start - 1], hidden[start:].mean(0), hidden[-1])))
+    assert torch.allclose(found, torch.stack(expected), atol=1e-5)
+    model.save(tmp_path, tiny.tokenizer())
+    loaded = RewardModel.load(tiny.policy(), tmp_path, model.renderer)
+    assert loaded.heads.context and torch.allclose(loaded.score(units), model.score(units), atol=1e-6)
+
+
+def test_heads_that_read_the_prompt_are_no_classifier(tmp_path: Path) -> None:
+    model = RewardModel(tiny.policy(), (), RewardHeads(96, 2, context=True, seed=4), Renderer(tiny.tokenizer()))
+    with pytest.raises(ConfigError, match="head_context=False"):
+        export_classifier(model, tiny.tokenizer(), tmp_path / "classifier")
