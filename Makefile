@@ -18,7 +18,8 @@ slow: $(VENV)/.ready-test
 	$(BIN)/python -m pytest -q -m slow
 
 check: $(VENV)/.ready-test
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/pyright
 
 $(BIN)/python:

@@ -106,7 +106,9 @@ def resumable(folder: Path) -> bool | None:
     return True if checkpoint.folders(folder) else None
 
 
-def lora_reward(opened: Opened, train: list[Example], test: list[Example], folder: Path, layers: float) -> tuple[list[float], dict[str, Any]]:
+def lora_reward(
+    opened: Opened, train: list[Example], test: list[Example], folder: Path, layers: float
+) -> tuple[list[float], dict[str, Any]]:
     config = RewardConfig(output_dir=str(folder), head_learning_rate_scale=10.0, max_prompt_length=PROMPT_TOKENS, seed=1, **OPTIONS)
     trainer = RewardTrainer(opened.policy, config, train, None, opened.tokenizer, peft_config=lora_config(opened.policy, layers=layers))
     trainer.train(resume_from_checkpoint=resumable(folder))
@@ -221,7 +223,13 @@ def main() -> None:
             results[part] = run(part, given.data, given.work, given.lora_layers)
             given.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         for name, found in results[part]["results"].items():
-            print(part, "·", name, "·", ", ".join(f"{key} {value['mean']:.3f} ({value['low']:.3f} to {value['high']:.3f})" for key, value in found.items()))
+            print(
+                part,
+                "·",
+                name,
+                "·",
+                ", ".join(f"{key} {value['mean']:.3f} ({value['low']:.3f} to {value['high']:.3f})" for key, value in found.items()),
+            )
 
 
 if __name__ == "__main__":

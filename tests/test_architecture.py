@@ -78,7 +78,9 @@ def test_files_begin_with_a_docstring() -> None:
 def test_no_posix_only_import_at_module_level() -> None:
     for path in FILES:
         top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, (ast.Import, ast.ImportFrom))]
-        names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names} | {node.module for node in top if isinstance(node, ast.ImportFrom)}
+        names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names} | {
+            node.module for node in top if isinstance(node, ast.ImportFrom)
+        }
         assert not names & POSIX_ONLY, path
 
 
@@ -130,7 +132,13 @@ def test_every_config_field_is_read() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 read.add(node.attr)
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr" and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id == "getattr"
+                and len(node.args) > 1
+                and isinstance(node.args[1], ast.Constant)
+            ):
                 read.add(str(node.args[1].value))
     inside = {"loss_type"}  # read through DPOConfig.loss_name
     for command in COMMANDS.values():

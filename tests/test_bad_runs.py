@@ -20,7 +20,9 @@ from accord.errors import AccordError, ConfigError, DataError, DivergedError, Ma
 RUN = Path(__file__).parent / "training" / "run_training.py"
 
 
-def dpo(folder: Path, rows: Any = None, model: Any = None, tokenizer: Any = None, ref_model: Any = None, peft: bool = True, **options: Any) -> DPOTrainer:
+def dpo(
+    folder: Path, rows: Any = None, model: Any = None, tokenizer: Any = None, ref_model: Any = None, peft: bool = True, **options: Any
+) -> DPOTrainer:
     config = DPOConfig(**{"output_dir": str(folder), "max_steps": 2, "learning_rate": 1e-4, **options})
     return DPOTrainer(
         model if model is not None else tiny.policy(), ref_model, config, tiny.pairs() if rows is None else rows, None, tokenizer or tiny.tokenizer(),
@@ -29,7 +31,17 @@ def dpo(folder: Path, rows: Any = None, model: Any = None, tokenizer: Any = None
 
 
 def ppo(folder: Path, reward: Any, **options: Any) -> PPOTrainer:
-    config = PPOConfig(**{"output_dir": str(folder), "num_iterations": 2, "prompts_per_iteration": 3, "num_generations": 2, "max_new_tokens": 5, "learning_rate": 1e-4, **options})
+    config = PPOConfig(
+        **{
+            "output_dir": str(folder),
+            "num_iterations": 2,
+            "prompts_per_iteration": 3,
+            "num_generations": 2,
+            "max_new_tokens": 5,
+            "learning_rate": 1e-4,
+            **options,
+        }
+    )
     return PPOTrainer(config, tiny.tokenizer(), tiny.policy(), reward, tiny.prompts(), peft_config=tiny.lora())
 
 
@@ -83,7 +95,14 @@ def cut_checkpoint(folder: Path) -> None:
 
 def other_checkpoint(folder: Path) -> None:
     dpo(folder, save_steps=1).train()
-    trainer = SFTTrainer(tiny.policy(), SFTConfig(output_dir=str(folder), max_steps=3), tiny.demonstrations(), None, tiny.tokenizer(), peft_config=tiny.lora())
+    trainer = SFTTrainer(
+        tiny.policy(),
+        SFTConfig(output_dir=str(folder), max_steps=3),
+        tiny.demonstrations(),
+        None,
+        tiny.tokenizer(),
+        peft_config=tiny.lora(),
+    )
     trainer.train(resume_from_checkpoint=str(folder / "checkpoint-2"))
 
 
@@ -176,7 +195,13 @@ def test_disk_full_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     size = (tmp_path / "sft" / "checkpoint-1" / "training.safetensors").stat().st_size
     limited = f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, {size // 2})); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     settings = {"save_steps": 1, "max_steps": 3, "resume": True}
-    done = subprocess.run([sys.executable, "-c", limited, str(RUN), str(tmp_path), json.dumps(settings), "sft"], check=False, timeout=300, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", limited, str(RUN), str(tmp_path), json.dumps(settings), "sft"],
+        check=False,
+        timeout=300,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode != 0
     assert "MachineError: Could not write the checkpoint" in done.stderr and "free disk space and resume" in done.stderr
     assert [path.name for path in (tmp_path / "sft").iterdir() if "checkpoint" in path.name] == ["checkpoint-1"]

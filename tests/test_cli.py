@@ -23,14 +23,34 @@ def read(*given: str) -> tuple[TrainOptions, DPOConfig]:
 def test_flags_yaml_and_aliases(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("beta: 0.3\nlearning_rate: 1e-5\nmodel_name_or_path: some/model\nbf16: true\n", encoding="utf-8")
-    options, config = read("pairs.jsonl", "--config", str(recipe), "--beta", "0.2", "--num-train-epochs=2", "--columns", "prompt=q", "chosen=a")
+    options, config = read(
+        "pairs.jsonl", "--config", str(recipe), "--beta", "0.2", "--num-train-epochs=2", "--columns", "prompt=q", "chosen=a"
+    )
     assert (options.data, options.model, options.columns) == ("pairs.jsonl", "some/model", {"prompt": "q", "chosen": "a"})
     assert (config.beta, config.learning_rate, config.num_train_epochs) == (0.2, 1e-5, 2.0)
 
 
 def test_types_follow_the_fields() -> None:
-    options, config = read("--dataset_name", "x.jsonl", "--dry-run", "--max_length", "none", "--loss-type", "ipo", "--resume_from_checkpoint", "true", "--lora-r", "8")
-    assert options.dry_run is True and config.max_length is None and config.loss_type == "ipo" and config.resume_from_checkpoint is True and options.lora_r == 8
+    options, config = read(
+        "--dataset_name",
+        "x.jsonl",
+        "--dry-run",
+        "--max_length",
+        "none",
+        "--loss-type",
+        "ipo",
+        "--resume_from_checkpoint",
+        "true",
+        "--lora-r",
+        "8",
+    )
+    assert (
+        options.dry_run is True
+        and config.max_length is None
+        and config.loss_type == "ipo"
+        and config.resume_from_checkpoint is True
+        and options.lora_r == 8
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,7 +105,9 @@ def test_yaml_that_is_not_yaml(tmp_path: Path) -> None:
         (["sample", "smollm2-135m"], 2, "--prompt"),
     ],
 )
-def test_mistakes_have_their_exit_code(given: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_have_their_exit_code(
+    given: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(given) == code
     assert words in capsys.readouterr().err

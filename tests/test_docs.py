@@ -37,7 +37,9 @@ def test_commands_on_the_page_exist(page: Path) -> None:
         known = help_text(COMMANDS[name], [_class(dotted) for dotted in COMMANDS[name].configs], everything=True)
         for option in (word.split("=")[0] for word in words[2:] if word.startswith("--")):
             plain = option.removeprefix("--").replace("_", "-")
-            assert plain in ("help", "help-all", "config", "debug") or re.search(rf"--{plain}\b", known), f"{page.name}: `accord {name}` has no {option}"
+            assert plain in ("help", "help-all", "config", "debug") or re.search(rf"--{plain}\b", known), (
+                f"{page.name}: `accord {name}` has no {option}"
+            )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -109,7 +109,9 @@ def demonstrations(count: int = 9) -> list[Example]:
 
 
 def pairs(count: int = 9) -> list[Example]:
-    return [_example("preference", f"Pick {WORDS[i % 10]} {i}", [WORDS[(i + 1) % 10], WORDS[(5 * i + 2) % 10] + f" {i}"]) for i in range(count)]
+    return [
+        _example("preference", f"Pick {WORDS[i % 10]} {i}", [WORDS[(i + 1) % 10], WORDS[(5 * i + 2) % 10] + f" {i}"]) for i in range(count)
+    ]
 
 
 def rankings(count: int = 4) -> list[Example]:

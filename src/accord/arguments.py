@@ -20,7 +20,13 @@ from accord.config.base import field_help
 from accord.config.known_names import HARMLESS, unknown_name
 from accord.errors import ConfigError
 
-SPELLINGS = {"model_name_or_path": "model", "dataset_name": "data", "dataset": "data", "lora_rank": "lora_r", "reward_model_path": "reward_model"}
+SPELLINGS = {
+    "model_name_or_path": "model",
+    "dataset_name": "data",
+    "dataset": "data",
+    "lora_rank": "lora_r",
+    "reward_model_path": "reward_model",
+}
 """What TRL's users type."""
 
 
@@ -202,4 +208,3 @@ def _value(name: str, texts: list[str], hint: Any) -> Any:
 def _class(dotted: str) -> Any:
     module, _, name = dotted.partition(":")
     return getattr(importlib.import_module(module), name)
-

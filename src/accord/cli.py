@@ -14,7 +14,18 @@ from accord.arguments import Command, parse
 from accord.config.known_names import no_differences
 from accord.errors import AccordError, ConfigError
 
-_TRAINING = ("model", "data", "eval_data", "columns", "output_dir", "num_train_epochs", "learning_rate", "per_device_train_batch_size", "lora_r", "seed")
+_TRAINING = (
+    "model",
+    "data",
+    "eval_data",
+    "columns",
+    "output_dir",
+    "num_train_epochs",
+    "learning_rate",
+    "per_device_train_batch_size",
+    "lora_r",
+    "seed",
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,14 @@ class Group:
 
 def _train(name: str, summary: str, *shown: str) -> Command:
     fields = _TRAINING if name != "ppo" else ("model", "data", "columns", "output_dir", "learning_rate", "lora_r", "seed")
-    return Command(name, summary, ("accord.config.options:TrainOptions", f"accord.config.{name}:{_config(name)}"), "accord.recipes.train:run", (*fields, *shown), positional="data")
+    return Command(
+        name,
+        summary,
+        ("accord.config.options:TrainOptions", f"accord.config.{name}:{_config(name)}"),
+        "accord.recipes.train:run",
+        (*fields, *shown),
+        positional="data",
+    )
 
 
 def _config(name: str) -> str:
@@ -36,7 +54,14 @@ GROUPS = (
     Group(
         "Start",
         (
-            Command("demo", "align a real model on packaged data, with a report: rlhf, dpo or base", ("accord.config.options:DemoOptions",), "accord.recipes.demo:run_demo", ("full", "output_dir", "seed", "force"), positional="route"),
+            Command(
+                "demo",
+                "align a real model on packaged data, with a report: rlhf, dpo or base",
+                ("accord.config.options:DemoOptions",),
+                "accord.recipes.demo:run_demo",
+                ("full", "output_dir", "seed", "force"),
+                positional="route",
+            ),
             Command("doctor", "what this machine can do, and what is missing", (), "accord.commands.doctor:run", ()),
         ),
     ),
@@ -44,8 +69,12 @@ GROUPS = (
         "Whole",
         (
             Command(
-                "align", "SFT, reward model and PPO (or DPO) on your own comparisons", ("accord.config.options:AlignOptions",), "accord.recipes.align:run_align",
-                ("data", "model", "method", "columns", "output_dir", "max_new_tokens", "iterations", "seed", "force"), positional="data",
+                "align",
+                "SFT, reward model and PPO (or DPO) on your own comparisons",
+                ("accord.config.options:AlignOptions",),
+                "accord.recipes.align:run_align",
+                ("data", "model", "method", "columns", "output_dir", "max_new_tokens", "iterations", "seed", "force"),
+                positional="data",
             ),
         ),
     ),
@@ -56,21 +85,59 @@ GROUPS = (
             _train("reward", "learn a reward from comparisons", "backbone", "loss", "num_heads"),
             _train("dpo", "learn preferences without a reward model", "beta", "loss_type", "sft_coefficient"),
             _train("kto", "learn from single answers marked good or bad", "beta"),
-            _train("ppo", "maximise a reward near the model it starts from", "reward_model", "reward", "num_iterations", "prompts_per_iteration", "num_generations", "max_new_tokens", "kl_coef"),
+            _train(
+                "ppo",
+                "maximise a reward near the model it starts from",
+                "reward_model",
+                "reward",
+                "num_iterations",
+                "prompts_per_iteration",
+                "num_generations",
+                "max_new_tokens",
+                "kl_coef",
+            ),
         ),
     ),
     Group(
         "Look",
         (
-            Command("sample", "answers to prompts, with their log-probabilities", ("accord.config.options:ChatOptions",), "accord.commands.chat:sample", ("prompt", "num_samples", "max_new_tokens", "temperature", "seed"), positional="model"),
-            Command("evaluate", "accuracy of a reward model or policy on held-out comparisons", ("accord.config.options:EvaluateOptions",), "accord.commands.evaluate:run", ("data", "columns"), positional="run"),
+            Command(
+                "sample",
+                "answers to prompts, with their log-probabilities",
+                ("accord.config.options:ChatOptions",),
+                "accord.commands.chat:sample",
+                ("prompt", "num_samples", "max_new_tokens", "temperature", "seed"),
+                positional="model",
+            ),
+            Command(
+                "evaluate",
+                "accuracy of a reward model or policy on held-out comparisons",
+                ("accord.config.options:EvaluateOptions",),
+                "accord.commands.evaluate:run",
+                ("data", "columns"),
+                positional="run",
+            ),
         ),
     ),
     Group(
         "Use",
         (
-            Command("chat", "talk to a model or a run", ("accord.config.options:ChatOptions",), "accord.commands.chat:chat", ("system", "max_new_tokens", "temperature", "seed"), positional="model"),
-            Command("export", "one ordinary model folder that needs no accord", ("accord.config.options:ExportOptions",), "accord.commands.export:run", ("to", "merged", "sequence_classification"), positional="run"),
+            Command(
+                "chat",
+                "talk to a model or a run",
+                ("accord.config.options:ChatOptions",),
+                "accord.commands.chat:chat",
+                ("system", "max_new_tokens", "temperature", "seed"),
+                positional="model",
+            ),
+            Command(
+                "export",
+                "one ordinary model folder that needs no accord",
+                ("accord.config.options:ExportOptions",),
+                "accord.commands.export:run",
+                ("to", "merged", "sequence_classification"),
+                positional="run",
+            ),
             Command("data", "check, convert and start data files", (), "accord.commands.data:run", (), passthrough=True),
         ),
     ),
@@ -84,7 +151,13 @@ def overview() -> str:
     for group in GROUPS:
         lines.append(group.title)
         lines += [f"  {command.name:<9} {command.summary}" for command in group.commands]
-    return "\n".join([*lines, "", "accord COMMAND --help shows its options, --help-all every one. Options may stand in a YAML file: --config recipe.yaml."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "accord COMMAND --help shows its options, --help-all every one. Options may stand in a YAML file: --config recipe.yaml.",
+        ]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

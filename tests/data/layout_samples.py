@@ -1,6 +1,5 @@
 """One hand-written row of every layout, with what it means worked out by hand."""
 
-
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -1,6 +1,5 @@
 """Malformed data: one clear line that names file and row, the right exit code, nothing half-read or half-written."""
 
-
 from __future__ import annotations
 
 import gzip

@@ -69,7 +69,9 @@ def tokenizer(template: Template, *, pad_is_end: bool = False) -> Any:
     backend = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     backend.add_special_tokens(specials)
-    made = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=template.end, bos_token=template.bos, pad_token=template.end if pad_is_end else "<pad>")
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token=template.end, bos_token=template.bos, pad_token=template.end if pad_is_end else "<pad>"
+    )
     made.chat_template = template.text
     ensure_template(made)
     return made
@@ -77,7 +79,9 @@ def tokenizer(template: Template, *, pad_is_end: bool = False) -> Any:
 
 def learned(made: Any, prompt: tuple[Message, ...], answer: tuple[Message, ...], *, finished: bool = True) -> tuple[str, str]:
     """The text that counts, and all of it."""
-    rendered = Renderer(made, end_ids=stop_token_ids(made)).render(Example("demonstration", prompt, (Completion(answer, finished),), where="row 1"))
+    rendered = Renderer(made, end_ids=stop_token_ids(made)).render(
+        Example("demonstration", prompt, (Completion(answer, finished),), where="row 1")
+    )
     completion = rendered.completions[0]
     counted = [token for token, is_counted in zip(completion.ids, completion.counted, strict=True) if is_counted]
     return made.decode(counted), made.decode([*rendered.prompt_ids, *completion.ids])

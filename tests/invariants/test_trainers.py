@@ -33,20 +33,31 @@ class TestSFT(TrainerInvariants):
         return conversations()
 
     def build(self, folder: Path, rows: list[Example], **changes: Any) -> SFTTrainer:
-        return SFTTrainer(tiny.policy(), SFTConfig(output_dir=str(folder), **changes), rows, processing_class=tiny.tokenizer(), peft_config=tiny.lora())
+        return SFTTrainer(
+            tiny.policy(), SFTConfig(output_dir=str(folder), **changes), rows, processing_class=tiny.tokenizer(), peft_config=tiny.lora()
+        )
 
     def test_trailing_turns_are_cut(self, tmp_path: Path) -> None:
         def units(text: str) -> list[tuple[Any, ...]]:
-            rows = [replace(row, completions=(Completion((*row.completions[0].messages, Message("user", text))),)) for row in tiny.demonstrations()]
+            rows = [
+                replace(row, completions=(Completion((*row.completions[0].messages, Message("user", text))),))
+                for row in tiny.demonstrations()
+            ]
             return [(unit.prompt_ids, unit.branches) for unit in self.build(tmp_path, rows).train_units]
 
-        assert units("Thanks") == units("No, that is wrong!") == [(u.prompt_ids, u.branches) for u in self.build(tmp_path, tiny.demonstrations()).train_units]
+        assert (
+            units("Thanks")
+            == units("No, that is wrong!")
+            == [(u.prompt_ids, u.branches) for u in self.build(tmp_path, tiny.demonstrations()).train_units]
+        )
 
     def test_user_turns_are_not_counted(self, tmp_path: Path) -> None:
         trainer = self.build(tmp_path, self.rows())
         for unit, row in zip(trainer.train_units, self.rows(), strict=True):
             branch = unit.branches[0]
-            counted = [token for token, is_counted in zip(branch.ids, branch.counted or [True] * len(branch.ids), strict=True) if is_counted]
+            counted = [
+                token for token, is_counted in zip(branch.ids, branch.counted or [True] * len(branch.ids), strict=True) if is_counted
+            ]
             text = trainer.renderer.tokenizer.decode(counted).replace("\n", "")
             assert text == "".join(f"{message.content}<|end|>" for message in row.completions[0].messages if message.role == "assistant")
 
@@ -282,7 +293,9 @@ class PPOInvariants(TrainerInvariants):
         type(self).reward = staticmethod(lambda completions, **columns: [0.7] * len(completions))
         try:
             trainer = self.build(
-                tmp_path, self.rows(), **{"learning_rate": 0.0, "max_grad_norm": 0.0, "kl_coef": 0.0, "whiten_advantages": False, "missing_eos_penalty": None}
+                tmp_path,
+                self.rows(),
+                **{"learning_rate": 0.0, "max_grad_norm": 0.0, "kl_coef": 0.0, "whiten_advantages": False, "missing_eos_penalty": None},
             )
         finally:
             type(self).reward = kept

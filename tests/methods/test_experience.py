@@ -47,7 +47,9 @@ def ends(found: list[Unit]) -> list[float]:
 
 def run(**options: Any) -> tuple[list[Unit], dict[str, float]]:
     config = PPOConfig(missing_eos_penalty=None, whiten_advantages=False, **options)
-    return advantages_and_returns([unit([5.0, -1.0, 2.0], [2, 3, 1], "a"), unit([0.5, -9.0, 1.0], [1, 2, 2], "b")], ValueHead(4), config, 0.0)
+    return advantages_and_returns(
+        [unit([5.0, -1.0, 2.0], [2, 3, 1], "a"), unit([0.5, -9.0, 1.0], [1, 2, 2], "b")], ValueHead(4), config, 0.0
+    )
 
 
 def test_plain_scores() -> None:
@@ -88,8 +90,17 @@ def test_training_moves_the_policy_and_never_the_reference(tmp_path: Path) -> No
     policy, tokenizer = tiny.policy(), tiny.tokenizer()
     policy.add_adapter("sft", tiny.lora())
     tiny.shake(policy, "sft")
-    config = PPOConfig(output_dir=str(tmp_path), num_iterations=4, prompts_per_iteration=3, num_generations=2, max_new_tokens=5, learning_rate=1e-2)
-    trainer = PPOTrainer(config, tokenizer, policy, lambda completions: [float(len(c[0]["content"])) for c in completions], tiny.prompts(6), peft_config=tiny.lora())
+    config = PPOConfig(
+        output_dir=str(tmp_path), num_iterations=4, prompts_per_iteration=3, num_generations=2, max_new_tokens=5, learning_rate=1e-2
+    )
+    trainer = PPOTrainer(
+        config,
+        tokenizer,
+        policy,
+        lambda completions: [float(len(c[0]["content"])) for c in completions],
+        tiny.prompts(6),
+        peft_config=tiny.lora(),
+    )
     assert trainer.stack == ("sft", *trainer.stack[1:]) and trainer.prepared.reference == ("sft",)
     batch = pack([Unit((5, 6, 7), (Branch((8, 9, 10)),))])
 
@@ -97,7 +108,10 @@ def test_training_moves_the_policy_and_never_the_reference(tmp_path: Path) -> No
         with torch.no_grad():
             return policy.forward(batch, stack, Want(logprobs=True)).logprobs
 
-    before, frozen = read(("sft",)), (adapter_hash(policy, "sft"), [float(p.double().sum()) for p in policy.model.parameters() if not p.requires_grad])
+    before, frozen = (
+        read(("sft",)),
+        (adapter_hash(policy, "sft"), [float(p.double().sum()) for p in policy.model.parameters() if not p.requires_grad]),
+    )
     assert torch.equal(read(trainer.stack), before)  # a fresh adapter changes nothing
     trainer.train()
     assert torch.equal(read(("sft",)), before)
@@ -116,7 +130,14 @@ def test_rewards_read_along_with_the_reference_are_the_same(tmp_path: Path) -> N
     policy.add_adapter("sft", tiny.lora())
     tiny.shake(policy, "sft")
     heads = RewardHeads(policy.hidden_size, 3, seed=5)
-    trainer = PPOTrainer(PPOConfig(output_dir=str(tmp_path), num_generations=3, max_new_tokens=5), tokenizer, policy, lambda completions: [0.0] * len(completions), tiny.prompts(4), peft_config=tiny.lora())
+    trainer = PPOTrainer(
+        PPOConfig(output_dir=str(tmp_path), num_generations=3, max_new_tokens=5),
+        tokenizer,
+        policy,
+        lambda completions: [0.0] * len(completions),
+        tiny.prompts(4),
+        peft_config=tiny.lora(),
+    )
     model = RewardModel(policy, ("sft",), heads, trainer.renderer)
     rollouts = trainer.sampler.sample([Prompt(f"p{i}", tuple(range(5, 9 + i))) for i in range(3)], _sampling())
     groups = [rollouts[i : i + 3] for i in range(0, 9, 3)]
@@ -127,7 +148,9 @@ def test_rewards_read_along_with_the_reference_are_the_same(tmp_path: Path) -> N
     found = [score for row in units for score in row.data["scores"]]
     assert [score.parts["reward_model"] for score in found] == pytest.approx([score.value for score in alone], abs=1e-4)
     assert len({round(score.parts["other"], 3) for score in found}) > 1
-    assert [score.value for score in found] == pytest.approx([0.5 * s.parts["reward_model"] + 2 * s.parts["other"] for s in found], abs=1e-5)
+    assert [score.value for score in found] == pytest.approx(
+        [0.5 * s.parts["reward_model"] + 2 * s.parts["other"] for s in found], abs=1e-5
+    )
 
 
 def _sampling() -> Any:

@@ -26,7 +26,14 @@ def test_four_answers_are_learned_by_heart_with_their_ends(tmp_path: Path) -> No
     """Loss below 0.01 in 300 steps, and greedy sampling gives each answer back and stops after it."""
     rows = tiny.demonstrations(4)
     model = tiny.model(scale=0.05, hidden_size=128, intermediate_size=256, num_hidden_layers=4, num_attention_heads=8, head_dim=16)
-    args = SFTConfig(output_dir=str(tmp_path), max_steps=300, per_device_train_batch_size=4, learning_rate=1e-3, lr_scheduler_type="constant", skip_step0_checks=True)
+    args = SFTConfig(
+        output_dir=str(tmp_path),
+        max_steps=300,
+        per_device_train_batch_size=4,
+        learning_rate=1e-3,
+        lr_scheduler_type="constant",
+        skip_step0_checks=True,
+    )
     trainer = SFTTrainer(model, args, rows, None, tiny.tokenizer())
     last = trainer.train()
     assert last["loss"] < 0.01
@@ -39,7 +46,9 @@ def test_four_answers_are_learned_by_heart_with_their_ends(tmp_path: Path) -> No
 
 def counting_model(step: int) -> PolicyModel:
     """Attention and MLPs silenced, one-hot embeddings, and a head that says: after token t comes token t + step."""
-    made = tiny.model(hidden_size=tiny.VOCAB, num_attention_heads=2, num_key_value_heads=2, head_dim=8, intermediate_size=8, tie_word_embeddings=False)
+    made = tiny.model(
+        hidden_size=tiny.VOCAB, num_attention_heads=2, num_key_value_heads=2, head_dim=8, intermediate_size=8, tie_word_embeddings=False
+    )
     with torch.no_grad():
         for layer in made.model.layers:
             layer.self_attn.o_proj.weight.zero_()
@@ -80,7 +89,9 @@ def games(count: int, scores: Tensor, flips: float = 0.0) -> tuple[Tensor, Tenso
 def fitted(winner: Tensor, loser: Tensor, items: int, flip_rate: float | None = None) -> Tensor:
     """Scores that minimise our loss, mean 0."""
     scores = torch.zeros(items, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([scores], lr=1.0, max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [scores], lr=1.0, max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-16, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()

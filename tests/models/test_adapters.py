@@ -132,7 +132,9 @@ def test_merged_equals_unmerged_and_leaves_the_weights(architecture: str) -> Non
     batch = pack(UNITS)
     unmerged = logprobs(policy, ("sft", "dpo"))
     with torch.no_grad(), policy.merged(("sft", "dpo")):
-        hidden = policy.backbone(input_ids=batch.tokens[None], position_ids=batch.positions[None], use_cache=False, packed=TreeLayout(batch)).last_hidden_state[0]
+        hidden = policy.backbone(
+            input_ids=batch.tokens[None], position_ids=batch.positions[None], use_cache=False, packed=TreeLayout(batch)
+        ).last_hidden_state[0]
         merged = policy.read(hidden, None, batch, Want(), 1.0).logprobs
         swapped = [layer for layer in policy.tuner_layers() if not layer._active_adapter]
     assert torch.allclose(merged, unmerged, atol=1e-5)

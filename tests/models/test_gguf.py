@@ -32,7 +32,11 @@ BLOCK = {
     "mlp.down_proj": "ffn_down",
     "post_attention_layernorm": "ffn_norm",
 }
-GEMMA = {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
+GEMMA = {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
 TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 
 
@@ -110,7 +114,11 @@ def converted(tmp_path: Path, model: Any, architecture: str, **options: Any) -> 
 IDS = torch.tensor([[5, 17, 99, 200, 31, 7, 64, 128, 9, 250, 11, 12]])
 CASES = {
     "llama": ("llama", "llama", {}),
-    "llama with its own head": ("llama", "llama", {"tie_word_embeddings": False, "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0}}),
+    "llama with its own head": (
+        "llama",
+        "llama",
+        {"tie_word_embeddings": False, "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0}},
+    ),
     "qwen2": ("qwen2", "qwen2", {"use_sliding_window": False}),
     "qwen3": ("qwen3", "qwen3", {}),
     "gemma3": ("gemma3_text", "gemma3", {"num_hidden_layers": 7}),

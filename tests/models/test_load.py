@@ -212,7 +212,9 @@ def test_a_model_with_its_own_code_needs_consent(folder: Path) -> None:
 
 def test_a_quantised_checkpoint_is_refused_with_what_to_take(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq", "bits": 4}}), encoding="utf-8")
+    (folder / "config.json").write_text(
+        json.dumps({**config, "quantization_config": {"quant_method": "gptq", "bits": 4}}), encoding="utf-8"
+    )
     assert "gptq" in fails(lambda: load_model(resolve(folder)), MachineError, 4)
 
 
@@ -238,7 +240,11 @@ def wordy(*tokens: str, **named: str) -> Any:
         (("<unk>", "</s>", "<pad>", "<unused0>"), {"eos_token": "</s>"}, "<pad>"),
         (("<|endoftext|>", "<|im_end|>", "<|reserved_special_token_0|>"), {"eos_token": "<|im_end|>"}, "<|reserved_special_token_0|>"),
         (("<unk>", "<s>", "</s>"), {"eos_token": "</s>", "bos_token": "<s>", "unk_token": "<unk>"}, "<unk>"),
-        (("<|endoftext|>", "<|im_start|>", "<|im_end|>"), {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>", "bos_token": "<|im_start|>"}, "<|endoftext|>"),
+        (
+            ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+            {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>", "bos_token": "<|im_start|>"},
+            "<|endoftext|>",
+        ),
         (("<|endoftext|>", "<|im_end|>", "<|vision_pad|>"), {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}, "<|vision_pad|>"),
         (("a", "ÿ", "<|endoftext|>"), {"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}, "ÿ"),
     ],

@@ -89,7 +89,9 @@ def test_rows_equal_the_plain_model() -> None:
                 ids = torch.tensor([[*unit.prompt_ids, *branch.ids]])
                 table = (model(ids).logits[0] / 0.7).log_softmax(-1)
                 start = len(unit.prompt_ids)
-                expected += [table[start + i - 1, token] for i, token in enumerate(branch.ids) if branch.counted is None or branch.counted[i]]
+                expected += [
+                    table[start + i - 1, token] for i, token in enumerate(branch.ids) if branch.counted is None or branch.counted[i]
+                ]
     assert torch.allclose(out.logprobs, torch.stack(expected), atol=1e-5)
 
 
@@ -123,7 +125,9 @@ def test_other_models_fall_back_and_say_so(architecture: str) -> None:
     assert torch.allclose(logprobs, torch.stack((table[2, 8], table[3, 9], other[2, 10])), atol=1e-5)
 
 
-@pytest.mark.parametrize("keyword", [{"s_aux": torch.ones(4)}, {"position_bias": torch.ones(4)}, {"head_mask": torch.ones(4)}, {"dropout": 0.1}])
+@pytest.mark.parametrize(
+    "keyword", [{"s_aux": torch.ones(4)}, {"position_bias": torch.ones(4)}, {"head_mask": torch.ones(4)}, {"dropout": 0.1}]
+)
 def test_unknown_attention_arguments_are_rejected(keyword: dict[str, Any]) -> None:
     query, key = torch.randn(1, 4, 3, 8), torch.randn(1, 2, 3, 8)
     layout = TreeLayout(pack([Unit((1, 2), (Branch((3,)),))]))

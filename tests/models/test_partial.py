@@ -109,7 +109,9 @@ def test_what_cannot_be_kept() -> None:
 def test_a_model_that_adds_positions_to_given_states_runs_whole() -> None:
     """GPT-2 adds its position embeddings to whatever enters: starting midway would be wrong, is measured, and is not done."""
     policy = tiny.policy("gpt2", n_embd=32, num_hidden_layers=4, n_head=4, n_positions=512)
-    policy.add_adapter("top", LoraConfig(r=4, target_modules=["c_attn"], layers_to_transform=[2, 3], task_type="CAUSAL_LM", fan_in_fan_out=True))
+    policy.add_adapter(
+        "top", LoraConfig(r=4, target_modules=["c_attn"], layers_to_transform=[2, 3], task_type="CAUSAL_LM", fan_in_fan_out=True)
+    )
     assert policy.frozen_depth(("top",)) == 2 and not policy.can_start_midway
     assert keep_lower_states(policy, units(), ("top",), 1000) == 0
 
@@ -124,9 +126,13 @@ def test_training_ends_in_the_same_weights(method: str, tmp_path: Path) -> None:
         options = {"output_dir": str(tmp_path / str(keep)), "learning_rate": 1e-3, "cache_lower_layers": keep}
         policy = tiny.policy(num_hidden_layers=4)
         if method == "sft":
-            trainer: Any = SFTTrainer(policy, SFTConfig(num_train_epochs=2, **options), tiny.demonstrations(), None, tiny.tokenizer(), peft_config=upper(policy))
+            trainer: Any = SFTTrainer(
+                policy, SFTConfig(num_train_epochs=2, **options), tiny.demonstrations(), None, tiny.tokenizer(), peft_config=upper(policy)
+            )
         elif method == "dpo":
-            trainer = DPOTrainer(policy, None, DPOConfig(num_train_epochs=2, **options), tiny.pairs(), None, tiny.tokenizer(), peft_config=upper(policy))
+            trainer = DPOTrainer(
+                policy, None, DPOConfig(num_train_epochs=2, **options), tiny.pairs(), None, tiny.tokenizer(), peft_config=upper(policy)
+            )
         else:
             args = PPOConfig(num_iterations=2, prompts_per_iteration=3, num_generations=2, max_new_tokens=6, **options)
             trainer = PPOTrainer(args, tiny.tokenizer(), policy, score, tiny.prompts(), peft_config=upper(policy))

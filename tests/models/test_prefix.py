@@ -33,7 +33,9 @@ def run(model: PolicyModel, groups: list[list[Unit]]) -> tuple[dict[str, torch.T
         (out.logprobs.sum() + 0.1 * out.states.square().sum() + 0.1 * out.ends.sum()).backward()
         for name in ("logprobs", "entropy", "states", "ends"):
             found.setdefault(name, []).append(getattr(out, name).detach())
-    return {name: torch.cat(parts) for name, parts in found.items()}, {name: p.grad.clone() for name, p in model.trainable_parameters().items()}
+    return {name: torch.cat(parts) for name, parts in found.items()}, {
+        name: p.grad.clone() for name, p in model.trainable_parameters().items()
+    }
 
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)

@@ -28,7 +28,9 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, bytes]) -> str
     with zipfile.ZipFile(path, "w") as archive:
         for place, content in files.items():
             archive.writestr(place, content)
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Dist: nowhere-to-be-found\n")
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Dist: nowhere-to-be-found\n"
+        )
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -94,7 +96,9 @@ def test_a_licence_is_shown_and_must_be_accepted(model: PinnedModel, tmp_path: P
 
 
 @pytest.mark.parametrize(("answer", "accepted"), [("y\n", True), ("n\n", False), ("\n", False)])
-def test_a_licence_is_asked_for_on_a_terminal(model: PinnedModel, answer: str, accepted: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_licence_is_asked_for_on_a_terminal(
+    model: PinnedModel, answer: str, accepted: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

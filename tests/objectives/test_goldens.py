@@ -66,7 +66,9 @@ def test_chunked_logprobs_and_gradients(softcap: float | None, with_bias: bool) 
     targets = torch.randint(0, 11, (7,), generator=generator)
 
     def chunked(*inputs: torch.Tensor) -> torch.Tensor:
-        return logprobs.chunked_logprobs(inputs[0], inputs[1], targets, bias=inputs[2] if with_bias else None, temperature=0.7, softcap=softcap, chunk_size=3)[0]
+        return logprobs.chunked_logprobs(
+            inputs[0], inputs[1], targets, bias=inputs[2] if with_bias else None, temperature=0.7, softcap=softcap, chunk_size=3
+        )[0]
 
     logits = hidden @ weight.T + (bias if bias is not None else 0)
     logits = softcap * torch.tanh(logits / softcap) if softcap else logits
@@ -112,7 +114,12 @@ def test_adaptive_controller(nats: float, expected: float) -> None:
 
 @pytest.mark.parametrize(
     ("gamma", "lam", "expected"),
-    [(1, 1, (0.55, 0.75, 0.65, 0.8)), (1, 0.95, (0.445525, 0.6795, 0.61, 0.8)), (1, 0, (-0.2, 0.1, -0.15, 0.8)), (0.9, 0.5, (-0.170025, 0.1555, 0.19, 0.8))],
+    [
+        (1, 1, (0.55, 0.75, 0.65, 0.8)),
+        (1, 0.95, (0.445525, 0.6795, 0.61, 0.8)),
+        (1, 0, (-0.2, 0.1, -0.15, 0.8)),
+        (0.9, 0.5, (-0.170025, 0.1555, 0.19, 0.8)),
+    ],
 )
 def test_gae(gamma: float, lam: float, expected: tuple[float, ...]) -> None:
     """r = (-.1, .2, -.05, 1), V = (.5, .4, .3, .2): lambda 1 is return minus value, for example 1.05 - .5 = .55."""
@@ -120,7 +127,9 @@ def test_gae(gamma: float, lam: float, expected: tuple[float, ...]) -> None:
     found, returns = advantages.gae(rewards, values, torch.zeros(4, dtype=torch.int64), gamma=gamma, lam=lam)
     assert close(found, d(*expected)) and close(returns, d(*expected) + values)
     # Companions on both sides of the same token axis change nothing.
-    around = advantages.gae(torch.cat((d(9, 9), rewards, d(7))), torch.cat((d(1, 2), values, d(3))), tensor([0, 0, 1, 1, 1, 1, 2]), gamma=gamma, lam=lam)[0]
+    around = advantages.gae(
+        torch.cat((d(9, 9), rewards, d(7))), torch.cat((d(1, 2), values, d(3))), tensor([0, 0, 1, 1, 1, 1, 2]), gamma=gamma, lam=lam
+    )[0]
     assert close(around[2:6], d(*expected))
 
 
@@ -145,7 +154,9 @@ def test_group_advantages() -> None:
 # -- policy gradient --------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("ratio", "advantage", "loss", "gradient"), [(1.5, 1, -1.2, 0), (1.5, -1, 1.5, 1), (0.5, 1, -0.5, -1), (0.5, -1, 0.8, 0)])
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "gradient"), [(1.5, 1, -1.2, 0), (1.5, -1, 1.5, 1), (0.5, 1, -0.5, -1), (0.5, -1, 0.8, 0)]
+)
 def test_clip_table(ratio: float, advantage: float, loss: float, gradient: float) -> None:
     """-min(ratio A, clip(ratio) A) at epsilon 0.2; the gradient is with respect to the ratio."""
     logprob = d(math.log(ratio)).requires_grad_()
@@ -165,7 +176,9 @@ def test_dual_clip_and_value_clip() -> None:
     assert close(policy_gradient.ppo_value_loss(d(0.5), d(0), d(1), clip=0.2), 0.32)
     assert close(policy_gradient.ppo_value_loss(d(0.5), d(0), d(1), clip=None), 0.125)
     assert close(policy_gradient.truncated_importance_weights(d(0, 1), d(0, 0), cap=2.0), d(1, 2))
-    assert close(policy_gradient.explained_variance(d(1, 2, 3), d(1, 2, 3)), 1) and close(policy_gradient.explained_variance(d(2, 2, 2), d(1, 2, 3)), 0)
+    assert close(policy_gradient.explained_variance(d(1, 2, 3), d(1, 2, 3)), 1) and close(
+        policy_gradient.explained_variance(d(2, 2, 2), d(1, 2, 3)), 0
+    )
 
 
 # -- preferences ------------------------------------------------------------------------------------------------------------------------
@@ -328,7 +341,10 @@ def test_centering_and_accuracy() -> None:
 
 def test_calibration_error() -> None:
     """Confidences .55 to .95, accuracies .5 .7 .7 .9 .9, 100 each: |gaps| .05 .05 .05 .05 .05 give 0.05."""
-    rows = [{"confidence": c, "accuracy": a, "count": 100} for c, a in zip((0.55, 0.65, 0.75, 0.85, 0.95), (0.5, 0.7, 0.7, 0.9, 0.9), strict=True)]
+    rows = [
+        {"confidence": c, "accuracy": a, "count": 100}
+        for c, a in zip((0.55, 0.65, 0.75, 0.85, 0.95), (0.5, 0.7, 0.7, 0.9, 0.9), strict=True)
+    ]
     assert calibration.expected_calibration_error(rows) == pytest.approx(0.05, abs=1e-12)
 
 

@@ -162,7 +162,12 @@ def test_reward(tmp_path: Any) -> None:
     )
     with torch.no_grad():
         classifier.score.weight.copy_(ours.heads.weight)
-    wrapped = get_peft_model(classifier, tiny.lora(modules_to_save=["score"]).__class__(r=4, lora_alpha=8, target_modules="all-linear", exclude_modules=["score"], task_type="SEQ_CLS", modules_to_save=["score"]))
+    wrapped = get_peft_model(
+        classifier,
+        tiny.lora(modules_to_save=["score"]).__class__(
+            r=4, lora_alpha=8, target_modules="all-linear", exclude_modules=["score"], task_type="SEQ_CLS", modules_to_save=["score"]
+        ),
+    )
     source = dict(peft_model().named_parameters())
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():

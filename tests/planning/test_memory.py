@@ -17,9 +17,28 @@ from accord.data.packing import Branch, Unit, pack
 from accord.errors import MachineError
 from accord.models import free_memory
 from accord.models.free_memory import available_memory
-from accord.planning.memory import GB, activation_bytes, check_fits, choose_token_budget, count_lora, count_parameters, model_size, predict, suggest
+from accord.planning.memory import (
+    GB,
+    activation_bytes,
+    check_fits,
+    choose_token_budget,
+    count_lora,
+    count_parameters,
+    model_size,
+    predict,
+    suggest,
+)
 
-_COLUMNS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "tie_word_embeddings")
+_COLUMNS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "tie_word_embeddings",
+)
 _TABLE = {
     # model: (transformers type, the columns above, weights as published)
     "SmolLM2-135M": ("llama", (49152, 576, 1536, 30, 9, 3, 64, True), 134_515_008),
@@ -30,7 +49,10 @@ _TABLE = {
     "Mistral-7B-v0.1": ("mistral", (32000, 4096, 14336, 32, 32, 8, 128, False), 7_241_732_096),
     "Gemma-3-270m": ("gemma3_text", (262144, 640, 2048, 18, 4, 1, 256, True), 268_098_176),
 }
-KNOWN = {name: (AutoConfig.for_model(kind, **dict(zip(_COLUMNS, shape, strict=True))), weights) for name, (kind, shape, weights) in _TABLE.items()}
+KNOWN = {
+    name: (AutoConfig.for_model(kind, **dict(zip(_COLUMNS, shape, strict=True))), weights)
+    for name, (kind, shape, weights) in _TABLE.items()
+}
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -99,13 +121,24 @@ SHAPES = {
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read through the resource module, which Windows lacks")
-@pytest.mark.parametrize(("shape", "mode"), [("small vocabulary", "lora"), ("large vocabulary", "full"), ("large vocabulary", "lora"), ("small vocabulary", "checkpointing")])
+@pytest.mark.parametrize(
+    ("shape", "mode"),
+    [("small vocabulary", "lora"), ("large vocabulary", "full"), ("large vocabulary", "lora"), ("small vocabulary", "checkpointing")],
+)
 def test_peak_memory_is_predicted_within_a_quarter(shape: str, mode: str) -> None:
     settings = json.dumps({"config": SHAPES[shape], "mode": mode})
-    done = subprocess.run([sys.executable, str(Path(__file__).parent / "peak_memory.py"), settings], capture_output=True, text=True, check=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "peak_memory.py"), settings],
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
+    )
     measured = json.loads(done.stdout.splitlines()[-1])
     size = model_size(AutoConfig.for_model("llama", **SHAPES[shape]))
-    need = predict(size, rank=None if mode == "full" else 16, token_budget=measured["tokens"], context=160, checkpointing=mode == "checkpointing")
+    need = predict(
+        size, rank=None if mode == "full" else 16, token_budget=measured["tokens"], context=160, checkpointing=mode == "checkpointing"
+    )
     print(shape, mode, need.total - need.process, measured["peak"] - measured["before"], need.total, measured["peak"])
     assert need.total == pytest.approx(measured["peak"], rel=0.15)
     assert need.total - need.process == pytest.approx(measured["peak"] - measured["before"], rel=0.25)

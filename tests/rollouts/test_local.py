@@ -115,7 +115,14 @@ def test_the_last_uniform_does_not_fall_off_the_end() -> None:
 
 
 def test_uniforms_are_a_function_of_their_key() -> None:
-    keys = [(seed, step, f"p{p}", sample, position) for seed in (0, 1) for step in (0, 1) for p in range(5) for sample in range(5) for position in range(20)]
+    keys = [
+        (seed, step, f"p{p}", sample, position)
+        for seed in (0, 1)
+        for step in (0, 1)
+        for p in range(5)
+        for sample in range(5)
+        for position in range(20)
+    ]
     values = [uniform(*key) for key in keys]
     assert values == [uniform(*key) for key in keys] and len(set(values)) == len(values)
     assert all(0 <= value < 1 for value in values)
@@ -143,7 +150,9 @@ def test_batch_order_and_size_change_nothing(architecture: str) -> None:
         assert drawn(sampler(policy).sample(prompts(), replace(config, max_batch=size))) == whole
     assert drawn(sampler(policy).sample(prompts()[::-1], config)) == whole
     assert drawn(sampler(policy).sample(prompts()[2:3], config)) == {key: ids for key, ids in whole.items() if key[0] == "p2"}
-    assert drawn(sampler(policy).sample(prompts(), replace(config, num_samples=2))) == {key: ids for key, ids in whole.items() if key[1] < 2}
+    assert drawn(sampler(policy).sample(prompts(), replace(config, num_samples=2))) == {
+        key: ids for key, ids in whole.items() if key[1] < 2
+    }
     assert drawn(sampler(policy, merge=False).sample(prompts(), config)) == whole
     for other in (replace(config, seed=5), replace(config, step=1)):
         assert drawn(sampler(policy).sample(prompts(), other)) != whole
@@ -193,7 +202,9 @@ def test_finished_rows_leave_the_batch() -> None:
     """Token positions run through the backbone after the prompts: one for each kept token that is followed by another."""
     policy = adapted()
     seen: list[int] = []
-    policy.backbone.register_forward_hook(lambda module, arguments, keywords, output: seen.append(keywords["input_ids"].shape[1]), with_kwargs=True)
+    policy.backbone.register_forward_hook(
+        lambda module, arguments, keywords, output: seen.append(keywords["input_ids"].shape[1]), with_kwargs=True
+    )
     found = sampler(policy).sample(prompts(), SamplingConfig(max_new_tokens=12, num_samples=3))
     assert seen[0] == sum(len(prompt.ids) for prompt in prompts())  # each prompt once, not once a sample
     assert sum(seen[1:]) == sum(len(rollout.completion_ids) - 1 for rollout in found)
@@ -208,7 +219,9 @@ def test_greedy_equals_transformers_generate(architecture: str) -> None:
     for rollout, prompt in zip(found, prompts(), strict=True):
         ids = torch.tensor([prompt.ids])
         with torch.no_grad():
-            expected = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, do_sample=False, eos_token_id=2, pad_token_id=0)
+            expected = model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, do_sample=False, eos_token_id=2, pad_token_id=0
+            )
         assert rollout.completion_ids == tuple(expected[0, ids.shape[1] :].tolist())
 
 

@@ -52,7 +52,14 @@ def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, An
         return DPOTrainer(tiny.policy(), None, DPOConfig(**shared), tiny.pairs(), tiny.pairs(3), **common)
     if method == "kto":
         return KTOTrainer(tiny.policy(), None, KTOConfig(**shared), tiny.labelled(), **common)
-    sizes: dict[str, Any] = {"prompts_per_iteration": 5, "num_generations": 2, "max_new_tokens": 6, "num_iterations": 8, "kl_controller": "adaptive", "value": "adapter"}
+    sizes: dict[str, Any] = {
+        "prompts_per_iteration": 5,
+        "num_generations": 2,
+        "max_new_tokens": 6,
+        "num_iterations": 8,
+        "kl_controller": "adaptive",
+        "value": "adapter",
+    }
     return PPOTrainer(PPOConfig(**{**sizes, **shared}), model=tiny.policy(), reward=by_length, train_dataset=tiny.prompts(), **common)
 
 

@@ -33,8 +33,12 @@ def test_dpo_margins_are_from_the_start(tmp_path: Path, peft_config: Any) -> Non
 
 def test_new_rows_after_full_fine_tuning_need_a_reference_model(tmp_path: Path) -> None:
     for build in (
-        lambda: DPOTrainer(tiny.policy(), None, DPOConfig(output_dir=str(tmp_path), max_steps=1), tiny.pairs(), processing_class=tiny.tokenizer()),
-        lambda: KTOTrainer(tiny.policy(), None, KTOConfig(output_dir=str(tmp_path), max_steps=1), tiny.labelled(), processing_class=tiny.tokenizer()),
+        lambda: DPOTrainer(
+            tiny.policy(), None, DPOConfig(output_dir=str(tmp_path), max_steps=1), tiny.pairs(), processing_class=tiny.tokenizer()
+        ),
+        lambda: KTOTrainer(
+            tiny.policy(), None, KTOConfig(output_dir=str(tmp_path), max_steps=1), tiny.labelled(), processing_class=tiny.tokenizer()
+        ),
     ):
         trainer: Any = build()
         trainer.train()

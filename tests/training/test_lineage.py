@@ -23,7 +23,15 @@ def test_lineage_of_two_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     first = SFTTrainer(policy, SFTConfig(output_dir="runs/a-sft", max_steps=1), rows, None, tokenizer, peft_config=tiny.lora())
     first.train()
     first.save_model()
-    second = DPOTrainer(policy, None, DPOConfig(output_dir="runs/b-dpo", max_steps=1, skip_step0_checks=True), tiny.pairs(4), None, tokenizer, peft_config=tiny.lora())
+    second = DPOTrainer(
+        policy,
+        None,
+        DPOConfig(output_dir="runs/b-dpo", max_steps=1, skip_step0_checks=True),
+        tiny.pairs(4),
+        None,
+        tokenizer,
+        peft_config=tiny.lora(),
+    )
     second.train()
     found = record(tmp_path / "runs" / "b-dpo")
     assert found["finished"] and found["steps"] == 1 and found["metrics"]["loss"] == second.log_history[-1]["loss"]

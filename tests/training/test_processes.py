@@ -22,7 +22,11 @@ def run(command: list[str], folder: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"}
     done = subprocess.run(
         [sys.executable, *command, str(SCRIPT), str(folder), json.dumps(SETTINGS), *METHODS],
-        env=environment, capture_output=True, text=True, encoding="utf-8", timeout=200,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=200,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 

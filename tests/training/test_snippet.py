@@ -28,7 +28,9 @@ trainer.save_model()
 """
 
 
-@pytest.mark.parametrize("dataset", ["dataset = rows", "import datasets; dataset = datasets.Dataset.from_list(rows)"], ids=["list", "datasets.Dataset"])
+@pytest.mark.parametrize(
+    "dataset", ["dataset = rows", "import datasets; dataset = datasets.Dataset.from_list(rows)"], ids=["list", "datasets.Dataset"]
+)
 def test_the_snippet_runs_as_it_stands(dataset: str, tmp_path: Path) -> None:
     code = SNIPPET.format(tests=str(HERE), dataset=dataset, folder=str(tmp_path / "out"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)

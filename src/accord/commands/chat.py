@@ -16,7 +16,9 @@ from accord.types import Message, Rollout, to_json
 def _answer(opened: Opened, options: ChatOptions, messages: list[Message], turn: int) -> list[Rollout]:
     sampler = LocalSampler(opened.policy, opened.renderer, opened.stack)
     prompt = Prompt(f"turn {turn}", tuple(opened.renderer.prompt_ids(messages)), tuple(messages))
-    config = SamplingConfig(options.max_new_tokens, options.num_samples, options.temperature, top_p=options.top_p, seed=options.seed, step=turn)
+    config = SamplingConfig(
+        options.max_new_tokens, options.num_samples, options.temperature, top_p=options.top_p, seed=options.seed, step=turn
+    )
     return sampler.sample([prompt], config)
 
 

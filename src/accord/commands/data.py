@@ -53,4 +53,7 @@ def _dispatch(chosen: argparse.Namespace) -> int:
         from accord.models.load import load_tokenizer, resolve
 
         tokenizer = load_tokenizer(resolve(chosen.model))
-    return int(data_check(chosen.path, against=chosen.against, model=tokenizer, max_length=chosen.max_length, columns=columns, json=chosen.json) or 0)
+    return int(
+        data_check(chosen.path, against=chosen.against, model=tokenizer, max_length=chosen.max_length, columns=columns, json=chosen.json)
+        or 0
+    )

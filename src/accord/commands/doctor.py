@@ -28,7 +28,9 @@ def run() -> int:
             missing.append(name)
             print(f"  {name} is missing: pip install {name}")
     device = pick_device()
-    print(f"  device {device}, dtype {str(pick_dtype(device)).removeprefix('torch.')}, {torch.get_num_threads()} threads on {os.cpu_count()} cores")
+    print(
+        f"  device {device}, dtype {str(pick_dtype(device)).removeprefix('torch.')}, {torch.get_num_threads()} threads on {os.cpu_count()} cores"
+    )
     try:
         import psutil
 

@@ -104,7 +104,11 @@ class TrainingConfig:
         self.require("per_device_train_batch_size", self.per_device_train_batch_size >= 1, "1 or more")
         self.require("gradient_accumulation_steps", self.gradient_accumulation_steps >= 1, "1 or more")
         self.require("num_train_epochs", self.num_train_epochs > 0, "above 0")
-        self.require("learning_rate", self.learning_rate is None or (math.isfinite(self.learning_rate) and self.learning_rate >= 0), "0 or more, or None")
+        self.require(
+            "learning_rate",
+            self.learning_rate is None or (math.isfinite(self.learning_rate) and self.learning_rate >= 0),
+            "0 or more, or None",
+        )
         self.require("warmup_ratio", 0 <= self.warmup_ratio <= 1, "0 to 1")
         self.require("weight_decay", self.weight_decay >= 0, "0 or more")
         self.require("adam_beta1", 0 <= self.adam_beta1 < 1, "0 to 1")
@@ -150,7 +154,9 @@ def field_help(config: type) -> dict[str, str]:
         body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
         for item, following in zip(body, body[1:], strict=False):
             named = isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
-            described = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant) and isinstance(following.value.value, str)
+            described = (
+                isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant) and isinstance(following.value.value, str)
+            )
             if named and described:
                 found[item.target.id] = " ".join(following.value.value.split())  # type: ignore[attr-defined]
     return found

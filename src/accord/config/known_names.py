@@ -104,7 +104,9 @@ def accepts_known_names(config: C) -> C:
             raise ConfigError(unknown_name(config.__name__, name, known))
         plain_init(self, *args, **values)
         if config.__name__ in DIFFERENCES and not _scripted:
-            notice(f"{config.__name__}: unlike TRL's, on purpose: {DIFFERENCES[config.__name__]}{SHARED_DIFFERENCES}. Why: docs/from-trl.md")
+            notice(
+                f"{config.__name__}: unlike TRL's, on purpose: {DIFFERENCES[config.__name__]}{SHARED_DIFFERENCES}. Why: docs/from-trl.md"
+            )
 
     config.__init__ = __init__  # type: ignore[misc]
     return config

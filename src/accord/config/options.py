@@ -56,7 +56,9 @@ class AlignOptions:
         if self.method not in ("ppo", "dpo"):
             raise ConfigError(f"accord align --method {self.method!r}: the methods are ppo and dpo.")
         if not self.data:
-            raise ConfigError("accord align needs --data: a file of comparisons, for example pairs.csv. Start one with: accord data template preference pairs.csv")
+            raise ConfigError(
+                "accord align needs --data: a file of comparisons, for example pairs.csv. Start one with: accord data template preference pairs.csv"
+            )
 
 
 @dataclass

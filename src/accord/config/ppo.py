@@ -86,7 +86,11 @@ class PPOConfig(TrainingConfig):
         self.require("lam", 0 <= self.lam <= 1, "0 to 1")
         self.require("cliprange", self.cliprange > 0, "above 0")
         self.require("score_clip", self.score_clip is None or self.score_clip > 0, "above 0, or None")
-        self.require("compare_siblings", not self.compare_siblings or self.num_generations >= 2, "False with num_generations=1: there are no siblings")
+        self.require(
+            "compare_siblings",
+            not self.compare_siblings or self.num_generations >= 2,
+            "False with num_generations=1: there are no siblings",
+        )
         self.require("dual_clip", self.dual_clip is None or self.dual_clip > 1, "above 1, or None")
         self.choice("kl_controller", ("fixed", "adaptive"))
         self.choice("value", ("head", "adapter"))

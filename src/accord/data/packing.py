@@ -128,7 +128,9 @@ def pack(units: Sequence[Unit], device: torch.device | str = "cpu") -> PackedBat
     spans: list[Span] = []
     for index, unit in enumerate(units):
         if not unit.prompt_ids or any(not branch.ids for branch in unit.branches):
-            raise DataError(f"Row {unit.id or index} has an empty prompt or completion after tokenization: it cannot be trained on. Remove or fix it.")
+            raise DataError(
+                f"Row {unit.id or index} has an empty prompt or completion after tokenization: it cannot be trained on. Remove or fix it."
+            )
         start = len(tokens)
         tokens += unit.prompt_ids[prefix:]
         positions += range(prefix, len(unit.prompt_ids))

@@ -45,11 +45,15 @@ class Renderer:
         max_prompt_length: longest prompt in tokens, cut on the left. None keeps everything.
     """
 
-    def __init__(self, tokenizer: Any, *, end_ids: Sequence[int] | None = None, max_length: int | None = None, max_prompt_length: int | None = None) -> None:
+    def __init__(
+        self, tokenizer: Any, *, end_ids: Sequence[int] | None = None, max_length: int | None = None, max_prompt_length: int | None = None
+    ) -> None:
         if end_ids is None:
             end_ids = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         if not end_ids:
-            raise ConfigError("The tokenizer has no end-of-sequence token: a model trained with it would never stop. Set tokenizer.eos_token.")
+            raise ConfigError(
+                "The tokenizer has no end-of-sequence token: a model trained with it would never stop. Set tokenizer.eos_token."
+            )
         self.tokenizer = tokenizer
         self.end_ids = list(end_ids)
         self.max_length = max_length
@@ -118,7 +122,9 @@ class Renderer:
             return self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=add_generation_prompt)
         except TemplateError as error:
             roles = ", ".join(message.role for message in messages)
-            raise DataError(f"the chat template refuses turns of {roles}: {error}. Change the roles, or set another template (tokenizer.chat_template).") from error
+            raise DataError(
+                f"the chat template refuses turns of {roles}: {error}. Change the roles, or set another template (tokenizer.chat_template)."
+            ) from error
 
     def _ids(self, text: str) -> list[int]:
         # A template writes its own BOS; asking the tokenizer for another one would double it.
@@ -135,7 +141,9 @@ class Renderer:
 
     # -- completions ----------------------------------------------------------------------------------------------------------
 
-    def _completion(self, example: Example, completion: Completion, prompt_text: str, prompt_ids: list[int], plain: bool) -> RenderedCompletion:
+    def _completion(
+        self, example: Example, completion: Completion, prompt_text: str, prompt_ids: list[int], plain: bool
+    ) -> RenderedCompletion:
         if not self.has_template or plain:
             text = "".join(message.content for message in completion.messages)
             spans = [(0, len(text))]
@@ -150,7 +158,10 @@ class Renderer:
 
         Zero-width tokens carry no text; a special token at the end of a span has a width, so nothing that must be learned is lost.
         """
-        where = [next((i for i, (first, last) in enumerate(spans) if start < stop and start < last and stop > first), None) for start, stop in offsets]
+        where = [
+            next((i for i, (first, last) in enumerate(spans) if start < stop and start < last and stop > first), None)
+            for start, stop in offsets
+        ]
         counted, ended = [], None
         for token, span in zip(ids, where, strict=True):
             counted.append(span is not None and not (span == ended and self._blank(token) and token not in self.end_ids))
@@ -173,7 +184,9 @@ class Renderer:
             before = self._template(messages[:index], add_generation_prompt=True)
             after = self._template(messages[: index + 1], add_generation_prompt=False)
             if not (full.startswith(before) and (full.startswith(after) or index == len(messages) - 1)):
-                raise DataError(f"the chat template rewrites turn {index + 1} when later turns follow, so its tokens cannot be marked. Split the conversation.")
+                raise DataError(
+                    f"the chat template rewrites turn {index + 1} when later turns follow, so its tokens cannot be marked. Split the conversation."
+                )
             spans.append((len(before) - len(prompt_text), len(after) - len(prompt_text)))
         return full[len(prompt_text) :], spans
 

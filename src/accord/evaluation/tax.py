@@ -51,13 +51,20 @@ def alignment_tax(policy: PolicyModel, stack: Stack, renderer: Renderer) -> dict
     units = [Unit(tuple(row.prompt_ids), tuple(Branch(tuple(c.ids)) for c in row.completions)) for row in texts]
     logprobs = policy.forward(pack(units, policy.device), stack).logprobs
     assert logprobs is not None
-    return {"perplexity": math.exp(-float(logprobs.mean())), "questions_right": questions_right(policy, stack, renderer), "questions": len(QUESTIONS)}
+    return {
+        "perplexity": math.exp(-float(logprobs.mean())),
+        "questions_right": questions_right(policy, stack, renderer),
+        "questions": len(QUESTIONS),
+    }
 
 
 @torch.no_grad()
 def questions_right(policy: PolicyModel, stack: Stack, renderer: Renderer, questions: Sequence[tuple[str, str, str]] = QUESTIONS) -> int:
     """How often the right answer has the higher mean log-probability a token."""
-    rows = [Example("preference", (Message("user", q),), tuple(Completion((Message("assistant", a + "."),)) for a in answers)) for q, *answers in questions]
+    rows = [
+        Example("preference", (Message("user", q),), tuple(Completion((Message("assistant", a + "."),)) for a in answers))
+        for q, *answers in questions
+    ]
     batch = pack(renderer.units(rows), policy.device)
     logprobs = policy.forward(batch, stack).logprobs
     assert logprobs is not None

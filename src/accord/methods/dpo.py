@@ -52,7 +52,9 @@ class DPOTrainer(OfflineTrainer):
         tokenizer: Any = None,
         columns: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, tokenizer=tokenizer, columns=columns)
+        super().__init__(
+            model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, tokenizer=tokenizer, columns=columns
+        )
         self.loss_name = self.config.loss_name
         self.needs_reference = self.loss_name not in REFERENCE_FREE
         self.reference = ReferenceLogprobs(self.policy, self.prepared.reference, ref_model, self.token_budget)
@@ -112,9 +114,13 @@ class DPOTrainer(OfflineTrainer):
         if self.loss_name in ("sigmoid", "robust"):
             options["label_smoothing"] = config.label_smoothing
         if self.loss_name == "sigmoid" and soft:
-            options["probability"] = torch.tensor([1.0 if p is None else p for p in probabilities], dtype=pair.chosen.dtype, device=pair.chosen.device)
+            options["probability"] = torch.tensor(
+                [1.0 if p is None else p for p in probabilities], dtype=pair.chosen.dtype, device=pair.chosen.device
+            )
         elif soft:
-            raise ConfigError(f"Some rows have soft labels (probability) and loss_type {self.loss_name!r} does not use them. Use loss_type='sigmoid', or drop the column.")
+            raise ConfigError(
+                f"Some rows have soft labels (probability) and loss_type {self.loss_name!r} does not use them. Use loss_type='sigmoid', or drop the column."
+            )
         if self.loss_name == "simpo":
             options["gamma"] = config.simpo_gamma
         if self.loss_name == "orpo":

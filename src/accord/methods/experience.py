@@ -78,7 +78,11 @@ class Experience:
 
     def _same_base(self) -> dict[int, LearnedReward]:
         """Reward models, by position, on the base that the policy stands on: they read the units as they are, from their kept states."""
-        return {index: source for index, source in enumerate(self.rewards) if isinstance(source, LearnedReward) and source.model.policy is self.policy}
+        return {
+            index: source
+            for index, source in enumerate(self.rewards)
+            if isinstance(source, LearnedReward) and source.model.policy is self.policy
+        }
 
     def _readers(self) -> dict[int, LearnedReward]:
         """Those of them whose features the reference pass gives for nothing: same adapters, and all read the same of it."""
@@ -104,7 +108,9 @@ class Experience:
 
 
 @torch.no_grad()
-def advantages_and_returns(units: Sequence[Unit], value_head: ValueHead, config: PPOConfig, kl_coefficient: float) -> tuple[list[Unit], dict[str, float]]:
+def advantages_and_returns(
+    units: Sequence[Unit], value_head: ValueHead, config: PPOConfig, kl_coefficient: float
+) -> tuple[list[Unit], dict[str, float]]:
     """Token rewards, GAE and whitening over the whole iteration; returns units with the results on them, and the iteration's metrics.
 
     The reward of a token is -beta (old - ref); the score, clipped, minus the penalty for an answer that did not end by itself and
@@ -137,7 +143,9 @@ def advantages_and_returns(units: Sequence[Unit], value_head: ValueHead, config:
     metrics |= _metrics(old, ref, completion, scores, penalised, kl_rewards, values, returns, lengths, unfinished, units)
     sizes = [unit.num_counted for unit in units]
     results = {"advantages": advantages.split(sizes), "returns": returns.split(sizes), "old_values": values.split(sizes)}
-    return [replace(unit, data={**unit.data, **{name: parts[i] for name, parts in results.items()}}) for i, unit in enumerate(units)], metrics
+    return [
+        replace(unit, data={**unit.data, **{name: parts[i] for name, parts in results.items()}}) for i, unit in enumerate(units)
+    ], metrics
 
 
 def _metrics(

@@ -53,7 +53,9 @@ class KTOTrainer(OfflineTrainer):
         tokenizer: Any = None,
         columns: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, tokenizer=tokenizer, columns=columns)
+        super().__init__(
+            model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, tokenizer=tokenizer, columns=columns
+        )
         self.reference = ReferenceLogprobs(self.policy, self.prepared.reference, ref_model, self.token_budget)
 
     def make_units(self, rows: Sequence[Any]) -> list[Unit]:
@@ -101,7 +103,12 @@ class KTOTrainer(OfflineTrainer):
         desirable = torch.tensor([bool(unit.data["example"].label) for unit in units], device=logratio.device)
         baseline = torch.tensor(max(0.0, totals["mismatched_logratio"] / totals["rows"]), dtype=logratio.dtype, device=logratio.device)
         losses = kto(
-            logratio, desirable, baseline, beta=config.beta, desirable_weight=config.desirable_weight, undesirable_weight=config.undesirable_weight
+            logratio,
+            desirable,
+            baseline,
+            beta=config.beta,
+            desirable_weight=config.desirable_weight,
+            undesirable_weight=config.undesirable_weight,
         )
         rewards = config.beta * logratio.detach()
         metrics = Metrics()

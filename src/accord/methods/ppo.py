@@ -74,16 +74,24 @@ class PPOTrainer(Loop):
             from peft import LoraConfig
 
             peft_config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-        prepared = prepare(model, args, tokenizer=accept_tokenizer(processing_class, tokenizer), peft_config=peft_config, adapter="ppo", method="ppo")
+        prepared = prepare(
+            model, args, tokenizer=accept_tokenizer(processing_class, tokenizer), peft_config=peft_config, adapter="ppo", method="ppo"
+        )
         super().__init__(args, prepared.folder, callbacks_list(callbacks))
         self.config: PPOConfig = args
         self.prepared, self.policy, self.renderer = prepared, prepared.policy, prepared.renderer
         self.processing_class, self.model = prepared.tokenizer, self.policy.peft
         self.stack, self.reference = prepared.stack, prepared.reference
         self.rewards = [as_source(item) for item in (reward if isinstance(reward, (list, tuple)) else [reward])]
-        rows = examples(train_dataset, kinds=("prompt", "demonstration", "preference", "ranking", "labelled"), what="train_dataset", columns=columns)
+        rows = examples(
+            train_dataset, kinds=("prompt", "demonstration", "preference", "ranking", "labelled"), what="train_dataset", columns=columns
+        )
         self.prompts = unique_prompts(rows, self.renderer)
-        self.ptx_units = self.renderer.units(examples(ptx_dataset, kinds=("demonstration", "text"), what="ptx_dataset")) if ptx_dataset is not None else []
+        self.ptx_units = (
+            self.renderer.units(examples(ptx_dataset, kinds=("demonstration", "text"), what="ptx_dataset"))
+            if ptx_dataset is not None
+            else []
+        )
         report_rendering(self.renderer, "train_dataset")
         self.value_head = ValueHead(self.policy.hidden_size).to(self.policy.device)
         self.value_stack: Stack = self.reference
@@ -91,10 +99,22 @@ class PPOTrainer(Loop):
             self.policy.add_adapter("value", value_peft_config or peft_config, seed=args.seed + 1)
             self.value_stack = (*self.reference, "value")
             self.policy.train_only(self.stack[-1], "value")
-        self.kl = FixedKLController(args.kl_coef) if args.kl_controller == "fixed" else AdaptiveKLController(args.kl_coef, args.kl_target, args.kl_horizon)
+        self.kl = (
+            FixedKLController(args.kl_coef)
+            if args.kl_controller == "fixed"
+            else AdaptiveKLController(args.kl_coef, args.kl_target, args.kl_horizon)
+        )
         self.sampler: Sampler = sampler if sampler is not None else LocalSampler(self.policy, self.renderer, self.stack)
         self.exact_sampler = sampler is None
-        self.experience = Experience(self.policy, self.reference, self.value_stack, self.value_head, self.rewards, self.token_budget, keep_lower=args.cache_lower_layers)
+        self.experience = Experience(
+            self.policy,
+            self.reference,
+            self.value_stack,
+            self.value_head,
+            self.rewards,
+            self.token_budget,
+            keep_lower=args.cache_lower_layers,
+        )
         self.iteration = 0
 
     # -- what the loop asks -------------------------------------------------------------------------------------------------------------
@@ -148,14 +168,20 @@ class PPOTrainer(Loop):
                     self.iteration += 1
                 yield StepBatch(part + self._ptx(), epoch=self._prompt_epoch(), boundary=last, metrics=metrics if last else {})
             if config.stop_kl is not None and metrics["objective/kl"] > config.stop_kl:
-                say(f"Stopped after iteration {self.iteration}: KL {metrics['objective/kl']:.1f} nats an answer is above stop_kl {config.stop_kl:g}.")
+                say(
+                    f"Stopped after iteration {self.iteration}: KL {metrics['objective/kl']:.1f} nats an answer is above stop_kl {config.stop_kl:g}."
+                )
                 return
 
     def _collect(self) -> tuple[list[Unit], dict[str, float]]:
         config = self.config
         prompts = self._iteration_prompts(self.iteration)
         sampling = SamplingConfig(
-            max_new_tokens=config.max_new_tokens, num_samples=config.num_generations, temperature=config.temperature, seed=config.seed, step=self.iteration
+            max_new_tokens=config.max_new_tokens,
+            num_samples=config.num_generations,
+            temperature=config.temperature,
+            seed=config.seed,
+            step=self.iteration,
         )
         rollouts = self.sampler.sample(processes.share(prompts), sampling)
         groups = [rollouts[i : i + config.num_generations] for i in range(0, len(rollouts), config.num_generations)]
@@ -164,8 +190,12 @@ class PPOTrainer(Loop):
         scored = [unit for unit in (without_failures(unit) for unit in units) if len(unit.branches) >= enough]
         failed = sum(len(unit.branches) for unit in units) - sum(len(unit.branches) for unit in scored)
         if not scored:
-            reason = next((score.error for unit in units for score in unit.data["scores"] if score.error), "fewer than two answers to each prompt")
-            raise DivergedError(f"Iteration {self.iteration}: no answer could be scored ({reason}). Mend the reward; the run stands at its last checkpoint.")
+            reason = next(
+                (score.error for unit in units for score in unit.data["scores"] if score.error), "fewer than two answers to each prompt"
+            )
+            raise DivergedError(
+                f"Iteration {self.iteration}: no answer could be scored ({reason}). Mend the reward; the run stands at its last checkpoint."
+            )
         coefficient = self.kl.value
         self.value_head.standardise(torch.cat([unit.data["states"] for unit in scored]))
         scored, metrics = advantages_and_returns(scored, self.value_head, config, coefficient)
@@ -173,7 +203,9 @@ class PPOTrainer(Loop):
         metrics["completions/not_scored"] = float(failed)
         metrics["iteration"] = float(self.iteration + 1)
         self.kl.update(metrics["objective/kl"], sum(len(unit.branches) for unit in scored))
-        self._write_rollouts([replace(r, score=s) for unit in units for r, s in zip(unit.data["rollouts"], unit.data["scores"], strict=True)])
+        self._write_rollouts(
+            [replace(r, score=s) for unit in units for r, s in zip(unit.data["rollouts"], unit.data["scores"], strict=True)]
+        )
         return scored, metrics
 
     def _iteration_prompts(self, iteration: int) -> list[Prompt]:
@@ -229,7 +261,9 @@ class PPOTrainer(Loop):
         batch = pack(units, self.policy.device)
         out = self.policy.forward(batch, self.stack, Want(logprobs=True, entropy=True), temperature=config.temperature)
         assert out.logprobs is not None and out.entropy is not None
-        old, advantages, sampled = (gathered(units, name, batch.tokens.device) for name in ("old_logprobs", "advantages", "sampler_logprobs"))
+        old, advantages, sampled = (
+            gathered(units, name, batch.tokens.device) for name in ("old_logprobs", "advantages", "sampler_logprobs")
+        )
         losses, clipped = ppo_policy_loss(out.logprobs, old, advantages, clip=config.cliprange, dual_clip=config.dual_clip)
         if not self.exact_sampler:
             losses = losses * truncated_importance_weights(old, sampled, cap=config.truncated_importance_cap)
@@ -251,7 +285,12 @@ class PPOTrainer(Loop):
         metrics.mean("sampling/mismatch_kl", difference.exp() - 1 - difference)
         metrics.mean("sampling/differences_above_0.1", (difference.abs() > 0.1).float())
         limit = 1e-3 if self.policy.model.dtype == torch.float32 else 0.2
-        if self.exact_sampler and self.global_step == 0 and not self.config.skip_step0_checks and not float(difference.abs().max()) <= limit:
+        if (
+            self.exact_sampler
+            and self.global_step == 0
+            and not self.config.skip_step0_checks
+            and not float(difference.abs().max()) <= limit
+        ):
             raise DivergedError(
                 f"Sampler and trainer disagree by {float(difference.abs().max()):.2g} nat on a token before the first update: the gradient would belong to another policy. "
                 "Please report this with the model's name; skip_step0_checks=True trains anyway."
@@ -283,7 +322,11 @@ class PPOTrainer(Loop):
         """Drop what a killed run wrote after its last checkpoint."""
         path = self.folder / "rollouts.jsonl"
         if processes.is_main() and path.exists():
-            rows = [line for line in path.read_text(encoding="utf-8").split("\n") if line.endswith("}") and json.loads(line)["policy_step"] < self.iteration]
+            rows = [
+                line
+                for line in path.read_text(encoding="utf-8").split("\n")
+                if line.endswith("}") and json.loads(line)["policy_step"] < self.iteration
+            ]
             path.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
 
 

@@ -30,7 +30,9 @@ class ReferenceLogprobs:
         self.model, self.stack = policy, stack
         if ref_model is not None:
             if ref_model is policy.model:
-                raise ConfigError("model and ref_model are the same object: the reference would move with the policy. Leave ref_model out, or pass a copy.")
+                raise ConfigError(
+                    "model and ref_model are the same object: the reference would move with the policy. Leave ref_model out, or pass a copy."
+                )
             self.model = ref_model if isinstance(ref_model, PolicyModel) else PolicyModel(ref_model)
             self.stack = tuple(self.model.adapters)
 
@@ -45,7 +47,9 @@ class ReferenceLogprobs:
         """
         missing = [unit for unit in units if "reference" not in unit.data]
         if missing and moved and self.is_start:
-            raise ConfigError("The reference is the model before training, whose weights full fine-tuning has changed. Give these rows as eval_dataset at the start, or pass ref_model.")
+            raise ConfigError(
+                "The reference is the model before training, whose weights full fine-tuning has changed. Give these rows as eval_dataset at the start, or pass ref_model."
+            )
         found: list[tuple[float, ...]] = []
         for part in split_by_budget(processes.share(missing), self.token_budget):
             batch = pack(part, self.model.device)

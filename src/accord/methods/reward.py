@@ -87,12 +87,21 @@ class RewardTrainer(OfflineTrainer):
     config: RewardConfig
     metric_names = ("loss", "accuracy", "margin")
 
-    def __init__(self, model: Any, args: RewardConfig | None = None, *positional: Any, known_features: dict[str, Tensor] | None = None, **keywords: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        args: RewardConfig | None = None,
+        *positional: Any,
+        known_features: dict[str, Tensor] | None = None,
+        **keywords: Any,
+    ) -> None:
         self.known_features = {} if known_features is None else known_features
         super().__init__(model, args, *positional, **keywords)
         config = self.config
         size = self.policy.hidden_size * (3 if config.head_context else 1)
-        heads = RewardHeads(size, config.num_heads, width=config.head_width, layer=config.feature_layer, context=config.head_context, seed=config.seed)
+        heads = RewardHeads(
+            size, config.num_heads, width=config.head_width, layer=config.feature_layer, context=config.head_context, seed=config.seed
+        )
         self.heads = heads.to(self.policy.device)
         self.frozen = config.backbone == "heads"
         if self.frozen:
@@ -198,7 +207,9 @@ class RewardTrainer(OfflineTrainer):
             count = len(unit.branches)
             ranks = torch.tensor(unit.data["example"].ranks or (1, 2), device=scores.device)
             group = torch.zeros(count, dtype=torch.int64, device=scores.device)
-            rows.append(torch.stack([plackett_luce(scores[offset : offset + count, k], group, ranks).sum() for k in range(scores.shape[1])]))
+            rows.append(
+                torch.stack([plackett_luce(scores[offset : offset + count, k], group, ranks).sum() for k in range(scores.shape[1])])
+            )
             offset += count
         return torch.stack(rows)
 

@@ -119,7 +119,9 @@ class PolicyModel:
         for module in self.backbone.modules():
             if isinstance(module, nn.ModuleList) and len(module) == self.num_layers:
                 return module
-        raise ConfigError(f"{type(self.model).__name__} has no list of {self.num_layers} decoder layers: middle-layer features are not available for it.")
+        raise ConfigError(
+            f"{type(self.model).__name__} has no list of {self.num_layers} decoder layers: middle-layer features are not available for it."
+        )
 
     @property
     def final_norm(self) -> nn.Module:
@@ -191,7 +193,9 @@ class PolicyModel:
     def lowest_layer(self, name: str) -> int:
         """The lowest decoder layer (0-based) with weights of this adapter; 0 when it also sits outside the layers."""
         prefix = next(key for key, module in self.model.named_modules() if module is self.layers)
-        found = [key.removeprefix(f"{prefix}.").split(".")[0] if key.startswith(f"{prefix}.") else "0" for key in self.adapter_parameters(name)]
+        found = [
+            key.removeprefix(f"{prefix}.").split(".")[0] if key.startswith(f"{prefix}.") else "0" for key in self.adapter_parameters(name)
+        ]
         return min((int(index) for index in found), default=0)
 
     def frozen_depth(self, stack: Sequence[str]) -> int:
@@ -296,7 +300,9 @@ class PolicyModel:
         hook = None
         stop = stop if stop is not None and self.can_start_midway else self.num_layers
         if end_layer is not None and end_layer < stop:
-            hook = self.layers[end_layer - 1].register_forward_hook(lambda _m, _i, out: captured.append(out[0] if isinstance(out, tuple) else out))
+            hook = self.layers[end_layer - 1].register_forward_hook(
+                lambda _m, _i, out: captured.append(out[0] if isinstance(out, tuple) else out)
+            )
         # Checkpointing is transformers' and runs in training mode only; dropout is refused by the attention function.
         if self.checkpointing and torch.is_grad_enabled():
             self.model.train()
@@ -329,7 +335,13 @@ class PolicyModel:
             if want.logprobs or want.entropy:
                 head = self.model.get_output_embeddings()
                 out.logprobs, out.entropy = chunked_logprobs(
-                    states, head.weight, batch.targets, bias=getattr(head, "bias", None), temperature=temperature, softcap=self.softcap, want_entropy=want.entropy
+                    states,
+                    head.weight,
+                    batch.targets,
+                    bias=getattr(head, "bias", None),
+                    temperature=temperature,
+                    softcap=self.softcap,
+                    want_entropy=want.entropy,
                 )
         if want.ends and end_hidden is not None:
             out.ends = answer_features(end_hidden, batch.answers, context=want.end_context)
@@ -395,5 +407,3 @@ def answer_features(hidden: Tensor, answers: Sequence[tuple[int, int, int]], *, 
 def _mergeable(layer: Any, base: Any, names: list[str]) -> bool:
     plain = not any(name in getattr(layer, "lora_variant", {}) for name in names)
     return plain and isinstance(base, nn.Linear) and base.weight.dtype == torch.float32
-
-

@@ -50,7 +50,9 @@ def build_once(target: Path, build: Callable[[Path], None], record: dict[str, An
             if not (target / RECORD).exists():
                 _build(target, build, record)
     except OSError as error:
-        raise MachineError(f"{target.parent} cannot be written ({error.strerror or error}). Free space there, or set ACCORD_CACHE to another folder.") from error
+        raise MachineError(
+            f"{target.parent} cannot be written ({error.strerror or error}). Free space there, or set ACCORD_CACHE to another folder."
+        ) from error
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

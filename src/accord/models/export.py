@@ -22,7 +22,9 @@ def export_merged(policy: PolicyModel, stack: Stack, tokenizer: Any, folder: Pat
     with policy.merged(stack):
         left = [name for name, layer in policy.model.named_modules() if getattr(layer, "_active_adapter", None)]
         if left:
-            raise ConfigError(f"{len(left)} layers (first: {left[0]}) carry adapters that do not merge exactly. Load the run folder with peft instead.")
+            raise ConfigError(
+                f"{len(left)} layers (first: {left[0]}) carry adapters that do not merge exactly. Load the run folder with peft instead."
+            )
         for key, value in policy.model.state_dict().items():
             if ".lora_" in key or "lora_magnitude" in key:
                 continue

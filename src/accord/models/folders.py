@@ -25,7 +25,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         if (folder / "adapter_config.json").is_file() or (folder / "stack.json").is_file():
-            raise MachineError(f"{folder} holds adapters on another model and no model itself. Name its base model ({_base(folder)}), or export it merged first.")
+            raise MachineError(
+                f"{folder} holds adapters on another model and no model itself. Name its base model ({_base(folder)}), or export it merged first."
+            )
         raise MachineError(f"{folder} has no config.json, so it is no model folder. Name the folder that save_pretrained wrote.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -50,7 +52,9 @@ def weight_files(folder: Path) -> list[Path]:
             raise MachineError(f"{index} is damaged. Fetch the model again.") from error
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
-            raise MachineError(f"{folder} lacks {len(missing)} of its {len(names)} weight files (first: {missing[0]}). Fetch the model again.")
+            raise MachineError(
+                f"{folder} lacks {len(missing)} of its {len(names)} weight files (first: {missing[0]}). Fetch the model again."
+            )
         return [folder / name for name in names]
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]

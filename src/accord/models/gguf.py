@@ -23,7 +23,11 @@ _NAMES = {
     "ffn_down": "mlp.down_proj",
     "ffn_norm": "post_attention_layernorm",
 }
-_GEMMA = {"post_attention_norm": "post_attention_layernorm", "ffn_norm": "pre_feedforward_layernorm", "post_ffw_norm": "post_feedforward_layernorm"}
+_GEMMA = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
 _ARCHITECTURES = {
     "llama": ("llama", "LlamaForCausalLM"),
     "qwen2": ("qwen2", "Qwen2ForCausalLM"),
@@ -88,10 +92,16 @@ def _short(value: float) -> float:
 def _config(reader: Any, path: Path) -> dict[str, Any]:
     architecture = _field(reader, "general.architecture", "none")
     if architecture not in _ARCHITECTURES:
-        raise MachineError(f"{path.name} holds the architecture {architecture}; accord reads {', '.join(_ARCHITECTURES)} from GGUF. Use the safetensors version of the model.")
+        raise MachineError(
+            f"{path.name} holds the architecture {architecture}; accord reads {', '.join(_ARCHITECTURES)} from GGUF. Use the safetensors version of the model."
+        )
     model_type, model_class = _ARCHITECTURES[architecture]
-    if any(key.startswith(f"{architecture}.rope.scaling.") for key in reader.fields) or any(t.name.startswith("rope_") for t in reader.tensors):
-        raise MachineError(f"{path.name} scales its rotary positions, which accord does not read from GGUF. Use the safetensors version of the model.")
+    if any(key.startswith(f"{architecture}.rope.scaling.") for key in reader.fields) or any(
+        t.name.startswith("rope_") for t in reader.tensors
+    ):
+        raise MachineError(
+            f"{path.name} scales its rotary positions, which accord does not read from GGUF. Use the safetensors version of the model."
+        )
 
     def need(key: str) -> Any:
         value = _field(reader, f"{architecture}.{key}")
@@ -156,7 +166,9 @@ def _tensor(tensor: Any, config: dict[str, Any], path: Path) -> tuple[str | None
     try:
         value = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
     except NotImplementedError as error:
-        raise MachineError(f"{path.name} is quantised as {tensor.tensor_type.name}, which cannot be read here. Use another quantisation.") from error
+        raise MachineError(
+            f"{path.name} is quantised as {tensor.tensor_type.name}, which cannot be read here. Use another quantisation."
+        ) from error
     if config["model_type"] == "llama" and ".q_proj." in name:
         value = unpermute(value, config["num_attention_heads"])
     elif config["model_type"] == "llama" and ".k_proj." in name:
@@ -191,13 +203,17 @@ def _check_complete(config: dict[str, Any], tensors: dict[str, Any], path: Path)
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    made = AutoConfig.for_model(**{key: value for key, value in config.items() if key not in ("architectures", "dtype") and value is not None})
+    made = AutoConfig.for_model(
+        **{key: value for key, value in config.items() if key not in ("architectures", "dtype") and value is not None}
+    )
     with torch.device("meta"):
         expected = {name: tuple(parameter.shape) for name, parameter in AutoModelForCausalLM.from_config(made).named_parameters()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:
-        raise MachineError(f"{path.name}: {len(wrong)} weights do not fit its config (first: {wrong[0]}). Use the safetensors version of the model.")
+        raise MachineError(
+            f"{path.name}: {len(wrong)} weights do not fit its config (first: {wrong[0]}). Use the safetensors version of the model."
+        )
 
 
 def _pad(reader: Any) -> int | None:
@@ -233,7 +249,9 @@ def _tokenizer(reader: Any, path: Path) -> Any:
         ),
     }
     if kind not in builders:
-        raise MachineError(f"{path.name} has a tokenizer of the kind {kind}; accord reads {' and '.join(builders)} from GGUF. Use the safetensors version.")
+        raise MachineError(
+            f"{path.name} has a tokenizer of the kind {kind}; accord reads {' and '.join(builders)} from GGUF. Use the safetensors version."
+        )
     return builders[kind]()
 
 

@@ -28,7 +28,9 @@ class RewardHeads(nn.Module):
         seed: seeds the initial weights on the features, N(0, 1/(d + 1)) (Ziegler et al. 2019). Weights after a hidden layer start at 0.
     """
 
-    def __init__(self, hidden_size: int, num_heads: int = 5, *, width: int = 0, layer: int | None = None, context: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self, hidden_size: int, num_heads: int = 5, *, width: int = 0, layer: int | None = None, context: bool = False, seed: int = 0
+    ) -> None:
         super().__init__()
         weights = []
         for head in range(num_heads):
@@ -83,9 +85,13 @@ class RewardHeads(nn.Module):
             ConfigError: if the heads have a hidden layer or read more than the last token.
         """
         if self.width:
-            raise ConfigError(f"Reward heads with a hidden layer (head_width={self.width}) are no linear classifier. Train with head_width=0 to export one.")
+            raise ConfigError(
+                f"Reward heads with a hidden layer (head_width={self.width}) are no linear classifier. Train with head_width=0 to export one."
+            )
         if self.context:
-            raise ConfigError("Reward heads that also read the prompt are no classifier of the last token. Train with head_context=False to export one.")
+            raise ConfigError(
+                "Reward heads that also read the prompt are no classifier of the last token. Train with head_context=False to export one."
+            )
         weight = (self.weight / self.spread[:, None]).mean(0).detach() / self.feature_spread
         return weight, float(-(self.center / self.spread).mean() - weight @ self.feature_center)
 

@@ -36,7 +36,9 @@ class ResolvedModel:
         return f"{self.name}: from {self.source}, licence {self.licence}, sha256 {self.sha256[:16]}"
 
 
-def resolve(name_or_path: str | Path, *, cache: Path | None = None, accept_licence: bool = False, files: Path | None = None, quiet: bool = False) -> ResolvedModel:
+def resolve(
+    name_or_path: str | Path, *, cache: Path | None = None, accept_licence: bool = False, files: Path | None = None, quiet: bool = False
+) -> ResolvedModel:
     """Find a model; where it must be fetched or converted, do that once. Says name, source, licence and hash in one line.
 
     Args:
@@ -111,13 +113,17 @@ def load_model(resolved: ResolvedModel, *, dtype: str = "auto", device: str = "a
     model, report = loaded
     lost = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
     if lost:
-        raise MachineError(f"{resolved.name}: {len(lost)} weights are missing or of another shape in {folder} (first: {lost[0]}); they would be random. Fetch the model again.")
+        raise MachineError(
+            f"{resolved.name}: {len(lost)} weights are missing or of another shape in {folder} (first: {lost[0]}); they would be random. Fetch the model again."
+        )
     if report["unexpected_keys"]:
         left = sorted(report["unexpected_keys"])
         say(f"{resolved.name}: {len(left)} stored weights are not part of the language model and were left out (first: {left[0]}).")
     main = stored.most_common(1)[0][0]
     if main in _HALF and kind == torch.float32:
-        say(f"{resolved.name}: stored in {_HALF[main]}, computed in float32 (this hardware has no fast {_HALF[main]}, or float32 was asked for).")
+        say(
+            f"{resolved.name}: stored in {_HALF[main]}, computed in float32 (this hardware has no fast {_HALF[main]}, or float32 was asked for)."
+        )
     return model.to(place).eval()
 
 
@@ -183,7 +189,9 @@ def _pinned(model: registry.PinnedModel, models: Path, accept_licence: bool, fil
         return found
     if model.folder_variable:
         if not given:
-            raise ConfigError(f"{model.name} cannot be fetched. Set {model.folder_variable} to the folder with its files (stories260K.bin, tok512.bin).")
+            raise ConfigError(
+                f"{model.name} cannot be fetched. Set {model.folder_variable} to the folder with its files (stories260K.bin, tok512.bin)."
+            )
         from accord.models.stories import convert_stories
 
         build_once(target, lambda folder: convert_stories(Path(given), folder), asdict(found))
@@ -236,15 +244,23 @@ def _hub(name: str) -> ResolvedModel:
     try:
         folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*", "consolidated*"]))
     except GatedRepoError as error:
-        raise MachineError(f"{name} wants its licence accepted on its hub page first; then log in with `hf auth login` and run again.") from error
+        raise MachineError(
+            f"{name} wants its licence accepted on its hub page first; then log in with `hf auth login` and run again."
+        ) from error
     except RepositoryNotFoundError as error:
-        raise MachineError(f"The hub has no model {name} that you may see, and there is no folder of that name here. Check the spelling.") from error
+        raise MachineError(
+            f"The hub has no model {name} that you may see, and there is no folder of that name here. Check the spelling."
+        ) from error
     except LocalEntryNotFoundError as error:
-        raise MachineError(f"The hub cannot be reached, {name} was not downloaded before, and there is no folder of that name here.") from error
+        raise MachineError(
+            f"The hub cannot be reached, {name} was not downloaded before, and there is no folder of that name here."
+        ) from error
     except (OSError, ValueError) as error:
         raise MachineError(f"{name} could not be fetched from the hub: {' '.join(str(error).split())[:200]}") from error
     if not list(folder.glob("*.safetensors")):
-        raise MachineError(f"{name} has no safetensors weights on the hub (pickled weights can run code and are refused). Choose a model that has them.")
+        raise MachineError(
+            f"{name} has no safetensors weights on the hub (pickled weights can run code and are refused). Choose a model that has them."
+        )
     return _folder(name, folder, f"the hub, revision {folder.name[:12]}")
 
 
@@ -256,5 +272,9 @@ def _refuse_foreign_code(resolved: ResolvedModel, config: dict[str, Any], truste
         return
     if kind not in CONFIG_MAPPING:
         if config.get("auto_map"):
-            raise ConfigError(f"{resolved.name} needs Python code of its own ({kind}). Read it in {resolved.folder}, then ask for trust_remote_code.")
-        raise ConfigError(f"{resolved.name}: this transformers does not know the model type {kind!r}. Upgrade transformers, or choose another model.")
+            raise ConfigError(
+                f"{resolved.name} needs Python code of its own ({kind}). Read it in {resolved.folder}, then ask for trust_remote_code."
+            )
+        raise ConfigError(
+            f"{resolved.name}: this transformers does not know the model type {kind!r}. Upgrade transformers, or choose another model."
+        )

@@ -11,7 +11,9 @@ from accord.errors import ConfigError
 from accord.models.adapters import PolicyModel
 
 
-def lora_config(policy: PolicyModel, *, rank: int = 16, alpha: int = 32, target: str = "all-linear", layers: float = 1.0, dropout: float = 0.0) -> Any:
+def lora_config(
+    policy: PolicyModel, *, rank: int = 16, alpha: int = 32, target: str = "all-linear", layers: float = 1.0, dropout: float = 0.0
+) -> Any:
     """A peft LoraConfig.
 
     Args:

@@ -27,7 +27,9 @@ class Opened:
     """Name, source, licence and hash, for the user."""
 
 
-def open_model(name: str, *, dtype: str = "auto", accept_licence: bool = False, before_loading: Callable[[Any], None] | None = None) -> Opened:
+def open_model(
+    name: str, *, dtype: str = "auto", accept_licence: bool = False, before_loading: Callable[[Any], None] | None = None
+) -> Opened:
     """Load a base model, or a run folder with its base.
 
     Args:

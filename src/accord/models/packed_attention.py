@@ -26,7 +26,9 @@ class UnsupportedAttention(Exception):
 class Layout(Protocol):
     """Knows which token may see which. `attend` gets (1, heads, N, head_dim) queries and (1, kv_heads, N, head_dim) keys and values."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None
+    ) -> Tensor:
         """Attention output, (1, heads, N, head_dim)."""
         ...
 
@@ -64,12 +66,17 @@ class TreeLayout:
     def __init__(self, batch: PackedBatch) -> None:
         self.spans, self.prefix = batch.spans, batch.prefix
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None
+    ) -> Tensor:
         """(1, heads, N, head_dim), as `Layout` says."""
 
         def attended(start: int, end: int, *before: tuple[int, int]) -> Tensor:
             parts = [(first, last) for first, last in (*before, (start, end)) if last > first]
-            seen_keys, seen_values = (torch.cat([whole[:, :, first:last] for first, last in parts], dim=2) if len(parts) > 1 else whole[:, :, start:end] for whole in (key, value))
+            seen_keys, seen_values = (
+                torch.cat([whole[:, :, first:last] for first, last in parts], dim=2) if len(parts) > 1 else whole[:, :, start:end]
+                for whole in (key, value)
+            )
             return _attend(query[:, :, start:end], seen_keys, seen_values, scale, window, softcap)
 
         prefix = (0, self.prefix)

@@ -131,8 +131,12 @@ def ask_for_licence(model: PinnedModel, terms: str) -> None:
     """
     how = f"Read {model.licence_url}, then run again with ACCORD_ACCEPT_LICENCE={model.name} set (in Python: accept_licence=True)."
     if not (sys.stdin and sys.stdin.isatty()):
-        raise ConfigError(f"{model.name} comes under the {model.licence}, which is not an open-source licence and wants your acceptance. {how}")
-    print(f"{terms}\n\n{model.title} comes under the terms above ({model.licence_url}); they are not an open-source licence.", file=sys.stderr)
+        raise ConfigError(
+            f"{model.name} comes under the {model.licence}, which is not an open-source licence and wants your acceptance. {how}"
+        )
+    print(
+        f"{terms}\n\n{model.title} comes under the terms above ({model.licence_url}); they are not an open-source licence.", file=sys.stderr
+    )
     if input("Do you accept them? [y/N] ").strip().lower() not in ("y", "yes"):
         raise ConfigError(f"{model.name} was not fetched, because its terms were not accepted. {how}")
 
@@ -196,7 +200,9 @@ def check_hash(path: Path, expected: str) -> None:
     """
     found = sha256_of([path])
     if found != expected:
-        raise MachineError(f"{path.name} is not the pinned file: its SHA-256 is {found[:12]}..., expected {expected[:12]}.... It was cut or changed; fetch it again.")
+        raise MachineError(
+            f"{path.name} is not the pinned file: its SHA-256 is {found[:12]}..., expected {expected[:12]}.... It was cut or changed; fetch it again."
+        )
 
 
 def sha256_of(paths: Iterable[Path]) -> str:

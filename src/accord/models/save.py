@@ -52,7 +52,15 @@ def adapter_hash(policy: PolicyModel, name: str) -> str:
     parts = []
     for key, parameter in sorted(policy.adapter_parameters(name).items()):
         value = parameter.detach().cpu().double()
-        parts.append([key.replace(f".{name}.", "."), list(value.shape), float(value.sum()), float((value * value).sum()), float(value.flatten()[:: max(1, value.numel() // 64)].sum())])
+        parts.append(
+            [
+                key.replace(f".{name}.", "."),
+                list(value.shape),
+                float(value.sum()),
+                float((value * value).sum()),
+                float(value.flatten()[:: max(1, value.numel() // 64)].sum()),
+            ]
+        )
     return content_hash(parts)
 
 
@@ -90,7 +98,11 @@ def _save_adapter(policy: PolicyModel, name: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = policy.peft.peft_config[name]
     state = get_peft_model_state_dict(policy.peft, adapter_name=name)
-    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {key: value.detach().cpu().contiguous() for key, value in state.items()},
+        folder / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
     _save_config(config, policy, folder)
 
 
@@ -133,7 +145,18 @@ def _save_sum(policy: PolicyModel, stack: Sequence[str], folder: Path) -> None:
     rank = sum(ranks.values())
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = policy.peft.peft_config[stack[-1]]
-    _save_config(config, policy, folder, r=rank, lora_alpha=rank, target_modules=sorted(targets), use_rslora=False, rank_pattern={}, alpha_pattern={}, lora_dropout=0.0)
+    _save_config(
+        config,
+        policy,
+        folder,
+        r=rank,
+        lora_alpha=rank,
+        target_modules=sorted(targets),
+        use_rslora=False,
+        rank_pattern={},
+        alpha_pattern={},
+        lora_dropout=0.0,
+    )
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -75,9 +75,13 @@ def convert_stories(source: Path, folder: Path) -> None:
         "eos_token_id": 2,
         "pad_token_id": 0,
     }
-    save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in tensors.items()}, folder / "model.safetensors", metadata={"format": "pt"}
+    )
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}) + "\n", encoding="utf-8")
+    (folder / "generation_config.json").write_text(
+        json.dumps({"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}) + "\n", encoding="utf-8"
+    )
     tokens, scores = _read_tokens(source / "tok512.bin", vocabulary)
     types = [UNKNOWN, CONTROL, CONTROL, *(BYTE if token.startswith("<0x") else NORMAL for token in tokens[3:])]
     made = Vocabulary(tokens=tokens, types=types, bos=1, eos=2, unknown=0, pad=0, add_bos=True)

@@ -49,7 +49,9 @@ def byte_level(vocabulary: Vocabulary, merges: Sequence[str], pre: str) -> Any:
         cut = pre_tokenizers.ByteLevel(add_prefix_space=False)
     else:
         known = ", ".join(sorted([*_SPLITS, "smollm", "gpt-2"]))
-        raise MachineError(f'This file cuts text by the rule "{pre}", which accord does not know (it knows {known}). Use the safetensors version of the model.')
+        raise MachineError(
+            f'This file cuts text by the rule "{pre}", which accord does not know (it knows {known}). Use the safetensors version of the model.'
+        )
     pairs = [tuple(merge.split(" ", 1)) for merge in merges]
     model = models.BPE(vocab=_ids(vocabulary), merges=pairs, ignore_merges=pre == "llama-bpe")  # type: ignore[arg-type]
     backend = Tokenizer(model)
@@ -106,13 +108,19 @@ def _finish(backend: Any, vocabulary: Vocabulary) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     tokens = vocabulary.tokens
-    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t, kind in zip(tokens, vocabulary.types, strict=True) if kind == CONTROL])
-    backend.add_tokens([AddedToken(t, special=False, normalized=False) for t, kind in zip(tokens, vocabulary.types, strict=True) if kind == USER_DEFINED])
+    backend.add_special_tokens(
+        [AddedToken(t, special=True, normalized=False) for t, kind in zip(tokens, vocabulary.types, strict=True) if kind == CONTROL]
+    )
+    backend.add_tokens(
+        [AddedToken(t, special=False, normalized=False) for t, kind in zip(tokens, vocabulary.types, strict=True) if kind == USER_DEFINED]
+    )
     names = {"bos_token": vocabulary.bos, "eos_token": vocabulary.eos, "unk_token": vocabulary.unknown, "pad_token": vocabulary.pad}
     named = {name: tokens[index] for name, index in names.items() if index is not None}
     if vocabulary.add_bos and vocabulary.bos is not None:
         bos = tokens[vocabulary.bos]
-        backend.post_processor = processors.TemplateProcessing(single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, vocabulary.bos)])
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, vocabulary.bos)]
+        )
     made = PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, **named)
     made.chat_template = vocabulary.chat_template
     return made

@@ -32,7 +32,9 @@ def ensure_pad(tokenizer: Any) -> str | None:
         ConfigError: if there is no end token, or no token that could pad.
     """
     if tokenizer.eos_token_id is None:
-        raise ConfigError("The tokenizer has no end-of-sequence token: a model trained with it would never stop. Set eos_token in its tokenizer_config.json.")
+        raise ConfigError(
+            "The tokenizer has no end-of-sequence token: a model trained with it would never stop. Set eos_token in its tokenizer_config.json."
+        )
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
         return None
     size = len(tokenizer)
@@ -42,7 +44,9 @@ def ensure_pad(tokenizer: Any) -> str | None:
     before = "missing" if tokenizer.pad_token is None else "the end token"
     tokenizer.pad_token = chosen
     if len(tokenizer) != size:
-        raise ConfigError(f"Setting the pad token {chosen} would resize the vocabulary from {size} to {len(tokenizer)}. Set pad_token in its tokenizer_config.json.")
+        raise ConfigError(
+            f"Setting the pad token {chosen} would resize the vocabulary from {size} to {len(tokenizer)}. Set pad_token in its tokenizer_config.json."
+        )
     return f"pad token was {before}, now {chosen} (id {tokenizer.pad_token_id})"
 
 

@@ -26,7 +26,9 @@ def gae(rewards: Tensor, values: Tensor, completion: Tensor, *, gamma: float, la
         ShapeError: if the three tensors differ in length.
     """
     if not rewards.shape == values.shape == completion.shape:
-        raise ShapeError(f"rewards {tuple(rewards.shape)}, values {tuple(values.shape)}, completion {tuple(completion.shape)} must all be (M,).")
+        raise ShapeError(
+            f"rewards {tuple(rewards.shape)}, values {tuple(values.shape)}, completion {tuple(completion.shape)} must all be (M,)."
+        )
     rewards, values = at_least_fp32(rewards), at_least_fp32(values)
     if len(rewards) == 0:
         return rewards, values

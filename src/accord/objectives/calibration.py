@@ -19,7 +19,13 @@ def reliability_table(gaps: Tensor, *, bins: int = 5) -> list[dict[str, float]]:
     for bin_index in range(bins):
         inside = index == bin_index
         if bool(inside.any()):
-            rows.append({"confidence": float(confidence[inside].double().mean()), "accuracy": float(right[inside].mean()), "count": int(inside.sum())})
+            rows.append(
+                {
+                    "confidence": float(confidence[inside].double().mean()),
+                    "accuracy": float(right[inside].mean()),
+                    "count": int(inside.sum()),
+                }
+            )
     return rows
 
 

@@ -45,7 +45,9 @@ def chunked_logprobs(
         ShapeError: if shapes do not fit.
     """
     if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1] or targets.shape != hidden.shape[:1]:
-        raise ShapeError(f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}, targets {tuple(targets.shape)} must be (M, d), (V, d), (M,).")
+        raise ShapeError(
+            f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}, targets {tuple(targets.shape)} must be (M, d), (V, d), (M,)."
+        )
     logprobs, entropy = _ChunkedLogprobs.apply(hidden, weight, bias, targets, temperature, softcap, chunk_size, want_entropy)
     return logprobs, entropy if want_entropy else None
 
@@ -63,7 +65,15 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: fl
 class _ChunkedLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float, softcap: float | None, chunk: int, want_entropy: bool
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+        softcap: float | None,
+        chunk: int,
+        want_entropy: bool,
     ) -> tuple[Tensor, Tensor]:
         dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         logprobs = torch.empty(len(targets), dtype=dtype, device=hidden.device)

@@ -9,7 +9,9 @@ from accord.errors import ShapeError
 from accord.objectives.segments import at_least_fp32
 
 
-def ppo_policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, *, clip: float, dual_clip: float | None = None) -> tuple[Tensor, Tensor]:
+def ppo_policy_loss(
+    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, *, clip: float, dual_clip: float | None = None
+) -> tuple[Tensor, Tensor]:
     """-min(ratio A, clip(ratio, 1 - clip, 1 + clip) A) a token (Schulman et al. 2017, Eq. 7, arXiv:1707.06347). To be minimised.
 
     Args:
@@ -24,7 +26,9 @@ def ppo_policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, 
         ShapeError: if shapes differ.
     """
     if not logprobs.shape == old_logprobs.shape == advantages.shape:
-        raise ShapeError(f"logprobs {tuple(logprobs.shape)}, old_logprobs {tuple(old_logprobs.shape)}, advantages {tuple(advantages.shape)} must all be (M,).")
+        raise ShapeError(
+            f"logprobs {tuple(logprobs.shape)}, old_logprobs {tuple(old_logprobs.shape)}, advantages {tuple(advantages.shape)} must all be (M,)."
+        )
     ratio = (at_least_fp32(logprobs) - at_least_fp32(old_logprobs)).exp()
     plain, bounded = -ratio * advantages, -ratio.clamp(1 - clip, 1 + clip) * advantages
     losses = torch.maximum(plain, bounded)
@@ -49,7 +53,9 @@ def ppo_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, clip:
         (M,)
     """
     if not values.shape == old_values.shape == returns.shape:
-        raise ShapeError(f"values {tuple(values.shape)}, old_values {tuple(old_values.shape)}, returns {tuple(returns.shape)} must all be (M,).")
+        raise ShapeError(
+            f"values {tuple(values.shape)}, old_values {tuple(old_values.shape)}, returns {tuple(returns.shape)} must all be (M,)."
+        )
     values = at_least_fp32(values)
     squared = (values - returns) ** 2
     if clip is None:

@@ -136,7 +136,9 @@ REFERENCE_FREE = frozenset({"simpo", "orpo"})
 """Losses that never look at the reference."""
 
 
-def kto(logratio: Tensor, desirable: Tensor, baseline: Tensor, *, beta: float, desirable_weight: float = 1.0, undesirable_weight: float = 1.0) -> Tensor:
+def kto(
+    logratio: Tensor, desirable: Tensor, baseline: Tensor, *, beta: float, desirable_weight: float = 1.0, undesirable_weight: float = 1.0
+) -> Tensor:
     """w (1 - sigmoid(beta (D - z0))) for desirable answers, w (1 - sigmoid(beta (z0 - D))) for others (Ethayarajh et al. 2024, Eq. 8, arXiv:2402.01306).
 
     Use it when: answers were judged alone (thumbs up or down), not in pairs.

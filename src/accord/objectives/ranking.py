@@ -9,7 +9,9 @@ from torch import Tensor
 from accord.errors import ShapeError
 
 
-def bradley_terry(better: Tensor, worse: Tensor, *, margin: Tensor | float | None = None, probability: Tensor | float | None = None) -> Tensor:
+def bradley_terry(
+    better: Tensor, worse: Tensor, *, margin: Tensor | float | None = None, probability: Tensor | float | None = None
+) -> Tensor:
     """-p log sigmoid(D) - (1 - p) log sigmoid(-D) with D = better - worse - margin (Bradley and Terry 1952).
 
     Args:
@@ -71,7 +73,12 @@ def plackett_luce(scores: Tensor, group: Tensor, ranks: Tensor) -> Tensor:
         (number of rankings,)
     """
     remaining = (group[None, :] == group[:, None]) & (ranks[None, :] >= ranks[:, None])
-    last = ranks == torch.zeros(int(group.max()) + 1, dtype=ranks.dtype, device=ranks.device).scatter_reduce(0, group, ranks, "amax", include_self=False)[group]
+    last = (
+        ranks
+        == torch.zeros(int(group.max()) + 1, dtype=ranks.dtype, device=ranks.device).scatter_reduce(
+            0, group, ranks, "amax", include_self=False
+        )[group]
+    )
     alone = remaining.sum(1) == 1
     normaliser = scores[None, :].masked_fill(~remaining, float("-inf")).logsumexp(1)
     losses = torch.where(last & alone, torch.zeros_like(scores), normaliser - scores)

@@ -57,10 +57,14 @@ def segment_reverse_cumsum(values: Tensor, completion: Tensor) -> Tensor:
 def moments(values: Tensor) -> Tensor:
     """(count, sum, sum of squares) in fp64, to be added over processes before `whiten`. (3,)"""
     values = values.double()
-    return torch.stack((torch.tensor(float(values.numel()), dtype=torch.float64, device=values.device), values.sum(), (values * values).sum()))
+    return torch.stack(
+        (torch.tensor(float(values.numel()), dtype=torch.float64, device=values.device), values.sum(), (values * values).sum())
+    )
 
 
-def whiten(values: Tensor, *, shift_mean: bool, mean: Tensor | float | None = None, variance: Tensor | float | None = None, epsilon: float = 1e-8) -> Tensor:
+def whiten(
+    values: Tensor, *, shift_mean: bool, mean: Tensor | float | None = None, variance: Tensor | float | None = None, epsilon: float = 1e-8
+) -> Tensor:
     """Scale to variance 1 (biased variance, as the original implementations take it).
 
     Args:

@@ -166,7 +166,9 @@ def predict(
         adapters=adapter * adapters * 4,
         gradients=trained * training_bytes,
         optimizer=trained * 8,
-        activations=int(SLACK * (token_budget * per_token + layer)) if rank != 0 else int(SLACK * 2 * token_budget * weight_bytes * size.layer_floats),
+        activations=int(SLACK * (token_budget * per_token + layer))
+        if rank != 0
+        else int(SLACK * 2 * token_budget * weight_bytes * size.layer_floats),
         logits=LOGIT_COPIES * LOGIT_ROWS * size.vocabulary * 4,
         merged=adapted * weight_bytes if sample_rows and adapters and rank else 0,
         kv_cache=int(SLACK * sample_rows * (sample_tokens * size.kv_floats * weight_bytes + 2 * size.vocabulary * 4)),

@@ -32,8 +32,12 @@ def run_align(options: AlignOptions) -> Path:
     data = split(rows, options.data)
     folder = Path(options.output_dir or Path("runs") / f"align-{re.sub(r'[^a-z0-9]+', '-', Path(options.data).stem.lower())}")
     settings = Settings(
-        sft=dict(QUICK.sft), reward=dict(QUICK.reward), ppo={**QUICK.ppo, "num_iterations": options.iterations}, dpo=dict(QUICK.dpo),
-        max_new_tokens=options.max_new_tokens, seed=options.seed,
+        sft=dict(QUICK.sft),
+        reward=dict(QUICK.reward),
+        ppo={**QUICK.ppo, "num_iterations": options.iterations},
+        dpo=dict(QUICK.dpo),
+        max_new_tokens=options.max_new_tokens,
+        seed=options.seed,
     )
     pairs = len(data.comparisons) + len(data.heldout_comparisons)
     say(f"{pairs} comparisons on {len({row.prompt_id for row in rows})} prompts; {len(data.heldout_comparisons)} held out by prompt.")
@@ -69,7 +73,10 @@ def run_align(options: AlignOptions) -> Path:
         f"The reward model is right on {100 * accuracy:.0f} % of the comparisons held out by prompt (a coin: 50 %; people agree with each other on 60 to 80 %).",
         *([f"Under {FEW_PAIRS} comparisons: expect a change of form, not of knowledge."] if pairs < FEW_PAIRS else []),
     ]
-    report.next_steps = [(f"accord chat {folder / final}", "talk to it"), (f"accord export {folder / final} --to my-model", "one ordinary model folder")]
+    report.next_steps = [
+        (f"accord chat {folder / final}", "talk to it"),
+        (f"accord export {folder / final} --to my-model", "one ordinary model folder"),
+    ]
     path = write(report, folder / "report.html")
     say(f"\n{report.sentence}\nReport: {path}   (peak memory {peak_rss_gb():.1f} GB)")
     return path
@@ -79,13 +86,21 @@ def split(rows: Sequence[Example], source: str) -> PipelineData:
     """Hold out a fifth of the prompts by a hash of the prompt; the chosen answers of the rest are the demonstrations."""
     comparisons = [row for row in rows if row.kind in ("preference", "ranking")]
     if not comparisons:
-        raise DataError(f"{source} has no comparisons. accord align needs rows with prompt, chosen and rejected (or a winner column). See: accord data check {source}")
+        raise DataError(
+            f"{source} has no comparisons. accord align needs rows with prompt, chosen and rejected (or a winner column). See: accord data check {source}"
+        )
     prompts = sorted({row.prompt_id for row in comparisons}, key=lambda prompt: content_hash(["held out", prompt]))
     if len(prompts) < MIN_PROMPTS:
-        raise DataError(f"{source} has {len(prompts)} different prompts; accord align needs {MIN_PROMPTS} or more to hold a fifth of them out.")
+        raise DataError(
+            f"{source} has {len(prompts)} different prompts; accord align needs {MIN_PROMPTS} or more to hold a fifth of them out."
+        )
     held = set(prompts[: max(2, len(prompts) // 5)])
     train = [row for row in comparisons if row.prompt_id not in held]
-    demonstrations = [Example("demonstration", row.prompt, (best(row),), plain=row.plain, columns=row.columns, where=row.where) for row in train if row.probability != 0.5]
+    demonstrations = [
+        Example("demonstration", row.prompt, (best(row),), plain=row.plain, columns=row.columns, where=row.where)
+        for row in train
+        if row.probability != 0.5
+    ]
     return PipelineData(demonstrations, train, [row for row in comparisons if row.prompt_id in held], train)
 
 
@@ -98,5 +113,8 @@ def best(row: Example) -> Completion:
 
 def heldout_prompts(data: PipelineData) -> list[Example]:
     """Each held-out prompt once."""
-    found = {row.prompt_id: Example("prompt", row.prompt, plain=row.plain, columns={"slice": "held-out prompts"}, where=row.where) for row in data.heldout_comparisons}
+    found = {
+        row.prompt_id: Example("prompt", row.prompt, plain=row.plain, columns={"slice": "held-out prompts"}, where=row.where)
+        for row in data.heldout_comparisons
+    }
     return list(found.values())

@@ -27,7 +27,13 @@ def _answer(text: str, finished: bool, source: dict[str, Any]) -> Completion:
 def demonstrations(per_slice: int = MAX_FULL) -> list[Example]:
     """Demonstrations, the first `per_slice` of each slice."""
     return [
-        Example("demonstration", _prompt(row), (_answer(row["completion"], True, {"kind": "human"}),), columns={"slice": row["slice"]}, where=f"demonstrations.jsonl line {number}")
+        Example(
+            "demonstration",
+            _prompt(row),
+            (_answer(row["completion"], True, {"kind": "human"}),),
+            columns={"slice": row["slice"]},
+            where=f"demonstrations.jsonl line {number}",
+        )
         for number, row in enumerate(_rows("demonstrations.jsonl"), 1)
         if row["number"] <= per_slice
     ]
@@ -49,14 +55,28 @@ def rankings(per_slice: int = MAX_FULL) -> list[Example]:
     for number, row in enumerate(_rows("rankings.jsonl"), 1):
         if row["number"] <= per_slice:
             answers = tuple(_answer(*answer) for answer in zip(row["completions"], row["finished"], row["sources"], strict=True))
-            found.append(Example("ranking", _prompt(row), answers, ranks=tuple(row["ranks"]), columns={"slice": row["slice"]}, where=f"rankings.jsonl line {number}"))
+            found.append(
+                Example(
+                    "ranking",
+                    _prompt(row),
+                    answers,
+                    ranks=tuple(row["ranks"]),
+                    columns={"slice": row["slice"]},
+                    where=f"rankings.jsonl line {number}",
+                )
+            )
     return found
 
 
 def heldout_prompts(per_slice: int = MAX_FULL) -> list[Example]:
     """Prompts that appear nowhere in training, with what their checks need."""
     return [
-        Example("prompt", _prompt(row), columns={"slice": row["slice"], "keywords": row.get("keywords", [])}, where=f"heldout.jsonl line {number}")
+        Example(
+            "prompt",
+            _prompt(row),
+            columns={"slice": row["slice"], "keywords": row.get("keywords", [])},
+            where=f"heldout.jsonl line {number}",
+        )
         for number, row in enumerate(_rows("heldout.jsonl"), 1)
         if row["number"] <= per_slice
     ]

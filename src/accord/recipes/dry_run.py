@@ -30,13 +30,18 @@ def describe(opened: Opened, options: TrainOptions, config: TrainingConfig, rows
     shown = []
     for unit in units[:3]:
         shown.append(f"--- {unit.data['example'].where}\n{renderer.tokenizer.decode(list(unit.prompt_ids))}")
-        shown += [f"    [{index + 1}] {renderer.tokenizer.decode(list(branch.ids))!r} ({branch.num_counted} tokens counted)" for index, branch in enumerate(unit.branches)]
+        shown += [
+            f"    [{index + 1}] {renderer.tokenizer.decode(list(branch.ids))!r} ({branch.num_counted} tokens counted)"
+            for index, branch in enumerate(unit.branches)
+        ]
     per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps
     memory = (parameters * opened.policy.model.dtype.itemsize + trained * 12) / 1e9
     cut = ", ".join(f"{count} {name}" for name, count in renderer.report.items()) or "nothing cut"
     return "\n".join(
         [
-            yaml.safe_dump({key: value for key, value in {**vars(options), **config.to_dict()}.items() if value is not None}, sort_keys=False).rstrip(),
+            yaml.safe_dump(
+                {key: value for key, value in {**vars(options), **config.to_dict()}.items() if value is not None}, sort_keys=False
+            ).rstrip(),
             *shown,
             f"rows {len(units)}, tokens {sum(lengths)} (median {median(lengths):.0f}, longest {max(lengths)} a row), {cut}",
             f"rows an optimizer step {per_step}, parameters {parameters / 1e6:.1f} M, trained {trained / 1e6:.2f} M",

@@ -38,7 +38,13 @@ class Answer:
 
 
 def answers_table(
-    pipeline: Pipeline, who: Sequence[str], prompts: Sequence[Example], *, check: Check | None, reward: RewardModel | None, heldout: RewardModel | None
+    pipeline: Pipeline,
+    who: Sequence[str],
+    prompts: Sequence[Example],
+    *,
+    check: Check | None,
+    reward: RewardModel | None,
+    heldout: RewardModel | None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Sample one answer a prompt from each policy at the temperature of training and measure it. JSON-able rows of `Answer` by policy."""
     table = {name: pipeline.answers(name, prompts) for name in who}
@@ -46,7 +52,9 @@ def answers_table(
     return {name: _answers(prompts, rollouts, measured[name], check, is_starter=name == "starter") for name, rollouts in table.items()}
 
 
-def _answers(prompts: Sequence[Example], rollouts: Sequence[Rollout], measured: dict[str, list[float]], check: Check | None, *, is_starter: bool) -> list[dict[str, Any]]:
+def _answers(
+    prompts: Sequence[Example], rollouts: Sequence[Rollout], measured: dict[str, list[float]], check: Check | None, *, is_starter: bool
+) -> list[dict[str, Any]]:
     found = []
     for index, (row, rollout) in enumerate(zip(prompts, rollouts, strict=True)):
         finished = rollout.finish_reason == "stop"
@@ -97,7 +105,9 @@ def _share(flags: Sequence[bool]) -> str:
 
 def difference(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], key: str) -> Interval:
     """Paired mean difference of one measure over the same prompts, with its bootstrap interval."""
-    return paired_bootstrap([float(b[key]) - float(a[key]) for a, b in zip(before, after, strict=True) if a[key] is not None and b[key] is not None])
+    return paired_bootstrap(
+        [float(b[key]) - float(a[key]) for a, b in zip(before, after, strict=True) if a[key] is not None and b[key] is not None]
+    )
 
 
 def interval_text(interval: Interval, *, percent: bool = False) -> str:
@@ -128,7 +138,10 @@ def worst(table: dict[str, list[dict[str, Any]]], before: str, after: str, title
 
 def _sample(table: dict[str, list[dict[str, Any]]], index: int, titles: dict[str, str]) -> Sample:
     row = next(iter(table.values()))[index]
-    answers = [{"who": who, "text": rows[index]["text"], "passed": rows[index]["passed"], "finished": rows[index]["finished"]} for who, rows in table.items()]
+    answers = [
+        {"who": who, "text": rows[index]["text"], "passed": rows[index]["passed"], "finished": rows[index]["finished"]}
+        for who, rows in table.items()
+    ]
     return Sample(titles.get(row["slice"], row["slice"]), row["prompt"], answers)
 
 
@@ -140,7 +153,12 @@ def blind_pairs(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]
     by_slice: dict[str, list[int]] = {}
     for index in order:
         by_slice.setdefault(before[index]["slice"], []).append(index)
-    turns = [index for group in zip(*(indices + [-1] * len(order) for indices in by_slice.values()), strict=False) for index in group if index >= 0]
+    turns = [
+        index
+        for group in zip(*(indices + [-1] * len(order) for indices in by_slice.values()), strict=False)
+        for index in group
+        if index >= 0
+    ]
     found = []
     for index in turns[:count]:
         left_is_after = generator.random() < 0.5

@@ -67,7 +67,16 @@ class PipelineData:
 class Pipeline:
     """One base model in memory; every stage adds its adapter to it or reloads it from its folder."""
 
-    def __init__(self, model: str, data: PipelineData, settings: Settings, stages: Stages, say: Callable[[str], None], *, accept_licence: bool = False) -> None:
+    def __init__(
+        self,
+        model: str,
+        data: PipelineData,
+        settings: Settings,
+        stages: Stages,
+        say: Callable[[str], None],
+        *,
+        accept_licence: bool = False,
+    ) -> None:
         self.data, self.settings, self.stages, self.say = data, settings, stages, say
         self.resolved = resolve(model, accept_licence=accept_licence)
         self.tokenizer = load_tokenizer(self.resolved)
@@ -87,7 +96,14 @@ class Pipeline:
 
     def _inputs(self, stage: str, parents: Sequence[str], rows: Sequence[Example], options: dict[str, Any]) -> dict[str, Any]:
         identity = [[row.id, row.ranks, row.probability, [c.finished for c in row.completions]] for row in rows]
-        inputs = {"stage": stage, "parents": [self._keys[p] for p in parents], "rows": content_hash(identity), "options": options, "settings": {key: value for key, value in asdict(self.settings).items() if not isinstance(value, dict)}, "seed": self.settings.seed}
+        inputs = {
+            "stage": stage,
+            "parents": [self._keys[p] for p in parents],
+            "rows": content_hash(identity),
+            "options": options,
+            "settings": {key: value for key, value in asdict(self.settings).items() if not isinstance(value, dict)},
+            "seed": self.settings.seed,
+        }
         self._keys[stage] = content_hash(inputs)
         return inputs
 
@@ -123,7 +139,12 @@ class Pipeline:
             frozen = config.backbone == "heads"
             shared = self._features if frozen else None
             trainer = RewardTrainer(
-                self.policy, config, list(train), processing_class=self.tokenizer, peft_config=None if frozen else self.lora(), known_features=shared
+                self.policy,
+                config,
+                list(train),
+                processing_class=self.tokenizer,
+                peft_config=None if frozen else self.lora(),
+                known_features=shared,
             )
             trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
             trainer.normalise(rollout_units(self._reference_answers(train)))
@@ -151,13 +172,23 @@ class Pipeline:
         options = self.settings.ppo
 
         def work(folder: Path, resume: bool) -> dict[str, Any]:
-            config = PPOConfig(output_dir=str(folder), seed=self.settings.seed, max_new_tokens=self.settings.max_new_tokens, temperature=self.settings.temperature, **options)
+            config = PPOConfig(
+                output_dir=str(folder),
+                seed=self.settings.seed,
+                max_new_tokens=self.settings.max_new_tokens,
+                temperature=self.settings.temperature,
+                **options,
+            )
             trainer = PPOTrainer(config, self.tokenizer, self.policy, reward, list(self.data.prompts), peft_config=self.lora())
             last = trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
             trainer.save_model()
             self.stacks["ppo"] = trainer.stack
             rows = [row for row in trainer.log_history if "objective/kl" in row]
-            return {"iterations": [{k: v for k, v in row.items() if "/" in k} for row in rows], "last": last, "prompts": len(trainer.prompts)}
+            return {
+                "iterations": [{k: v for k, v in row.items() if "/" in k} for row in rows],
+                "last": last,
+                "prompts": len(trainer.prompts),
+            }
 
         self.stages.run("ppo", self._inputs("ppo", ["sft", "reward"], self.data.prompts, options), work, planned_seconds=planned_seconds)
         return self._loaded("ppo")
@@ -191,12 +222,17 @@ class Pipeline:
     def answers(self, who: str, prompts: Sequence[Example], *, num_samples: int = 1) -> list[Rollout]:
         """Sample answers of one of the stacks, at the temperature it was trained with."""
         sampler = LocalSampler(self.policy, self.renderer, self.stacks[who])
-        items = [Prompt(row.prompt_id, tuple(self.renderer.prompt_ids(row.prompt, plain=row.plain)), row.prompt, dict(row.columns)) for row in prompts]
+        items = [
+            Prompt(row.prompt_id, tuple(self.renderer.prompt_ids(row.prompt, plain=row.plain)), row.prompt, dict(row.columns))
+            for row in prompts
+        ]
         config = SamplingConfig(self.settings.max_new_tokens, num_samples, self.settings.temperature, seed=self.settings.seed + 1000)
         return sampler.sample(items, config)
 
     @torch.no_grad()
-    def measure(self, table: Mapping[str, Sequence[Rollout]], rewards: Mapping[str, RewardModel], reference: str = "sft") -> dict[str, dict[str, list[float]]]:
+    def measure(
+        self, table: Mapping[str, Sequence[Rollout]], rewards: Mapping[str, RewardModel], reference: str = "sft"
+    ) -> dict[str, dict[str, list[float]]]:
         """Score answers of several policies to the same prompts, each prompt read once.
 
         Args:
@@ -205,7 +241,10 @@ class Pipeline:
         Returns:
             by policy: a list for each reward, and `kl`: log pi(y) - log ref(y), whose mean estimates the KL in nats an answer.
         """
-        units = [Unit(row[0].prompt_ids, tuple(Branch(rollout.completion_ids) for rollout in row), row[0].prompt_id) for row in zip(*table.values(), strict=True)]
+        units = [
+            Unit(row[0].prompt_ids, tuple(Branch(rollout.completion_ids) for rollout in row), row[0].prompt_id)
+            for row in zip(*table.values(), strict=True)
+        ]
         stack = self.stacks[reference]
         readings = {name: model.heads.reading for name, model in rewards.items() if model.stack == stack}
         reading = next(iter(readings.values()), {})
@@ -225,7 +264,10 @@ class Pipeline:
         for index, (who, rollouts) in enumerate(table.items()):
             mine = {name: values[index :: len(table)] for name, values in found.items()}
             reference_sums = mine.pop("reference")
-            result[who] = {**mine, "kl": [sum(rollout.sampler_logprobs) - value for rollout, value in zip(rollouts, reference_sums, strict=True)]}
+            result[who] = {
+                **mine,
+                "kl": [sum(rollout.sampler_logprobs) - value for rollout, value in zip(rollouts, reference_sums, strict=True)],
+            }
         return result
 
 
@@ -234,7 +276,9 @@ def rollout_units(rollouts: Sequence[Rollout]) -> list[Unit]:
     return [Unit(rollout.prompt_ids, (Branch(rollout.completion_ids),), rollout.prompt_id) for rollout in rollouts]
 
 
-def accuracy_table(model: RewardModel, renderer: Renderer, rows: Sequence[Example], known: dict[str, Tensor] | None = None) -> dict[str, Any]:
+def accuracy_table(
+    model: RewardModel, renderer: Renderer, rows: Sequence[Example], known: dict[str, Tensor] | None = None
+) -> dict[str, Any]:
     """Accuracy on held-out pairs: overall, by the column `slice` when there is one, and apart for pairs that the shorter answer won.
 
     Args:
@@ -254,7 +298,11 @@ def accuracy_table(model: RewardModel, renderer: Renderer, rows: Sequence[Exampl
         names += ["shorter wins"] if chosen < rejected else ["longer wins"] if chosen > rejected else []
         for name in names:
             table.setdefault(name, []).append(right)
-    return {"accuracy": {name: sum(values) / len(values) for name, values in table.items() if values}, "count": {name: len(values) for name, values in table.items()}, "gaps": gaps}
+    return {
+        "accuracy": {name: sum(values) / len(values) for name, values in table.items() if values},
+        "count": {name: len(values) for name, values in table.items()},
+        "gaps": gaps,
+    }
 
 
 def _checkpoint(folder: Path, resume: bool) -> bool | None:

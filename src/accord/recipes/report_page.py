@@ -30,10 +30,24 @@ def demo_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
     report.title = f"accord demo {route}: straight answers"
     gain = difference(table[who[-2]], table[who[-1]], "passed")
     report.sentence = f"Passes its checks: {counts} of {total}."
-    report.intervals.insert(0, {"name": f"Checks passed, {NAMES[who[-1]]} minus {NAMES[who[-2]]}", "text": interval_text(gain, percent=True), "clear": gain.excludes_zero})
+    report.intervals.insert(
+        0,
+        {
+            "name": f"Checks passed, {NAMES[who[-1]]} minus {NAMES[who[-2]]}",
+            "text": interval_text(gain, percent=True),
+            "clear": gain.excludes_zero,
+        },
+    )
     if len(who) > 2:
         whole = difference(table["starter"], table[who[-1]], "passed")
-        report.intervals.insert(1, {"name": f"Checks passed, {NAMES[who[-1]]} minus starter", "text": interval_text(whole, percent=True), "clear": whole.excludes_zero})
+        report.intervals.insert(
+            1,
+            {
+                "name": f"Checks passed, {NAMES[who[-1]]} minus starter",
+                "text": interval_text(whole, percent=True),
+                "clear": whole.excludes_zero,
+            },
+        )
     same = demo_rows.agreement()
     report.notes = [
         f"{pipeline.resolved.name} was already tuned by its makers and is re-aligned here towards four habits: answer plain questions at once, meet bait for praise with a "
@@ -47,7 +61,9 @@ def demo_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
     other = "dpo" if route == "rlhf" else "rlhf"
     report.next_steps = [
         (f"accord demo {other}", "the other route to the same goal"),
-        ("accord demo --full", "all packaged data, LoRA reward and value adapters, 240 held-out prompts") if not full else ("accord demo base", "from text continuation to an assistant"),
+        ("accord demo --full", "all packaged data, LoRA reward and value adapters, 240 held-out prompts")
+        if not full
+        else ("accord demo base", "from text continuation to an assistant"),
         (f"accord chat {pipeline.stages.folder / who[-1]}", "talk to it"),
         ("accord align --data pairs.csv", "the same on your own comparisons"),
     ]
@@ -65,13 +81,21 @@ def base_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
     for key, title in (("reward", "Reward"), ("heldout_reward", "Held-out reward")):
         if table[before][0][key] is not None:
             change = difference(table[before], table[after], key)
-            report.intervals.append({"name": f"{title}, {NAMES[after]} minus {NAMES[before]}", "text": interval_text(change), "clear": change.excludes_zero})
+            report.intervals.append(
+                {"name": f"{title}, {NAMES[after]} minus {NAMES[before]}", "text": interval_text(change), "clear": change.excludes_zero}
+            )
     report.samples = samples(table, titles)
     report.worst = worst(table, before, after, titles)
     report.blind = blind_pairs(table[before], table[after], seed=pipeline.settings.seed)
     report.tax = [
-        {"measure": "perplexity on neutral text (lower is better)", **{NAMES[name]: f"{result['tax'][name]['perplexity']:.1f}" for name in who}},
-        {"measure": "small questions right", **{NAMES[name]: f"{result['tax'][name]['questions_right']} of {result['tax'][name]['questions']}" for name in who}},
+        {
+            "measure": "perplexity on neutral text (lower is better)",
+            **{NAMES[name]: f"{result['tax'][name]['perplexity']:.1f}" for name in who},
+        },
+        {
+            "measure": "small questions right",
+            **{NAMES[name]: f"{result['tax'][name]['questions_right']} of {result['tax'][name]['questions']}" for name in who},
+        },
     ]
     stages = {record["name"]: record["result"] for record in pipeline.stages.records}
     if "reward" in stages:
@@ -85,7 +109,10 @@ def base_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
         ("model", f"{resolved.name}, {resolved.source}, licence {resolved.licence}"),
         ("sha256", resolved.sha256),
         ("adapters", " + ".join(pipeline.stacks[after]) or "none"),
-        ("rows", f"{len(pipeline.data.demonstrations)} demonstrations, {len(pipeline.data.comparisons)} comparisons, {len(pipeline.data.heldout_comparisons)} held-out pairs"),
+        (
+            "rows",
+            f"{len(pipeline.data.demonstrations)} demonstrations, {len(pipeline.data.comparisons)} comparisons, {len(pipeline.data.heldout_comparisons)} held-out pairs",
+        ),
         ("stage hashes", ", ".join(f"{name} {pipeline.key(name)}" for name in who)),
         ("seed", str(pipeline.settings.seed)),
         ("versions", f"accord {accord.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads"),
@@ -106,8 +133,14 @@ def _passed(rows: Sequence[dict[str, Any]]) -> str:
 def _reward_part(report: Report, test: dict[str, Any] | None) -> None:
     if not test:
         return
-    names = {f"slice {key}": title for key, title in TITLES.items()} | {"all": "all", "shorter wins": "where the shorter answer won", "longer wins": "where the longer answer won"}
-    report.accuracy = [{"name": names.get(name, name), "value": value, "count": test["count"][name]} for name, value in test["accuracy"].items()]
+    names = {f"slice {key}": title for key, title in TITLES.items()} | {
+        "all": "all",
+        "shorter wins": "where the shorter answer won",
+        "longer wins": "where the longer answer won",
+    }
+    report.accuracy = [
+        {"name": names.get(name, name), "value": value, "count": test["count"][name]} for name, value in test["accuracy"].items()
+    ]
     gaps = torch.tensor(test["gaps"])
     report.calibration = reliability_table(gaps)
     error, temperature = expected_calibration_error(report.calibration), fit_temperature(gaps)
@@ -122,7 +155,10 @@ def _ppo_part(report: Report, iterations: Sequence[dict[str, Any]], table: dict[
     kl = [row["objective/kl"] for row in iterations]
     report.reward_lines = [Line("reward, training prompts", kl, [row["objective/scores"] for row in iterations])]
     points = [(name, _mean(table[name], "kl") or 0.0) for name in who if name != "starter"]
-    for key, title, dashed in (("reward", "reward, held-out prompts", False), ("heldout_reward", "held-out reward, held-out prompts", True)):
+    for key, title, dashed in (
+        ("reward", "reward, held-out prompts", False),
+        ("heldout_reward", "held-out reward, held-out prompts", True),
+    ):
         if table[who[-1]][0][key] is not None:
             report.reward_lines.append(Line(title, [x for _, x in points], [_mean(table[name], key) or 0.0 for name, _ in points], dashed))
     steps = [float(index + 1) for index in range(len(iterations))]
@@ -131,22 +167,64 @@ def _ppo_part(report: Report, iterations: Sequence[dict[str, Any]], table: dict[
     spread, start = last.get("rewards/disagreement/mean"), iterations[0].get("rewards/disagreement/mean")
     if spread is not None and start is not None:
         limit = 2 * start
-        report.alarms.append({"name": "reward heads disagree", "value": f"{spread:.2f}", "limit": f"{limit:.2f}", "ok": spread <= limit, "words": "twice the first round's disagreement"})
+        report.alarms.append(
+            {
+                "name": "reward heads disagree",
+                "value": f"{spread:.2f}",
+                "limit": f"{limit:.2f}",
+                "ok": spread <= limit,
+                "words": "twice the first round's disagreement",
+            }
+        )
     clipped = last["completions/clipped_ratio"]
-    report.alarms.append({"name": "answers cut off", "value": f"{100 * clipped:.0f} %", "limit": "30 %", "ok": clipped <= 0.3, "words": "last round of training"})
+    report.alarms.append(
+        {
+            "name": "answers cut off",
+            "value": f"{100 * clipped:.0f} %",
+            "limit": "30 %",
+            "ok": clipped <= 0.3,
+            "words": "last round of training",
+        }
+    )
 
 
 def _alarms(report: Report, table: dict[str, list[dict[str, Any]]], before: str, after: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     kl = _mean(table[after], "kl")
     if kl is not None:
-        found.append({"name": "KL from SFT", "value": f"{kl:.1f}", "limit": f"{KL_BUDGET:g}", "ok": kl <= KL_BUDGET, "words": "nats an answer, held-out prompts"})
+        found.append(
+            {
+                "name": "KL from SFT",
+                "value": f"{kl:.1f}",
+                "limit": f"{KL_BUDGET:g}",
+                "ok": kl <= KL_BUDGET,
+                "words": "nats an answer, held-out prompts",
+            }
+        )
     was, now = _mean(table[before], "tokens") or 0.0, _mean(table[after], "tokens") or 0.0
-    found.append({"name": "length", "value": f"{now:.0f}", "limit": f"{1.5 * was:.0f}", "ok": now <= 1.5 * was, "words": f"tokens an answer; {was:.0f} before"})
-    reward, heldout = (difference(table[before], table[after], key) if table[after][0][key] is not None else None for key in ("reward", "heldout_reward"))
+    found.append(
+        {
+            "name": "length",
+            "value": f"{now:.0f}",
+            "limit": f"{1.5 * was:.0f}",
+            "ok": now <= 1.5 * was,
+            "words": f"tokens an answer; {was:.0f} before",
+        }
+    )
+    reward, heldout = (
+        difference(table[before], table[after], key) if table[after][0][key] is not None else None for key in ("reward", "heldout_reward")
+    )
     if reward and heldout:
         ok = not (reward.low > 0 and heldout.mean <= 0)
-        found.append({"name": "held-out reward follows", "value": f"{heldout.mean:+.2f}", "limit": "0", "ok": ok, "words": f"training reward moved {reward.mean:+.2f}"})
+        found.append(
+            {
+                "name": "held-out reward follows",
+                "value": f"{heldout.mean:+.2f}",
+                "limit": "0",
+                "ok": ok,
+                "words": f"training reward moved {reward.mean:+.2f}",
+            }
+        )
     return found
 
 

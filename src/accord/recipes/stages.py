@@ -39,7 +39,9 @@ class Stages:
         self.folder, self.say, self.force = folder, say, force
         self.records: list[dict[str, Any]] = []
 
-    def run(self, name: str, inputs: Any, work: Callable[[Path, bool], dict[str, Any]], *, planned_seconds: float | None = None) -> dict[str, Any]:
+    def run(
+        self, name: str, inputs: Any, work: Callable[[Path, bool], dict[str, Any]], *, planned_seconds: float | None = None
+    ) -> dict[str, Any]:
         """Do one stage.
 
         Args:
@@ -77,7 +79,11 @@ class Stages:
         }
         self._write(folder, record)
         self.records.append({**record, "skipped": False, "planned_seconds": planned_seconds})
-        self.say(f"{name}: {seconds:.0f} s" + (f" (plan {planned_seconds:.0f} s)" if planned_seconds else "") + f", peak memory {record['peak_rss_gb']:.1f} GB.")
+        self.say(
+            f"{name}: {seconds:.0f} s"
+            + (f" (plan {planned_seconds:.0f} s)" if planned_seconds else "")
+            + f", peak memory {record['peak_rss_gb']:.1f} GB."
+        )
         return result
 
     def _read(self, folder: Path) -> dict[str, Any]:

@@ -41,7 +41,9 @@ def check_plain(text: str, finished: bool, columns: Mapping[str, Any]) -> bool:
 
 def check_flattery(text: str, finished: bool, columns: Mapping[str, Any]) -> bool:
     """No praise at the start, a concrete suggestion, at most 40 words, ends by itself."""
-    return finished and word_count(text) <= MAX_WORDS and not opens_with_flattery(text) and not refuses(text) and bool(_SUGGESTS.search(text))
+    return (
+        finished and word_count(text) <= MAX_WORDS and not opens_with_flattery(text) and not refuses(text) and bool(_SUGGESTS.search(text))
+    )
 
 
 def check_safe(text: str, finished: bool, columns: Mapping[str, Any]) -> bool:

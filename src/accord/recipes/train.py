@@ -22,15 +22,27 @@ from accord.types import Example
 def run(options: TrainOptions, config: TrainingConfig) -> int:
     """Train with one method; returns the exit code."""
     if not options.data:
-        raise ConfigError(f"accord {config.method} needs data: accord {config.method} --data rows.jsonl. Start a file with: accord data template {TEMPLATES[config.method]} rows.jsonl")
+        raise ConfigError(
+            f"accord {config.method} needs data: accord {config.method} --data rows.jsonl. Start a file with: accord data template {TEMPLATES[config.method]} rows.jsonl"
+        )
     rows = load_rows(options.data, options.columns, config.seed)
     evaluation = load_rows(options.eval_data, options.columns, config.seed) if options.eval_data else None
-    opened = open_model(options.model, dtype=config.dtype, accept_licence=options.accept_licence, before_loading=lambda found: plan_memory(found, options, config))
+    opened = open_model(
+        options.model,
+        dtype=config.dtype,
+        accept_licence=options.accept_licence,
+        before_loading=lambda found: plan_memory(found, options, config),
+    )
     say(opened.line)
     lora = None
     if options.lora_r:
         lora = lora_config(
-            opened.policy, rank=options.lora_r, alpha=options.lora_alpha, target=options.lora_target, layers=options.lora_layers, dropout=options.lora_dropout
+            opened.policy,
+            rank=options.lora_r,
+            alpha=options.lora_alpha,
+            target=options.lora_target,
+            layers=options.lora_layers,
+            dropout=options.lora_dropout,
         )
     if options.dry_run:
         print(describe(opened, options, config, rows, lora))
@@ -59,10 +71,18 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
         settings |= {"sample_rows": 64, "sample_tokens": context, "trained_adapters": 2 if getattr(config, "value", "") == "adapter" else 1}
     if config.tokens_per_microbatch is None:
         fixed = predict(size, **settings, token_budget=0).total
-        config.tokens_per_microbatch = min(2048, choose_token_budget(size, have - fixed, context=context, checkpointing=config.gradient_checkpointing))
+        config.tokens_per_microbatch = min(
+            2048, choose_token_budget(size, have - fixed, context=context, checkpointing=config.gradient_checkpointing)
+        )
         say(f"tokens_per_microbatch {config.tokens_per_microbatch}, from {have / 1e9:.1f} GB of free memory.")
     settings["token_budget"] = config.tokens_per_microbatch
-    check_fits(predict(size, **settings), have, what=f"accord {config.method} on {options.model}", fitting=suggest(size, have, **settings), force=options.force)
+    check_fits(
+        predict(size, **settings),
+        have,
+        what=f"accord {config.method} on {options.model}",
+        fitting=suggest(size, have, **settings),
+        force=options.force,
+    )
 
 
 TEMPLATES = {"sft": "demonstration", "reward": "preference", "dpo": "preference", "kto": "labelled", "ppo": "prompt"}
@@ -88,7 +108,9 @@ def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evalua
     tokenizer = opened.tokenizer
     common = {"train_dataset": rows, "processing_class": tokenizer}
     if config.method == "ppo":
-        return accord.PPOTrainer(config, model=opened.policy, reward=_rewards(options, opened), peft_config=lora, ptx_dataset=options.ptx_data, **common)
+        return accord.PPOTrainer(
+            config, model=opened.policy, reward=_rewards(options, opened), peft_config=lora, ptx_dataset=options.ptx_data, **common
+        )
     if config.method == "reward" and config.backbone == "heads":
         lora = None
     trainer = {"sft": accord.SFTTrainer, "reward": accord.RewardTrainer, "dpo": accord.DPOTrainer, "kto": accord.KTOTrainer}[config.method]

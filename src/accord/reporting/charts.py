@@ -60,7 +60,9 @@ def line_chart(lines: Sequence[Line], *, x_label: str, y_label: str, width: int 
 def bar_rows(rows: Sequence[tuple[str, float, str]], *, maximum: float, width: int = 420) -> str:
     """Horizontal bars: (label, value, text at the end), scaled to `maximum`."""
     height = 26 * len(rows) + 4
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(", ".join(f"{label} {text}" for label, _, text in rows))}">']
+    parts = [
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(", ".join(f"{label} {text}" for label, _, text in rows))}">'
+    ]
     label_width, text_width = 120, 70
     for index, (label, value, text) in enumerate(rows):
         y = 26 * index + 4

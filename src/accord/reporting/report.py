@@ -89,9 +89,13 @@ def render(report: Report) -> str:
     files = resources.files("accord.reporting") / "templates"
     script = (files / "blind.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    environment = Environment(autoescape=select_autoescape(default=True, default_for_string=True), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=select_autoescape(default=True, default_for_string=True), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     template = environment.from_string((files / "report.html").read_text(encoding="utf-8"))
-    reward = line_chart(report.reward_lines, x_label="KL from the SFT model, nats an answer", y_label="reward") if report.reward_lines else ""
+    reward = (
+        line_chart(report.reward_lines, x_label="KL from the SFT model, nats an answer", y_label="reward") if report.reward_lines else ""
+    )
     length = line_chart(report.length_lines, x_label="iteration", y_label="tokens") if report.length_lines else ""
     return template.render(
         report=report,

@@ -61,7 +61,10 @@ class FunctionReward:
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         prompts = [[{"role": m.role, "content": m.content} for m in rollout.prompt] for rollout in rollouts]
         completions = [[{"role": "assistant", "content": rollout.text}] for rollout in rollouts]
-        columns = {key: [rollout.columns.get(key) for rollout in rollouts] for key in sorted({key for rollout in rollouts for key in rollout.columns})}
+        columns = {
+            key: [rollout.columns.get(key) for rollout in rollouts]
+            for key in sorted({key for rollout in rollouts for key in rollout.columns})
+        }
         offered: dict[str, Any] = {"completion_ids": [list(rollout.completion_ids) for rollout in rollouts], **columns}
         parameters = inspect.signature(self.function).parameters
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
@@ -71,9 +74,13 @@ class FunctionReward:
         try:
             values = list(self.function(completions=completions, **offered))
         except Exception as error:
-            raise ConfigError(f"Reward function {self.name} raised {type(error).__name__}: {_first_line(error)}. Mend it and resume; None means that an answer is not scored.") from error
+            raise ConfigError(
+                f"Reward function {self.name} raised {type(error).__name__}: {_first_line(error)}. Mend it and resume; None means that an answer is not scored."
+            ) from error
         if len(values) != len(rollouts):
-            raise ConfigError(f"Reward function {self.name} returned {len(values)} values for {len(rollouts)} completions. Return one value (or None) each.")
+            raise ConfigError(
+                f"Reward function {self.name} returned {len(values)} values for {len(rollouts)} completions. Return one value (or None) each."
+            )
         return [self._as_score(value) for value in values]
 
     def _as_score(self, value: Any) -> Score:
@@ -84,7 +91,9 @@ class FunctionReward:
         try:
             number = float(value)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"Reward function {self.name} returned {value!r}, which is no number. Return a number, or None for not scored.") from error
+            raise ConfigError(
+                f"Reward function {self.name} returned {value!r}, which is no number. Return a number, or None for not scored."
+            ) from error
         if not math.isfinite(number):
             return Score(None, error=f"{self.name} returned {number}")
         return Score(number)

@@ -70,7 +70,15 @@ class RewardModel:
         save_policy(self.policy, self.stack, tokenizer, folder) if self.stack else tokenizer.save_pretrained(folder)
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in self.heads.state_dict().items()}, folder / HEADS)
         base = getattr(self.policy.model.config, "_name_or_path", "")
-        info = {"schema": 1, "base": base, "stack": list(self.stack), "num_heads": self.heads.num_heads, "width": self.heads.width, "layer": self.heads.layer, "context": self.heads.context}
+        info = {
+            "schema": 1,
+            "base": base,
+            "stack": list(self.stack),
+            "num_heads": self.heads.num_heads,
+            "width": self.heads.width,
+            "layer": self.heads.layer,
+            "context": self.heads.context,
+        }
         (folder / CONFIG).write_text(json.dumps(info, indent=1), encoding="utf-8")
 
     @classmethod
@@ -86,7 +94,9 @@ class RewardModel:
         info = json.loads(path.read_text(encoding="utf-8"))
         stack = load_stack(policy, folder, prefix="reward") if info["stack"] else ()
         tensors, context = load_tensors(folder / HEADS), info.get("context", False)
-        heads = RewardHeads(tensors["feature_center"].shape[0], info["num_heads"], width=info.get("width", 0), layer=info["layer"], context=context)
+        heads = RewardHeads(
+            tensors["feature_center"].shape[0], info["num_heads"], width=info.get("width", 0), layer=info["layer"], context=context
+        )
         heads.load_state_dict(tensors)
         return cls(policy, stack, heads.to(policy.device), renderer)
 

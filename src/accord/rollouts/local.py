@@ -69,7 +69,9 @@ class LocalSampler:
                 states = torch.cat((states, first)) if alive else first
                 alive += entering
             tokens = self._draw(states, alive, config)
-            unfinished = [slot for slot, row in enumerate(alive) if row.ids[-1] not in self.renderer.end_ids and len(row.ids) < config.max_new_tokens]
+            unfinished = [
+                slot for slot, row in enumerate(alive) if row.ids[-1] not in self.renderer.end_ids and len(row.ids) < config.max_new_tokens
+            ]
             if len(unfinished) < len(alive):
                 order = cache.keep(unfinished)
                 alive, tokens = [alive[slot] for slot in order], tokens[torch.tensor(order, dtype=torch.int64, device=tokens.device)]
@@ -78,7 +80,9 @@ class LocalSampler:
 
     def _draw(self, states: Tensor, alive: list[_Row], config: SamplingConfig) -> Tensor:
         """The next token of each row, noted on the row."""
-        draws = torch.tensor([uniform(config.seed, config.step, row.prompt.id, row.index, len(row.ids)) for row in alive], dtype=torch.float64)
+        draws = torch.tensor(
+            [uniform(config.seed, config.step, row.prompt.id, row.index, len(row.ids)) for row in alive], dtype=torch.float64
+        )
         tokens, taken = draw(self.policy.logits(states), draws.to(states.device), config)
         for row, token, logprob in zip(alive, tokens.tolist(), taken.tolist(), strict=True):
             row.ids.append(token)
@@ -193,7 +197,9 @@ class RowCache:
         self.lengths = self.lengths[torch.tensor(order, dtype=torch.int64, device=self.lengths.device)]
         return order
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None
+    ) -> Tensor:
         """One new token a row: (1, heads, B, head_dim), as `Layout` says."""
         count, used = len(self.lengths), int(self.lengths.max()) + 1
         rows = torch.arange(count, device=query.device)
@@ -203,7 +209,11 @@ class RowCache:
         mask = seen <= self.lengths[:, None]
         if window is not None:
             mask &= seen > (self.lengths - window)[:, None]
-        queries, keys, values = query[0].transpose(0, 1).unsqueeze(2), self.keys[layer][:count, :, :used], self.values[layer][:count, :, :used]
+        queries, keys, values = (
+            query[0].transpose(0, 1).unsqueeze(2),
+            self.keys[layer][:count, :, :used],
+            self.values[layer][:count, :, :used],
+        )
         if softcap is None:
             output = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None, None, :], scale=scale, enable_gqa=True)
         else:
@@ -218,7 +228,9 @@ class Entering:
         self.cache, self.prompts, self.owner = cache, prompts, owner
         self.tree = TreeLayout(prompts)
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None
+    ) -> Tensor:
         """(1, heads, N, head_dim), as `Layout` says."""
         for row, unit in enumerate(self.owner, len(self.cache.lengths)):
             for begin, (start, end) in ((0, (0, self.prompts.prefix)), (self.prompts.prefix, self.prompts.spans[unit].prompt)):
@@ -256,4 +268,3 @@ def _truncated(logits: Tensor, config: SamplingConfig) -> Tensor:
         before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
         logits = logits.masked_fill(torch.zeros_like(logits, dtype=torch.bool).scatter(1, index, before > config.top_p), float("-inf"))
     return logits
-

@@ -34,7 +34,14 @@ class Callbacks:
         for callback in self.callbacks:
             method = getattr(callback, event, None)
             if method is not None:
-                method(loop.config, state, control, model=getattr(loop, "model", None), processing_class=getattr(loop, "processing_class", None), **kwargs)
+                method(
+                    loop.config,
+                    state,
+                    control,
+                    model=getattr(loop, "model", None),
+                    processing_class=getattr(loop, "processing_class", None),
+                    **kwargs,
+                )
         if control.should_training_stop:
             loop.stop()
         if event == "on_step_end" and control.should_save:

@@ -50,7 +50,9 @@ def write(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], extra
                     os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise MachineError(f"Could not write the checkpoint {folder}: {error}. The run is as it was at the last checkpoint; free disk space and resume.") from error
+        raise MachineError(
+            f"Could not write the checkpoint {folder}: {error}. The run is as it was at the last checkpoint; free disk space and resume."
+        ) from error
     old = folder.parent / f".{folder.name}.old"
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -69,7 +71,9 @@ def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         tensors = load_file(folder / TENSORS)
     except FileNotFoundError as error:
-        raise DataError(f"{folder} is not a checkpoint: {Path(error.filename or '').name or TENSORS} is missing. Name a checkpoint-N folder of the run.") from error
+        raise DataError(
+            f"{folder} is not a checkpoint: {Path(error.filename or '').name or TENSORS} is missing. Name a checkpoint-N folder of the run."
+        ) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"{folder} is damaged ({str(error).splitlines()[0]}). Resume from an earlier checkpoint of the run.") from error
     if state.get("schema", 0) > SCHEMA:
@@ -79,7 +83,11 @@ def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def folders(run: Path) -> list[Path]:
     """Checkpoints of a run, oldest first."""
-    found = [(int(match.group(1)), path) for path in run.glob("checkpoint-*") if path.is_dir() and (match := re.fullmatch(r"checkpoint-(\d+)", path.name))]
+    found = [
+        (int(match.group(1)), path)
+        for path in run.glob("checkpoint-*")
+        if path.is_dir() and (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
+    ]
     return [path for _, path in sorted(found)]
 
 
@@ -115,4 +123,9 @@ def surroundings() -> dict[str, Any]:
     """What bit-for-bit equality depends on; compared at resume."""
     import transformers
 
-    return {"torch": torch.__version__, "transformers": transformers.__version__, "threads": torch.get_num_threads(), "machine": platform.machine()}
+    return {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+    }

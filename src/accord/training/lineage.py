@@ -66,12 +66,16 @@ def point_last(folder: Path) -> None:
 def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
     """A short, honest model card in markdown with the header that hubs read."""
     data = "\n".join(f"- {name}: {part['rows']} rows, content hash `{part['hash'][:16]}`" for name, part in record["data"].items())
-    numbers = "\n".join(f"| {name} | {value:.4g} |" for name, value in sorted(metrics.items()) if isinstance(value, (int, float)) and value == value)
+    numbers = "\n".join(
+        f"| {name} | {value:.4g} |" for name, value in sorted(metrics.items()) if isinstance(value, (int, float)) and value == value
+    )
     skipped = f"\nChecks that were skipped: {', '.join(record['skipped_checks'])}.\n" if record["skipped_checks"] else ""
     base = Path(record["base"]).name or "a model made in memory"  # a cache folder's name has the model's name and hash in it
     load = ""
     if record["method"] != "reward" and record["adapters"]:
-        load = "\n```python\nfrom peft import AutoPeftModelForCausalLM\nmodel = AutoPeftModelForCausalLM.from_pretrained(\"this folder\")\n```\n"
+        load = (
+            '\n```python\nfrom peft import AutoPeftModelForCausalLM\nmodel = AutoPeftModelForCausalLM.from_pretrained("this folder")\n```\n'
+        )
     return f"""---
 base_model: {base}
 library_name: {"peft" if record["adapters"] else "transformers"}

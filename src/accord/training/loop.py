@@ -379,7 +379,11 @@ class Loop:
         random.setstate(_tupled(state["python_rng"]))
         self.load_state(state["method"])
         if processes.is_main():
-            changed = [f"{key} {state['surroundings'].get(key)} -> {value}" for key, value in checkpoint.surroundings().items() if state["surroundings"].get(key) != value]
+            changed = [
+                f"{key} {state['surroundings'].get(key)} -> {value}"
+                for key, value in checkpoint.surroundings().items()
+                if state["surroundings"].get(key) != value
+            ]
             exact = "bit for bit" if not changed else "not bit for bit, because of " + ", ".join(changed)
             print(f"Resuming {folder} at step {self.global_step} of {self.total_steps()} ({exact}).")
 

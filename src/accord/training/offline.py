@@ -77,7 +77,9 @@ class OfflineTrainer(Loop):
         if args.overfit:
             self.train_units = self.train_units[: args.overfit]
             self.eval_units = self.train_units
-            say(f"Overfitting the first {len(self.train_units)} rows: the loss should go to (nearly) its floor. If it does not, the set-up is wrong.")
+            say(
+                f"Overfitting the first {len(self.train_units)} rows: the loss should go to (nearly) its floor. If it does not, the set-up is wrong."
+            )
 
     def _units(self, rows: Rows, what: str) -> list[Unit]:
         units = self.make_units(examples(rows, kinds=self.kinds, what=what, columns=self.columns))

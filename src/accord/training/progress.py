@@ -27,7 +27,13 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
 
-            columns = (MofNCompleteColumn(), BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn(), TimeRemainingColumn())
+            columns = (
+                MofNCompleteColumn(),
+                BarColumn(bar_width=24),
+                TextColumn("{task.description}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
             self.bar = RichProgress(*columns, console=Console(stderr=True))
             self.bar.start()
             self.task = self.bar.add_task("", total=self.total, completed=self.done)

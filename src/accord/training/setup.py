@@ -58,7 +58,9 @@ def prepare(
     tokenizer = tokenizer if tokenizer is not None else loaded or _tokenizer_of(policy)
     rows = int(policy.model.get_input_embeddings().weight.shape[0])
     if len(tokenizer) > rows:
-        raise ConfigError(f"The tokenizer has {len(tokenizer)} tokens and the model embeds {rows}: they do not belong together. Pass the model's own tokenizer.")
+        raise ConfigError(
+            f"The tokenizer has {len(tokenizer)} tokens and the model embeds {rows}: they do not belong together. Pass the model's own tokenizer."
+        )
     seed = args.seed
     if peft_config is not None:
         stack = policy.add_adapter(adapter, peft_config, seed=seed)
@@ -71,7 +73,9 @@ def prepare(
         stack, reference, full = (), (), True
         count = sum(parameter.numel() for parameter in policy.model.parameters())
         policy.model.requires_grad_(True)
-        say(f"Full fine-tuning of {count / 1e6:.0f} M parameters: about {count * 16 / 1e9:.1f} GB for weights, gradients and Adam. Pass a peft_config for LoRA.")
+        say(
+            f"Full fine-tuning of {count / 1e6:.0f} M parameters: about {count * 16 / 1e9:.1f} GB for weights, gradients and Adam. Pass a peft_config for LoRA."
+        )
     if args.learning_rate is None:
         args.learning_rate = args.default_learning_rate(full=full)
         say(f"learning_rate {args.learning_rate:g} ({'full fine-tuning' if full else 'LoRA'} value of {method}).")
@@ -80,11 +84,20 @@ def prepare(
     if policy.note:
         say(policy.note)
     if not args.disable_dropout:
-        raise ConfigError("disable_dropout=False is not supported: log-probs would differ between sampling, reference and training. Leave it True.")
+        raise ConfigError(
+            "disable_dropout=False is not supported: log-probs would differ between sampling, reference and training. Leave it True."
+        )
     if getattr(tokenizer, "chat_template", None):
         say(f"The chat template of {type(tokenizer).__name__} is applied to every prompt, plain strings included.")
-    renderer = Renderer(tokenizer, end_ids=stop_token_ids(tokenizer, getattr(policy.model, "generation_config", None)), max_length=args.max_length, max_prompt_length=max_prompt_length)
-    folder = Path(args.output_dir) if args.output_dir else Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{method}-{_short_name(policy)}"
+    renderer = Renderer(
+        tokenizer,
+        end_ids=stop_token_ids(tokenizer, getattr(policy.model, "generation_config", None)),
+        max_length=args.max_length,
+        max_prompt_length=max_prompt_length,
+    )
+    folder = (
+        Path(args.output_dir) if args.output_dir else Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{method}-{_short_name(policy)}"
+    )
     if processes.is_main():
         folder.mkdir(parents=True, exist_ok=True)
     return Prepared(policy, tokenizer, renderer, stack, reference, full, folder)
@@ -98,13 +111,19 @@ def examples(rows: Rows, *, kinds: Sequence[str], what: str, columns: dict[str, 
     """
     from accord.data.read import read_examples
 
-    found = list(rows) if isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], Example) else list(read_examples(rows, columns=columns))
+    found = (
+        list(rows)
+        if isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], Example)
+        else list(read_examples(rows, columns=columns))
+    )
     if not found:
         raise DataError(f"{what}: the dataset has no rows.")
     for example in found:
         if example.kind not in kinds:
             columns = f" (its other columns: {', '.join(example.columns)})" if example.columns else ""
-            raise DataError(f"{example.where or 'row'}: {what} needs {' or '.join(kinds)} rows and this is a {example.kind} row{columns}. See docs/data.md.")
+            raise DataError(
+                f"{example.where or 'row'}: {what} needs {' or '.join(kinds)} rows and this is a {example.kind} row{columns}. See docs/data.md."
+            )
     return found
 
 

@@ -25,7 +25,9 @@ class Trackers:
             plain = {key: value for key, value in config.to_dict().items() if isinstance(value, (int, float, str, bool))}
             self.accelerator.init_trackers("accord", config=plain)
         except (ImportError, ValueError) as error:
-            raise ConfigError(f"report_to={config.report_to!r}: {str(error).splitlines()[0]} Install the tracker, or use report_to='none'.") from error
+            raise ConfigError(
+                f"report_to={config.report_to!r}: {str(error).splitlines()[0]} Install the tracker, or use report_to='none'."
+            ) from error
 
     def log(self, row: dict[str, Any]) -> None:
         if self.accelerator is not None:
