@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 SCHEMA = 1
 """Version of the JSON written by `to_json`; a reader refuses a newer one."""
@@ -30,7 +30,7 @@ class Completion:
     messages: tuple[Message, ...]
     finished: bool = True
     """True: the answer ended by itself and its end token is learned. False: it was cut off, so no end token follows it."""
-    source: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict[str, Any])
     """Who wrote it: {"kind": "human"} or {"kind": "sample", "model": ..., "sha256": ..., "seed": ...}."""
 
     @property
@@ -69,7 +69,7 @@ class Example:
     step_labels: tuple[int | None, ...] | None = None
     plain: bool = False
     """True: the row held plain strings rather than chat messages. False: it held role/content lists."""
-    columns: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict[str, Any])
     """Every other column of the row, passed through to reward functions and kept when written back."""
     where: str = ""
     """File and row it came from, for error messages: `prefs.jsonl line 12`."""
@@ -92,7 +92,7 @@ class Score:
     """What a reward function says. A failure is `error`, never a 0."""
 
     value: float | None
-    parts: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, float] = field(default_factory=dict[str, float])
     explanation: str | None = None
     error: str | None = None
 
@@ -113,7 +113,7 @@ class Rollout:
     sample_index: int = 0
     """Which of the G answers to this prompt."""
     policy_step: int = 0
-    columns: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict[str, Any])
     score: Score | None = None
 
 
@@ -151,8 +151,8 @@ def from_json(data: dict[str, Any], kind: type[T]) -> T:
 def _revive(name: str, value: Any) -> Any:
     if name in ("prompt", "messages") and value is not None:
         return tuple(Message(**m) for m in value)
-    if name == "completions":
+    if name == "completions" and value is not None:
         return tuple(Completion(tuple(Message(**m) for m in c["messages"]), c["finished"], c["source"]) for c in value)
     if name == "score" and value is not None:
         return Score(**value)
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value

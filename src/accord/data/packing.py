@@ -46,7 +46,7 @@ class Unit:
     prompt_ids: tuple[int, ...]
     branches: tuple[Branch, ...]
     id: str = ""
-    data: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the method knows about it: reference log-probs, rewards, labels. Never read by packing."""
 
     @property

@@ -162,7 +162,8 @@ class Renderer:
             next((i for i, (first, last) in enumerate(spans) if start < stop and start < last and stop > first), None)
             for start, stop in offsets
         ]
-        counted, ended = [], None
+        counted: list[bool] = []
+        ended: int | None = None
         for token, span in zip(ids, where, strict=True):
             counted.append(span is not None and not (span == ended and self._blank(token) and token not in self.end_ids))
             ended = span if span is not None and token in self.end_ids else ended

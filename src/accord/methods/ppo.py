@@ -77,10 +77,8 @@ class PPOTrainer(Loop):
         prepared = prepare(
             model, args, tokenizer=accept_tokenizer(processing_class, tokenizer), peft_config=peft_config, adapter="ppo", method="ppo"
         )
-        super().__init__(args, prepared.folder, callbacks_list(callbacks))
+        super().__init__(args, prepared, callbacks_list(callbacks))
         self.config: PPOConfig = args
-        self.prepared, self.policy, self.renderer = prepared, prepared.policy, prepared.renderer
-        self.processing_class, self.model = prepared.tokenizer, self.policy.peft
         self.stack, self.reference = prepared.stack, prepared.reference
         self.rewards = [as_source(item) for item in (reward if isinstance(reward, (list, tuple)) else [reward])]
         rows = examples(

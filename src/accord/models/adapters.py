@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -301,7 +301,7 @@ class PolicyModel:
         stop = stop if stop is not None and self.can_start_midway else self.num_layers
         if end_layer is not None and end_layer < stop:
             hook = self.layers[end_layer - 1].register_forward_hook(
-                lambda _m, _i, out: captured.append(out[0] if isinstance(out, tuple) else out)
+                lambda _m, _i, out: captured.append(cast("Tensor", out[0] if isinstance(out, tuple) else out))
             )
         # Checkpointing is transformers' and runs in training mode only; dropout is refused by the attention function.
         if self.checkpointing and torch.is_grad_enabled():

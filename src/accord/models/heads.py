@@ -28,6 +28,11 @@ class RewardHeads(nn.Module):
         seed: seeds the initial weights on the features, N(0, 1/(d + 1)) (Ziegler et al. 2019). Weights after a hidden layer start at 0.
     """
 
+    feature_center: Tensor
+    feature_spread: Tensor
+    center: Tensor
+    spread: Tensor
+
     def __init__(
         self, hidden_size: int, num_heads: int = 5, *, width: int = 0, layer: int | None = None, context: bool = False, seed: int = 0
     ) -> None:
@@ -121,6 +126,10 @@ class ValueHead(nn.Module):
 
     Features are standardised by constants set once, on the first rollouts, so that the learning rate means the same for any model.
     """
+
+    center: Tensor
+    spread: Tensor
+    ready: Tensor
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ def reliability_table(gaps: Tensor, *, bins: int = 5) -> list[dict[str, float]]:
     confidence = torch.sigmoid(gaps.abs())
     right = (gaps > 0).double() + 0.5 * (gaps == 0).double()
     index = ((confidence - 0.5) * 2 * bins).long().clamp(0, bins - 1)
-    rows = []
+    rows: list[dict[str, float]] = []
     for bin_index in range(bins):
         inside = index == bin_index
         if bool(inside.any()):

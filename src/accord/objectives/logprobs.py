@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -48,7 +48,10 @@ def chunked_logprobs(
         raise ShapeError(
             f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}, targets {tuple(targets.shape)} must be (M, d), (V, d), (M,)."
         )
-    logprobs, entropy = _ChunkedLogprobs.apply(hidden, weight, bias, targets, temperature, softcap, chunk_size, want_entropy)
+    logprobs, entropy = cast(
+        "tuple[Tensor, Tensor]",
+        _ChunkedLogprobs.apply(hidden, weight, bias, targets, temperature, softcap, chunk_size, want_entropy),  # type: ignore[no-untyped-call]
+    )
     return logprobs, entropy if want_entropy else None
 
 

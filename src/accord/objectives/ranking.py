@@ -94,7 +94,7 @@ def davidson(better: Tensor, worse: Tensor, outcome: Tensor, log_nu: Tensor) -> 
         log_nu: log of the tie parameter, may be learned. Scalar.
     """
     tie = log_nu + 0.5 * (better + worse)
-    normaliser = torch.stack(torch.broadcast_tensors(better, worse, tie)).logsumexp(0)
+    normaliser = torch.stack([better.expand_as(tie), worse.expand_as(tie), tie]).logsumexp(0)
     chosen = torch.where(outcome == 0.5, tie, torch.where(outcome == 1.0, better, worse))
     return normaliser - chosen
 

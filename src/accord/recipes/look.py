@@ -142,7 +142,7 @@ def _sample(table: dict[str, list[dict[str, Any]]], index: int, titles: dict[str
         {"who": who, "text": rows[index]["text"], "passed": rows[index]["passed"], "finished": rows[index]["finished"]}
         for who, rows in table.items()
     ]
-    return Sample(titles.get(row["slice"], row["slice"]), row["prompt"], answers)
+    return Sample(titles.get(row["slice"]) or str(row["slice"]), row["prompt"], answers)
 
 
 def blind_pairs(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], *, count: int = 10, seed: int = 0) -> list[BlindPair]:

@@ -97,7 +97,8 @@ def load_rows(source: str, columns: dict[str, str] | None, seed: int) -> list[Ex
     empty = [part.source for part, found in zip(parts, sources, strict=True) if not found]
     if empty:
         raise DataError(f"{empty[0]} has no rows.")
-    mixture = Mixture(sources, [part.weight for part in parts], seed=seed)
+    shares = [part.weight for part in parts if part.weight is not None]
+    mixture = Mixture(sources, shares or None, seed=seed)
     return [mixture.at(position) for position in range(sum(len(found) for found in sources))]
 
 

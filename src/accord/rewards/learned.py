@@ -121,7 +121,8 @@ def _kept(prompt: tuple[int, ...], branches: Sequence[Branch], sources: Sequence
     """The kept states of a merged unit, put together from those of the units its answers came from."""
     lower = [source.data.get("lower") for source in sources]
     first = lower[0]
-    if first is None or any(one is None or (one.layer, one.adapters) != (first.layer, first.adapters) for one in lower):
+    kept = [one for one in lower if one is not None]
+    if first is None or len(kept) < len(lower) or any((one.layer, one.adapters) != (first.layer, first.adapters) for one in kept):
         return {}
-    parts = [one.states[start : start + len(branch.ids)] for one, branch, start in zip(lower, branches, starts, strict=True)]
+    parts = [one.states[start : start + len(branch.ids)] for one, branch, start in zip(kept, branches, starts, strict=True)]
     return {"lower": replace(first, states=torch.cat([first.states[: len(prompt)], *parts]))}

@@ -58,10 +58,12 @@ class Loop:
     metric_names: Sequence[str] = ("loss",)
     """What the progress line shows."""
 
-    def __init__(self, config: TrainingConfig, folder: Path, callbacks: Iterable[Any] = ()) -> None:
+    def __init__(self, config: TrainingConfig, prepared: Prepared, callbacks: Iterable[Any] = ()) -> None:
         processes.start()
         self.config = config
-        self.folder = folder
+        self.prepared, self.folder = prepared, prepared.folder
+        self.policy, self.renderer, self.processing_class = prepared.policy, prepared.renderer, prepared.tokenizer
+        self.model = self.policy.peft if self.policy.peft is not None else self.policy.model
         self.global_step = 0
         self.epoch = 0.0
         self.log_history: list[dict[str, Any]] = []
@@ -73,8 +75,7 @@ class Loop:
         self._interrupted = False
         self._saved_step = 0
         self.callbacks = Callbacks(self, callbacks)
-        self.trackers = Trackers(config, folder)
-        self.prepared: Prepared | None = None
+        self.trackers = Trackers(config, prepared.folder)
         self.optimizer: torch.optim.Optimizer | None = None
 
     # -- for subclasses -----------------------------------------------------------------------------------------------------------
@@ -325,7 +326,7 @@ class Loop:
                 "method": self.state(),
             }
             checkpoint.write(folder, tensors, state, extra=self.save_model)
-            checkpoint.prune(self.folder, self.config.save_total_limit, self.best and self.best["checkpoint"])
+            checkpoint.prune(self.folder, self.config.save_total_limit, self.best["checkpoint"] if self.best else None)
         self._saved_step = self.global_step
         processes.wait()
         self.callbacks.call("on_save")
@@ -389,7 +390,7 @@ class Loop:
 
     def _write_lineage(self, metrics: dict[str, Any]) -> None:
         """`run.json` before the first step; with the last metrics and a model card after the last one."""
-        if not processes.is_main() or self.prepared is None:
+        if not processes.is_main():
             return
         record = lineage.record_of(self.config.method, self.prepared, self.config, self.data_ids())
         lineage.write_record(self.folder, {**record, "finished": bool(metrics), "steps": self.global_step, "metrics": metrics})

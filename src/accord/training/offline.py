@@ -19,7 +19,7 @@ from accord.rollouts.random import shuffled
 from accord.training import processes
 from accord.training.loop import Loop, StepBatch
 from accord.training.metrics import Metrics
-from accord.training.setup import Prepared, Rows, accept_tokenizer, callbacks_list, examples, prepare, report_rendering, say
+from accord.training.setup import Rows, accept_tokenizer, callbacks_list, examples, prepare, report_rendering, say
 
 KEPT_SHARE = 0.25
 """Largest share of free memory for the kept output of frozen lower layers."""
@@ -66,11 +66,7 @@ class OfflineTrainer(Loop):
             method=self.method,
             max_prompt_length=getattr(args, "max_prompt_length", None),
         )
-        super().__init__(args, prepared.folder, callbacks_list(callbacks))
-        self.prepared: Prepared = prepared
-        self.policy, self.renderer = prepared.policy, prepared.renderer
-        self.processing_class = prepared.tokenizer
-        self.model = self.policy.peft if self.policy.peft is not None else self.policy.model
+        super().__init__(args, prepared, callbacks_list(callbacks))
         self.columns = columns
         self.train_units = self._units(train_dataset, "train_dataset")
         self.eval_units = self._units(eval_dataset, "eval_dataset") if eval_dataset is not None else []

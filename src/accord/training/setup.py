@@ -120,9 +120,9 @@ def examples(rows: Rows, *, kinds: Sequence[str], what: str, columns: dict[str, 
         raise DataError(f"{what}: the dataset has no rows.")
     for example in found:
         if example.kind not in kinds:
-            columns = f" (its other columns: {', '.join(example.columns)})" if example.columns else ""
+            others = f" (its other columns: {', '.join(example.columns)})" if example.columns else ""
             raise DataError(
-                f"{example.where or 'row'}: {what} needs {' or '.join(kinds)} rows and this is a {example.kind} row{columns}. See docs/data.md."
+                f"{example.where or 'row'}: {what} needs {' or '.join(kinds)} rows and this is a {example.kind} row{others}. See docs/data.md."
             )
     return found
 

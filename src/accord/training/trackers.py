@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from accord.config.base import TrainingConfig
 from accord.errors import ConfigError
@@ -21,7 +21,7 @@ class Trackers:
         from accelerate import Accelerator
 
         try:
-            self.accelerator = Accelerator(log_with=names, project_dir=str(folder))
+            self.accelerator = Accelerator(log_with=cast("Any", names), project_dir=str(folder))
             plain = {key: value for key, value in config.to_dict().items() if isinstance(value, (int, float, str, bool))}
             self.accelerator.init_trackers("accord", config=plain)
         except (ImportError, ValueError) as error:
