@@ -59,7 +59,9 @@ def test_uniform_head_gives_log_of_the_vocabulary() -> None:
 
 @pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_chunked_logprobs_and_gradients(softcap: float | None, with_bias: bool) -> None:
+@pytest.mark.parametrize("frozen", [False, True])
+def test_chunked_logprobs_and_gradients(softcap: float | None, with_bias: bool, frozen: bool) -> None:
+    """By finite differences, for a trainable head and for a frozen one, whose gradient is made in forward."""
     generator = torch.Generator().manual_seed(0)
     hidden, weight = (torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in ((7, 4), (11, 4)))
     bias = torch.randn(11, generator=generator, dtype=torch.float64, requires_grad=True) if with_bias else None
@@ -73,17 +75,22 @@ def test_chunked_logprobs_and_gradients(softcap: float | None, with_bias: bool) 
     logits = hidden @ weight.T + (bias if bias is not None else 0)
     logits = softcap * torch.tanh(logits / softcap) if softcap else logits
     plain = (logits / 0.7).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    if frozen:
+        for tensor in (weight, bias):
+            _ = tensor is not None and tensor.requires_grad_(False)
     inputs = (hidden, weight, *([bias] if bias is not None else []))
     assert close(chunked(*inputs), plain)
     assert torch.autograd.gradcheck(chunked, inputs)
 
 
-def test_chunked_logprobs_never_saves_all_logits() -> None:
-    hidden, weight = torch.randn(64, 8, requires_grad=True), torch.randn(1000, 8)
+@pytest.mark.parametrize("frozen, most", [(True, 64 * 8), (False, 1000 * 8)])
+def test_chunked_logprobs_never_saves_all_logits(frozen: bool, most: int) -> None:
+    """64 x 1000 logits would be 64,000: what is kept is one gradient by hidden state, or the head itself when it is trained."""
+    hidden, weight = torch.randn(64, 8, requires_grad=True), torch.randn(1000, 8, requires_grad=not frozen)
     saved: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: (saved.append(t.numel()), t)[1], lambda t: t):
         logprobs.chunked_logprobs(hidden, weight, torch.zeros(64, dtype=torch.int64), chunk_size=16)
-    assert max(saved) == 1000 * 8  # the head itself; 64 x 1000 logits would be 64,000
+    assert max(saved) == most
 
 
 # -- KL ---------------------------------------------------------------------------------------------------------------------------------

@@ -28,7 +28,10 @@ def chunked_logprobs(
     chunk_size: int = 256,
     want_entropy: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """log softmax((hidden weight^T + bias) / temperature)[target] for each row, with logits recomputed in backward.
+    """log softmax((hidden weight^T + bias) / temperature)[target] for each row.
+
+    A frozen head (weight and bias without gradient) makes the gradient to `hidden` in forward, while the probabilities are at hand: one
+    matrix product fewer than recomputing the logits in backward, which a trainable head needs.
 
     Args:
         hidden: states that predict the counted tokens. (M, d)
@@ -48,76 +51,110 @@ def chunked_logprobs(
         raise ShapeError(
             f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}, targets {tuple(targets.shape)} must be (M, d), (V, d), (M,)."
         )
+    if torch.is_grad_enabled() and (weight.requires_grad or (bias is not None and bias.requires_grad)):
+        function: Any = _TrainableHead
+    else:
+        function = _FrozenHead
+    want_gradient = torch.is_grad_enabled() and hidden.requires_grad
     logprobs, entropy = cast(
         "tuple[Tensor, Tensor]",
-        _ChunkedLogprobs.apply(hidden, weight, bias, targets, temperature, softcap, chunk_size, want_entropy),  # type: ignore[no-untyped-call]
+        function.apply(hidden, weight, bias, targets, (temperature, softcap, chunk_size, want_entropy, want_gradient)),
     )
     return logprobs, entropy if want_entropy else None
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float, softcap: float | None) -> tuple[Tensor, Tensor | None]:
-    """Final logits of a chunk in at least fp32, and tanh(raw / softcap), which backward needs."""
-    logits = at_least_fp32(hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T))
-    tanh = None
-    if softcap is not None:
-        tanh = torch.tanh(logits / softcap)
-        logits = softcap * tanh
-    return (logits if temperature == 1.0 else logits / temperature), tanh
+Options = tuple[float, float | None, int, bool, bool]
+"""temperature, softcap, chunk size, whether entropy and whether a gradient to hidden states is wanted."""
 
 
-class _ChunkedLogprobs(torch.autograd.Function):
+class _Chunk:
+    """Log-probs and entropies of one chunk of rows, with its unnormalised probabilities: two buffers of (rows, V) at most."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options) -> None:
+        temperature, softcap, _, want_entropy, _ = options
+        logits = at_least_fp32(hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T))
+        self.targets, self.temperature, self.bend = targets, temperature, None
+        if softcap is not None:
+            tanh = logits.div_(softcap).tanh_()
+            logits, self.bend = softcap * tanh, tanh.square_().neg_().add_(1.0)
+        if temperature != 1.0:
+            logits /= temperature
+        logits -= logits.max(-1, keepdim=True).values
+        chosen = logits.gather(1, targets[:, None])[:, 0]
+        self.odds = logits.exp() if want_entropy else logits.exp_()
+        self.total = self.odds.sum(-1)
+        self.logprobs = chosen - self.total.log()
+        self.entropy = self.total.log() - torch.einsum("mv,mv->m", self.odds, logits) / self.total if want_entropy else None
+
+    def slope(self, weight: Tensor) -> Tensor:
+        """(rows, d) gradient of each row's log-prob by its hidden state. Uses the probabilities up."""
+        chosen = weight[self.targets]
+        if self.bend is not None:
+            chosen = chosen * self.bend.gather(1, self.targets[:, None]).to(chosen.dtype)
+            self.odds *= self.bend
+        return (chosen - (self.odds.to(weight.dtype) @ weight) / self.total[:, None].to(weight.dtype)) / self.temperature
+
+    def slope_by_logits(self) -> Tensor:
+        """(rows, V) gradient of each row's log-prob by its raw logits. Uses the probabilities up."""
+        slopes = self.odds.div_(-self.total[:, None])
+        slopes.scatter_add_(1, self.targets[:, None], torch.ones_like(slopes[:, :1]))
+        return (slopes if self.bend is None else slopes.mul_(self.bend)).div_(self.temperature)
+
+
+def _forward(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probs, entropies and their gradients by hidden state; the last two empty when not wanted."""
+    _, _, chunk, want_entropy, want_slope = options
+    logprobs = torch.empty(len(targets), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
+    entropy = torch.empty_like(logprobs) if want_entropy else logprobs.new_empty(0)
+    slope = torch.empty_like(hidden) if want_slope else hidden.new_empty(0)
+    for start in range(0, len(targets), chunk):
+        rows = slice(start, start + chunk)
+        part = _Chunk(hidden[rows], weight, bias, targets[rows], options)
+        logprobs[rows] = part.logprobs
+        if part.entropy is not None:
+            entropy[rows] = part.entropy
+        if want_slope:
+            slope[rows] = part.slope(weight)
+    return logprobs, entropy, slope
+
+
+class _FrozenHead(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
-        temperature: float,
-        softcap: float | None,
-        chunk: int,
-        want_entropy: bool,
-    ) -> tuple[Tensor, Tensor]:
-        dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        logprobs = torch.empty(len(targets), dtype=dtype, device=hidden.device)
-        entropy = torch.empty_like(logprobs) if want_entropy else logprobs.new_empty(0)
-        for start in range(0, len(targets), chunk):
-            stop = start + chunk
-            logits, _ = _logits(hidden[start:stop], weight, bias, temperature, softcap)
-            normaliser = logits.logsumexp(-1)
-            logprobs[start:stop] = logits.gather(1, targets[start:stop, None])[:, 0] - normaliser
-            if want_entropy:
-                probabilities = (logits - normaliser[:, None]).exp_()
-                entropy[start:stop] = normaliser - (probabilities * logits).sum(-1)
-        ctx.save_for_backward(hidden, weight, bias, targets)
-        ctx.options = (temperature, softcap, chunk)
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options) -> tuple[Tensor, Tensor]:
+        logprobs, entropy, slope = _forward(hidden, weight, bias, targets, options)
+        ctx.save_for_backward(slope)
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        gradient = gradients[0]
+        (slope,) = ctx.saved_tensors
+        return slope * gradients[0][:, None].to(slope.dtype), None, None, None, None
+
+
+class _TrainableHead(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options) -> tuple[Tensor, Tensor]:
+        logprobs, entropy, _ = _forward(hidden, weight, bias, targets, (*options[:4], False))
+        ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.options = (*options[:3], False, False)
+        ctx.mark_non_differentiable(entropy)
+        return logprobs, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         hidden, weight, bias, targets = ctx.saved_tensors
-        temperature, softcap, chunk = ctx.options
-        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
-        grad_hidden = torch.empty_like(hidden) if need_hidden else None
-        grad_weight = torch.zeros_like(weight) if need_weight else None
-        grad_bias = torch.zeros_like(bias) if need_bias and bias is not None else None
-        for start in range(0, len(targets), chunk):
-            stop = start + chunk
-            logits, tanh = _logits(hidden[start:stop], weight, bias, temperature, softcap)
-            # d logprob / d logits = one_hot - softmax
-            grad_logits = logits.softmax(-1).neg_()
-            rows = torch.arange(grad_logits.shape[0], device=grad_logits.device)
-            grad_logits[rows, targets[start:stop]] += 1.0
-            grad_logits *= (gradient[start:stop] / temperature)[:, None]
-            if tanh is not None:
-                grad_logits *= 1.0 - tanh * tanh
-            grad_logits = grad_logits.to(hidden.dtype)
+        needs = ctx.needs_input_grad
+        grad_hidden, grad_weight = (torch.zeros_like(tensor) if need else None for tensor, need in ((hidden, needs[0]), (weight, needs[1])))
+        grad_bias = torch.zeros_like(bias) if bias is not None and needs[2] else None
+        for start in range(0, len(targets), ctx.options[2]):
+            rows = slice(start, start + ctx.options[2])
+            slopes = _Chunk(hidden[rows], weight, bias, targets[rows], ctx.options).slope_by_logits()
+            slopes = slopes.mul_(gradients[0][rows, None]).to(hidden.dtype)
             if grad_hidden is not None:
-                grad_hidden[start:stop] = grad_logits @ weight
+                grad_hidden[rows] = slopes @ weight
             if grad_weight is not None:
-                grad_weight.addmm_(grad_logits.T, hidden[start:stop])
+                grad_weight.addmm_(slopes.T, hidden[rows])
             if grad_bias is not None:
-                grad_bias += grad_logits.sum(0)
-        return grad_hidden, grad_weight, grad_bias, None, None, None, None, None
+                grad_bias += slopes.sum(0)
+        return grad_hidden, grad_weight, grad_bias, None, None
