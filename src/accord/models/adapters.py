@@ -20,8 +20,10 @@ from torch.utils.checkpoint import checkpoint
 from accord.data.packing import PackedBatch
 from accord.errors import ConfigError
 from accord.models import packed_attention
+from accord.models.fuse import fuse
 from accord.models.packed_attention import Layout, TreeLayout
 from accord.models.partial import LowerStates, kept_states, midway_problem, only_layers
+from accord.models.prepacked import can_prepack, prepackable, prepacked_linear
 from accord.objectives.logprobs import chunked_logprobs
 
 Stack = tuple[str, ...]
@@ -63,9 +65,10 @@ class PolicyModel:
         model: a transformers causal LM, or a peft model around one (its adapters become the bottom of the stack).
         packed: True runs the shared-prefix layout through the model's own forward. False runs one row per completion. None measures
             at once whether the packed path gives the model's own logits and decides.
+        fused: True puts the functions of `models.fused` into the model's modules where they fit. False leaves it as it is.
     """
 
-    def __init__(self, model: nn.Module, *, packed: bool | None = None) -> None:
+    def __init__(self, model: nn.Module, *, packed: bool | None = None, fused: bool = True) -> None:
         from peft import PeftModel
 
         self.peft: Any = model if isinstance(model, PeftModel) else None
@@ -79,6 +82,8 @@ class PolicyModel:
         self.checkpointing = False
         self._midway: bool | None = None
         self._active: Stack | None = None
+        self.fused = fused
+        self._fuse()
         packed_attention.register()
         self.packed = True if packed is None else packed
         if packed is None:
@@ -130,6 +135,10 @@ class PolicyModel:
                 return getattr(self.backbone, name)
         return nn.Identity()
 
+    def _fuse(self) -> None:
+        if self.fused:
+            fuse(self.model)
+
     def tuner_layers(self) -> list[Any]:
         """Every module that carries adapters."""
         from peft.tuners.tuners_utils import BaseTunerLayer
@@ -156,6 +165,7 @@ class PolicyModel:
                 self.peft = get_peft_model(self.model, config, adapter_name=name)
             else:
                 self.peft.add_adapter(name, config)
+        self._fuse()
         self.adapters.append(name)
         self.frozen_base = True
         self.train_only(name)
@@ -169,6 +179,7 @@ class PolicyModel:
             self.peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name, is_trainable=False)
         else:
             self.peft.load_adapter(folder, adapter_name=name, is_trainable=False)
+        self._fuse()
         self.adapters.append(name)
         self.frozen_base = True
         self.train_only(None)
@@ -183,7 +194,7 @@ class PolicyModel:
 
     def adapter_parameters(self, name: str) -> dict[str, nn.Parameter]:
         """Parameters of one adapter by their name in the model."""
-        return {key: parameter for key, parameter in self.model.named_parameters() if f".{name}." in key}
+        return {key: parameter for key, parameter in self.model.named_parameters() if name in key.split(".")}
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         return {key: parameter for key, parameter in self.model.named_parameters() if parameter.requires_grad}
@@ -202,7 +213,7 @@ class PolicyModel:
         """How many of the lowest layers nothing trainable in `stack` touches: their output never changes. 0 in full fine-tuning."""
         trainable = self.trainable_parameters()
         names = [name for name in stack if any(key in trainable for key in self.adapter_parameters(name))]
-        if not names or any(not any(f".{name}." in key for name in self.adapters) for key in trainable):
+        if not names or any(not any(name in key.split(".") for name in self.adapters) for key in trainable):
             return 0
         return min(self.lowest_layer(name) for name in names)
 
@@ -359,13 +370,23 @@ class PolicyModel:
     # -- merged weights for sampling ----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def merged(self, stack: Sequence[str], *, packed: bool = True) -> Iterator[None]:
-        """Decode from a second weight set W + sum(s B A). Training weights are never written: the module is pointed at a merged copy.
+    def merged(self, stack: Sequence[str], *, packed: bool = True, rows: int | None = None) -> Iterator[None]:
+        """Decode from a second weight set W + sum(s B A). Training weights are never written.
 
         A layer whose adapter is not plain LoRA on a float weight keeps running unmerged.
+
+        Args:
+            rows: how many rows a step has: the second set is then reordered for fast products with so many, where the machine can.
         """
+        prepack = rows is not None and can_prepack(self.model)
         swapped: list[tuple[Any, nn.Parameter]] = []
-        done: dict[int, list[str]] = {}
+        replaced: list[tuple[nn.Module, Any]] = []
+        rest: dict[int, list[str]] = {}
+
+        def replace(module: nn.Module, forward: Any) -> None:
+            replaced.append((module, module.__dict__.get("forward")))
+            module.forward = forward
+
         try:
             with torch.no_grad():
                 for layer in self.tuner_layers():
@@ -376,17 +397,29 @@ class PolicyModel:
                     weight = base.weight.detach().clone()
                     for name in names:
                         weight += layer.get_delta_weight(name).to(weight.dtype)
-                    swapped.append((base, base.weight))
-                    base._parameters["weight"] = nn.Parameter(weight, requires_grad=False)
-                    done[id(layer)] = names
+                    rest[id(layer)] = [name for name in stack if name not in names]
+                    if prepack and prepackable(base):
+                        replace(base, prepacked_linear(weight, base.bias, rows or 1))
+                    else:
+                        swapped.append((base, base.weight))
+                        base._parameters["weight"] = nn.Parameter(weight, requires_grad=False)
+                if prepack:
+                    done = {id(module) for module, _ in replaced}
+                    for module in self.model.modules():
+                        if prepackable(module) and id(module) not in done:
+                            replace(module, prepacked_linear(module.weight, module.bias, rows or 1))
             with self.using(stack, packed=packed):
                 for layer in self.tuner_layers():
-                    if id(layer) in done:
-                        layer._active_adapter = [name for name in stack if name not in done[id(layer)]]
+                    if id(layer) in rest:
+                        layer._active_adapter = rest[id(layer)]
                 yield
         finally:
             for base, weight in swapped:
                 base._parameters["weight"] = weight
+            for module, forward in replaced:
+                del module.forward
+                if forward is not None:
+                    module.forward = forward
 
 
 def answer_features(hidden: Tensor, answers: Sequence[tuple[int, int, int]], *, context: bool) -> Tensor:

@@ -54,7 +54,7 @@ def adapter_hash(policy: PolicyModel, name: str) -> str:
         value = parameter.detach().cpu().double()
         parts.append(
             [
-                key.replace(f".{name}.", "."),
+                ".".join(part for part in key.split(".") if part != name),
                 list(value.shape),
                 float(value.sum()),
                 float((value * value).sum()),

@@ -43,7 +43,11 @@ class LocalSampler:
         """`num_samples` rollouts for each prompt, siblings next to each other."""
         rows = [_Row(prompt, index) for prompt in prompts for index in range(config.num_samples)]
         packed = self.policy.packed
-        with self.policy.merged(self.stack, packed=packed) if self.merge else self.policy.using(self.stack, packed=packed):
+        with (
+            self.policy.merged(self.stack, packed=packed, rows=min(config.max_batch, len(rows)))
+            if self.merge
+            else self.policy.using(self.stack, packed=packed)
+        ):
             if packed:
                 self._decode(rows, config)
             else:
@@ -238,6 +242,9 @@ class Entering:
         return self.tree.attend(layer, query, key, value, scale=scale, window=window, softcap=softcap)
 
 
+BLOCK = 256
+
+
 def draw(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
     """One token a row by inverting the cumulative distribution, and its log-probability under the distribution drawn from.
 
@@ -251,12 +258,20 @@ def draw(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> tuple[Tens
         logprobs = logits.log_softmax(-1)
         tokens = logits.argmax(-1)
         return tokens, logprobs.gather(1, tokens[:, None])[:, 0]
-    logprobs = _truncated(logits / config.temperature, config).log_softmax(-1)
-    cumulative = logprobs.double().exp().cumsum(-1)
-    # Rounding leaves the total a little off 1; scaling the target keeps the last token reachable and nothing beyond it.
-    target = (uniforms * cumulative[:, -1]).unsqueeze(1)
-    tokens = torch.searchsorted(cumulative, target, right=True).clamp_max(logits.shape[1] - 1)
-    return tokens[:, 0], logprobs.gather(1, tokens)[:, 0]
+    logits = _truncated(logits / config.temperature, config)
+    logits -= logits.max(-1, keepdim=True).values
+    odds = F.pad(logits.exp(), (0, -logits.shape[1] % BLOCK)).view(len(logits), -1, BLOCK)
+    # Two short searches instead of one through the cumulative sum of the whole vocabulary: first the block of tokens, then the token.
+    blocks = odds.sum(-1, dtype=torch.float64).cumsum(-1)
+    total = blocks[:, -1:]
+    target = uniforms[:, None] * total
+    block = torch.searchsorted(blocks, target, right=True).clamp_max(blocks.shape[1] - 1)
+    before = torch.where(block > 0, blocks.gather(1, (block - 1).clamp_min(0)), 0.0)
+    inside = odds.gather(1, block[:, :, None].expand(-1, -1, BLOCK))[:, 0].double().cumsum(-1)
+    # Rounding may leave the target a little beyond the block's sum: the last token with any odds is then meant.
+    inside_target = torch.minimum(target - before, inside[:, -1:] * (1 - 1e-12))
+    tokens = block * BLOCK + torch.searchsorted(inside, inside_target, right=True)
+    return tokens[:, 0], logits.gather(1, tokens)[:, 0] - total[:, 0].log().float()
 
 
 def _truncated(logits: Tensor, config: SamplingConfig) -> Tensor:

@@ -1,0 +1,91 @@
+"""Puts the functions of `fused` into a model, by pattern, as replacements of single modules' forward.
+
+Nothing else changes: modules, parameters, state dicts and saved adapters stay transformers' and peft's. What does not match a pattern
+exactly (another norm, an unknown activation, LoRA with dropout, DoRA, a trainable or quantised base) runs as it did.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from accord.models.fused import GatedUnit, LoraLinear, RmsNorm
+
+ACTIVATIONS = {
+    "SiLUActivation": "silu",
+    "SiLU": "silu",
+    "GELUActivation": "gelu",
+    "GELUTanh": "gelu_tanh",
+    "PytorchGELUTanh": "gelu_tanh",
+}
+"""Activation modules by class name."""
+
+NORMS = {
+    **dict.fromkeys(("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "SmolLM3RMSNorm", "Phi3RMSNorm"), 0.0),
+    **dict.fromkeys(("Gemma2RMSNorm", "Gemma3RMSNorm"), 1.0),
+}
+"""RMSNorm classes, and what they add to their weight."""
+
+
+def fuse(model: nn.Module) -> None:
+    """Replace the forward of every module that matches a pattern. Doing it again reaches modules that were added since."""
+    from peft.tuners.lora import Linear as PeftLinear
+
+    for module in model.modules():
+        if "forward" in module.__dict__:
+            continue
+        name = type(module).__name__
+        if name in NORMS:
+            module.forward = MethodType(_norm_forward, module)
+        elif type(module) is PeftLinear and not module.fan_in_fan_out:
+            module.forward = MethodType(_lora_forward, module)
+        elif set(dict(module.named_children())) == {"gate_proj", "up_proj", "down_proj", "act_fn"} and _activation(module):
+            module.forward = MethodType(_mlp_forward, module)
+
+
+def _activation(module: Any) -> str | None:
+    return ACTIVATIONS.get(type(module.act_fn).__name__)
+
+
+def _norm_forward(self: Any, hidden_states: Tensor) -> Tensor:
+    if hidden_states.dtype not in (torch.float32, torch.float64):
+        return type(self).forward(self, hidden_states)
+    offset = NORMS[type(self).__name__]
+    weight = self.weight + offset if offset else self.weight
+    eps = self.variance_epsilon if hasattr(self, "variance_epsilon") else self.eps
+    return RmsNorm.apply(hidden_states, weight, eps)  # type: ignore[no-any-return]
+
+
+def _mlp_forward(self: Any, hidden_states: Tensor) -> Tensor:
+    return self.down_proj(GatedUnit.apply(self.gate_proj(hidden_states), self.up_proj(hidden_states), _activation(self)))
+
+
+def _lora_forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    names = [name for name in self.active_adapters if name in self.lora_A] if not self.disable_adapters else []
+    if not args and not kwargs and not self.merged:
+        if not names:
+            return self.base_layer(x)
+        if _plain(self, x, names):
+            factors = [part[name].weight for name in names for part in (self.lora_A, self.lora_B)]
+            base = self.base_layer
+            return LoraLinear.apply(x, base.weight, base.bias, tuple(self.scaling[name] for name in names), *factors)  # type: ignore[no-any-return]
+    return type(self).forward(self, x, *args, **kwargs)
+
+
+def _plain(layer: Any, x: Tensor, names: list[str]) -> bool:
+    """Plain LoRA of one float type on a frozen linear layer that is nobody else's, without active dropout."""
+    base = layer.base_layer
+    if type(base) is not nn.Linear or "forward" in base.__dict__ or base.weight.requires_grad:
+        return False
+    if base.weight.dtype != x.dtype or x.dtype not in (torch.float32, torch.float64) or (base.bias is not None and base.bias.requires_grad):
+        return False
+    for name in names:
+        dropout = layer.lora_dropout[name]
+        if name in layer.lora_variant or not (isinstance(dropout, nn.Identity) or not layer.training):
+            return False
+        if any(part[name].bias is not None or part[name].weight.dtype != x.dtype for part in (layer.lora_A, layer.lora_B)):
+            return False
+    return True

@@ -1,0 +1,213 @@
+"""The fused functions: their gradients by finite differences, and whole models against the plain transformers + peft path."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoHaConfig
+from torch import Tensor, nn
+
+import tiny
+from accord.data.packing import Branch, Unit, pack
+from accord.models.adapters import PolicyModel, Want
+from accord.models.fuse import NORMS
+from accord.models.fused import GatedUnit, LoraLinear, RmsNorm
+
+
+def double(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, requires_grad=True)
+
+
+# -- each function alone ------------------------------------------------------------------------------------------------------------
+
+
+def test_rms_norm() -> None:
+    inputs, weight = double(2, 3, 5), double(5, seed=1)
+    plain = inputs / (inputs.square().mean(-1, keepdim=True) + 1e-3).sqrt() * weight
+    assert torch.allclose(RmsNorm.apply(inputs, weight, 1e-3), plain, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda x, w: RmsNorm.apply(x, w, 1e-3), (inputs, weight))
+
+
+@pytest.mark.parametrize("activation, plain", [("silu", nn.SiLU()), ("gelu", nn.GELU()), ("gelu_tanh", nn.GELU(approximate="tanh"))])
+def test_gated_unit(activation: str, plain: Any) -> None:
+    gate, up = double(4, 6), double(4, 6, seed=1)
+    assert torch.allclose(GatedUnit.apply(gate, up, activation), plain(gate) * up, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda a, b: GatedUnit.apply(a, b, activation), (gate, up))
+
+
+@pytest.mark.parametrize("adapters", [0, 1, 2])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_lora_linear(adapters: int, with_bias: bool) -> None:
+    inputs, weight = double(2, 3, 5), double(4, 5, seed=1).detach()
+    bias = double(4, seed=2).detach() if with_bias else None
+    scales = (0.5, 2.0)[:adapters]
+    factors = [double(*shape, seed=3 + index) for index, shape in enumerate([(2, 5), (4, 2), (3, 5), (4, 3)][: 2 * adapters])]
+    plain = inputs @ weight.T + (0 if bias is None else bias)
+    for index, scale in enumerate(scales):
+        plain = plain + scale * (inputs @ factors[2 * index].T) @ factors[2 * index + 1].T
+
+    def fused(x: Tensor, *given: Tensor) -> Tensor:
+        return LoraLinear.apply(x, weight, bias, scales, *given)  # type: ignore[no-any-return]
+
+    assert torch.allclose(fused(inputs, *factors), plain, atol=1e-12)
+    assert torch.autograd.gradcheck(fused, (inputs, *factors))
+
+
+def test_lora_linear_makes_only_the_gradients_that_are_wanted() -> None:
+    """A frozen adapter below a trainable one, and an input without gradient (the lowest trained layer)."""
+    inputs, weight = double(3, 5).detach(), double(4, 5, seed=1).detach()
+    frozen = [double(2, 5, seed=2).detach(), double(4, 2, seed=3).detach()]
+    down, up = double(2, 5, seed=4), double(4, 2, seed=5)
+    LoraLinear.apply(inputs, weight, None, (1.0, 1.0), *frozen, down, up).sum().backward()
+    assert down.grad is not None and up.grad is not None and inputs.grad is None and frozen[0].grad is None
+
+
+# -- whole models -------------------------------------------------------------------------------------------------------------------
+
+
+def both(architecture: str, lora: Any = None, *, second: Any = None, **changes: Any) -> tuple[PolicyModel, PolicyModel]:
+    """The same model twice, plain and fused, with one or two adapters that matter."""
+    found = []
+    for fused in (False, True):
+        policy = PolicyModel(tiny.model(architecture, **changes), packed=True, fused=fused)
+        policy.add_adapter("first", copy.deepcopy(lora) or tiny.lora(), seed=1)
+        if second is not None:
+            policy.add_adapter("second", copy.deepcopy(second), seed=2)
+        tiny.shake(policy, *policy.adapters)
+        found.append(policy)
+    return found[0], found[1]
+
+
+def results(policy: PolicyModel, units: list[Unit]) -> tuple[Tensor, dict[str, Tensor]]:
+    policy.model.zero_grad()
+    out = policy.forward(pack(units), policy.adapters, Want(logprobs=True, states=True), temperature=0.7)
+    assert out.logprobs is not None and out.states is not None
+    ((out.logprobs * torch.linspace(-1, 1, len(out.logprobs))).sum() + 0.1 * out.states.square().sum()).backward()
+    return out.logprobs.detach(), {name: p.grad.clone() for name, p in policy.model.named_parameters() if p.grad is not None}
+
+
+def assert_equal(plain: PolicyModel, fused: PolicyModel, units: list[Unit]) -> None:
+    (expected, slopes), (found, found_slopes) = results(plain, units), results(fused, units)
+    assert torch.allclose(found, expected, atol=2e-5, rtol=1e-5)
+    assert slopes.keys() == found_slopes.keys() and slopes
+    for name, slope in slopes.items():
+        assert float((found_slopes[name] - slope).norm()) <= 1e-5 * float(slope.norm()) + 1e-5, name
+
+
+def units_of(lengths: list[tuple[int, list[int]]], seed: int = 0) -> list[Unit]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def ids(count: int) -> tuple[int, ...]:
+        return tuple(torch.randint(3, tiny.VOCAB, (count,), generator=generator).tolist())
+
+    return [Unit(ids(prompt), tuple(Branch(ids(answer)) for answer in answers), str(i)) for i, (prompt, answers) in enumerate(lengths)]
+
+
+@pytest.mark.parametrize("architecture", [*tiny.ARCHITECTURES, "gpt2"])
+def test_fused_equals_plain(architecture: str) -> None:
+    changes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512} if architecture == "gpt2" else {}
+    plain, fused = both(architecture, second=tiny.lora(3), **changes)
+    assert_equal(plain, fused, units_of([(13, [7, 6, 1]), (2, [15])]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    architecture=st.sampled_from(sorted(tiny.ARCHITECTURES)),
+    lengths=st.lists(st.tuples(st.integers(1, 20), st.lists(st.integers(1, 12), min_size=1, max_size=4)), min_size=1, max_size=3),
+    rank=st.integers(1, 5),
+    stacked=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_fused_equals_plain_on_anything(
+    architecture: str, lengths: list[tuple[int, list[int]]], rank: int, stacked: bool, seed: int
+) -> None:
+    plain, fused = both(architecture, tiny.lora(rank), second=tiny.lora(2) if stacked else None, seed=seed)
+    assert_equal(plain, fused, units_of(lengths, seed))
+
+
+def test_full_fine_tuning_has_the_gradients_of_every_weight() -> None:
+    units = units_of([(9, [4, 6])])
+    for architecture in ("llama", "gemma3_text"):
+        plain, fused = (PolicyModel(tiny.model(architecture), packed=True, fused=fused) for fused in (False, True))
+        for policy in (plain, fused):
+            policy.model.requires_grad_(True)
+        assert_equal(plain, fused, units)
+
+
+class Spy:
+    """Counts how often the fused function runs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, function: Any) -> None:
+        self.calls, original = 0, function.apply
+
+        def apply(*given: Any) -> Any:
+            self.calls += 1
+            return original(*given)
+
+        monkeypatch.setattr(function, "apply", apply)
+
+
+def test_the_fused_path_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    spies = [Spy(monkeypatch, function) for function in (LoraLinear, RmsNorm, GatedUnit)]
+    _, fused = both("llama")
+    results(fused, units_of([(3, [2])]))
+    assert [spy.calls for spy in spies] == [2 * 7, 2 * 2 + 1, 2]
+
+
+@pytest.mark.parametrize("what", ["dora", "rslora", "bias", "loha", "trainable base"])
+def test_fallbacks(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is not plain LoRA on a frozen layer takes peft's own path, beside fused norms, and gives peft's numbers."""
+    configs: dict[str, Any] = {
+        "dora": tiny.lora(use_dora=True),
+        "rslora": tiny.lora(use_rslora=True),
+        "bias": tiny.lora(lora_bias=True),
+        "loha": LoHaConfig(r=2, alpha=4, target_modules=["q_proj", "up_proj"]),
+        "trainable base": tiny.lora(),
+    }
+    spy = Spy(monkeypatch, LoraLinear)
+    plain, fused = both("llama", configs[what])
+    if what == "trainable base":
+        for policy in (plain, fused):
+            for parameter in policy.model.parameters():
+                parameter.requires_grad_(True)
+    assert_equal(plain, fused, units_of([(5, [3, 4])]))
+    assert spy.calls == (2 * 7 if what == "rslora" else 0)  # rslora is plain LoRA with another scale
+
+
+def test_dropout_in_training_mode_takes_peft_s_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(monkeypatch, LoraLinear)
+    _, fused = both("llama", tiny.lora(lora_dropout=0.5))
+    with torch.no_grad():
+        fused.peft.train()
+        fused.peft(torch.tensor([[5, 6, 7]]))
+        assert spy.calls == 0
+        fused.peft.eval()
+        fused.peft(torch.tensor([[5, 6, 7]]))
+        assert spy.calls == 2 * 7
+
+
+def test_norm_classes_exist() -> None:
+    """The names in the pattern are those of this transformers: a renamed class would lose its fusion in silence."""
+    import transformers.models as models
+
+    for name in NORMS:
+        family = name.removesuffix("RMSNorm").lower()
+        module = __import__(f"transformers.models.{family}.modeling_{family}", fromlist=[name])
+        assert models and hasattr(module, name), name
+
+
+def test_copies_of_a_model_run_on_their_own_weights() -> None:
+    """A deep copy must not run through the original's modules."""
+    _, fused = both("llama")
+    row = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        before = fused.model(row).logits
+        copied = copy.deepcopy(fused.model)
+        for parameter in fused.model.parameters():
+            parameter.zero_()
+        assert torch.equal(copied(row).logits, before)
