@@ -16,7 +16,7 @@ import tiny
 from accord.data.packing import Branch, Unit, pack
 from accord.models.adapters import PolicyModel, Want
 from accord.models.fuse import NORMS
-from accord.models.fused import GatedUnit, LoraLinear, RmsNorm
+from accord.models.fused import GatedUnit, LoraLinear, RmsNorm, Rotate
 
 
 def double(*shape: int, seed: int = 0) -> Tensor:
@@ -211,3 +211,15 @@ def test_copies_of_a_model_run_on_their_own_weights() -> None:
         for parameter in fused.model.parameters():
             parameter.zero_()
         assert torch.equal(copied(row).logits, before)
+
+
+def test_rotate() -> None:
+    inputs = double(2, 3, 2, 6)
+    angles = torch.randn(3, 1, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).repeat(1, 1, 2)
+    cos, sin = angles.cos(), angles.sin()
+    half = torch.cat((-inputs[..., 3:], inputs[..., :3]), -1)
+    assert torch.allclose(Rotate.apply(inputs, cos, sin), inputs * cos + half * sin, atol=1e-12)
+    uneven = torch.randn(
+        3, 1, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    )  # halves that differ, as some scalings have
+    assert torch.autograd.gradcheck(lambda x: Rotate.apply(x, cos, uneven), (inputs,))

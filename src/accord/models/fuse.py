@@ -6,13 +6,14 @@ exactly (another norm, an unknown activation, LoRA with dropout, DoRA, a trainab
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from accord.models.fused import GatedUnit, LoraLinear, RmsNorm
+from accord.models.fused import GatedUnit, LoraLinear, RmsNorm, Rotate
 
 ACTIVATIONS = {
     "SiLUActivation": "silu",
@@ -30,6 +31,16 @@ NORMS = {
 """RMSNorm classes, and what they add to their weight."""
 
 
+ATTENTIONS: dict[str, Callable[[Any], int | None]] = {
+    "LlamaAttention": lambda layer: None,
+    "MistralAttention": lambda layer: getattr(layer.config, "sliding_window", None),
+    **dict.fromkeys(
+        ("Qwen2Attention", "Qwen3Attention", "Gemma2Attention", "Gemma3Attention"), lambda layer: getattr(layer, "sliding_window", None)
+    ),
+}
+"""Attention classes that project, normalise queries and keys (or not), rotate halves and attend; and the window of a layer of each."""
+
+
 def fuse(model: nn.Module) -> None:
     """Replace the forward of every module that matches a pattern. Doing it again reaches modules that were added since."""
     from peft.tuners.lora import Linear as PeftLinear
@@ -40,6 +51,8 @@ def fuse(model: nn.Module) -> None:
         name = type(module).__name__
         if name in NORMS:
             module.forward = MethodType(_norm_forward, module)
+        elif name in ATTENTIONS:
+            module.forward = MethodType(_attention_forward, module)
         elif type(module) is PeftLinear and not module.fan_in_fan_out:
             module.forward = MethodType(_lora_forward, module)
         elif set(dict(module.named_children())) == {"gate_proj", "up_proj", "down_proj", "act_fn"} and _activation(module):
@@ -61,6 +74,36 @@ def _norm_forward(self: Any, hidden_states: Tensor) -> Tensor:
 
 def _mlp_forward(self: Any, hidden_states: Tensor) -> Tensor:
     return self.down_proj(GatedUnit.apply(self.gate_proj(hidden_states), self.up_proj(hidden_states), _activation(self)))
+
+
+def _attention_forward(
+    self: Any,
+    hidden_states: Tensor,
+    position_embeddings: Any = None,
+    attention_mask: Tensor | None = None,
+    past_key_values: Any = None,
+    *args: Any,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Straight to the packed layout when one is given; every other call is the class's own."""
+    layout = kwargs.get("packed")
+    dropout = self.training and self.attention_dropout
+    if layout is None or dropout or past_key_values is not None or position_embeddings is None or args:
+        return type(self).forward(self, hidden_states, position_embeddings, attention_mask, past_key_values, *args, **kwargs)  # type: ignore[no-any-return]
+    shape = (*hidden_states.shape[:-1], -1, self.head_dim)
+    query, key, value = (project(hidden_states).view(shape) for project in (self.q_proj, self.k_proj, self.v_proj))
+    if hasattr(self, "q_norm"):
+        query, key = self.q_norm(query), self.k_norm(key)
+    cos, sin = (part.unsqueeze(-2) for part in position_embeddings)
+    query, key = Rotate.apply(query, cos, sin), Rotate.apply(key, cos, sin)
+    output = layout.attend(
+        self.layer_idx,
+        *(part.transpose(1, 2) for part in (query, key, value)),
+        scale=self.scaling,
+        window=ATTENTIONS[type(self).__name__](self),
+        softcap=getattr(self, "attn_logit_softcapping", None),
+    )
+    return self.o_proj(output.transpose(1, 2).reshape(*shape[:-2], -1)), None
 
 
 def _lora_forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

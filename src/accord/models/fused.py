@@ -106,7 +106,7 @@ class LoraLinear(torch.autograd.Function):
 
 
 class Rotate(torch.autograd.Function):
-    """Rotary position embedding of (1, heads, N, D) in halves: x cos + rotate_half(x) sin, cos and sin (N, D). Su et al. (2021)."""
+    """Rotary position embedding in halves: x cos + rotate_half(x) sin, cos and sin broadcastable to x. Su et al. (2021)."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

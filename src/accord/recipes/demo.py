@@ -40,7 +40,7 @@ QUICK = Settings(
         "logging_steps": 20,
     },
     ppo={
-        "num_iterations": 10,
+        "num_iterations": 12,
         "prompts_per_iteration": 12,
         "num_generations": 8,
         "lam": 1.0,
@@ -74,7 +74,7 @@ FULL = Settings(
     max_new_tokens=48,
     temperature=0.7,
 )
-PLAN_SECONDS = {"sft": 140, "reward": 120, "heldout": 15, "ppo": 300, "dpo": 200, "look": 75}
+PLAN_SECONDS = {"sft": 130, "reward": 90, "heldout": 12, "ppo": 330, "dpo": 200, "look": 70}
 """What each stage of the quick demo is budgeted on two cores."""
 
 NEEDED_BYTES = 4e9

@@ -107,8 +107,8 @@ class LocalSampler:
         return hidden[last]
 
     def _step(self, tokens: Tensor, cache: RowCache) -> Tensor:
-        hidden = self._run(tokens, cache.lengths.clone(), cache)
-        cache.lengths += 1
+        hidden = self._run(tokens, cache.lengths, cache)
+        cache.advance()
         return hidden
 
     def _run(self, tokens: Tensor, positions: Tensor, layout: Any) -> Tensor:
@@ -158,6 +158,24 @@ class _Row:
     logprobs: list[float] = field(default_factory=list)
 
 
+class _Step:
+    """Rows, and which positions each sees, for rows of these lengths that get one more token."""
+
+    def __init__(self, lengths: Tensor) -> None:
+        self.lengths = lengths
+        self.rows = torch.arange(len(lengths), device=lengths.device)
+        self.used = int(lengths.max()) + 1
+        self._masks: dict[int | None, Tensor] = {}
+
+    def mask(self, window: int | None) -> Tensor:
+        """(B, used) bool."""
+        if window not in self._masks:
+            seen = torch.arange(self.used, device=self.lengths.device)[None, :]
+            mask = seen <= self.lengths[:, None]
+            self._masks[window] = mask if window is None else mask & (seen > (self.lengths - window)[:, None])
+        return self._masks[window]
+
+
 class RowCache:
     """Keys and values of the rows being decoded, in places 0..n-1 of preallocated blocks.
 
@@ -171,6 +189,7 @@ class RowCache:
         self.lengths = torch.zeros(0, dtype=torch.int64, device=device)
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
+        self._shared: _Step | None = None
 
     def write(self, layer: int, row: int, begin: int, key: Tensor, value: Tensor) -> None:
         """Keys and values (kv_heads, P, head_dim) of part of a prompt, for the row-th place from position `begin` on."""
@@ -201,18 +220,24 @@ class RowCache:
         self.lengths = self.lengths[torch.tensor(order, dtype=torch.int64, device=self.lengths.device)]
         return order
 
+    def advance(self) -> None:
+        """Every row is one token longer."""
+        self.lengths = self.lengths + 1
+
+    def _step(self) -> _Step:
+        """What all layers of one step share."""
+        if self._shared is None or self._shared.lengths is not self.lengths:
+            self._shared = _Step(self.lengths)
+        return self._shared
+
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None
     ) -> Tensor:
         """One new token a row: (1, heads, B, head_dim), as `Layout` says."""
-        count, used = len(self.lengths), int(self.lengths.max()) + 1
-        rows = torch.arange(count, device=query.device)
-        self.keys[layer][rows, :, self.lengths] = key[0].transpose(0, 1)
-        self.values[layer][rows, :, self.lengths] = value[0].transpose(0, 1)
-        seen = torch.arange(used, device=query.device)[None, :]
-        mask = seen <= self.lengths[:, None]
-        if window is not None:
-            mask &= seen > (self.lengths - window)[:, None]
+        step = self._step()
+        count, used, mask = len(self.lengths), step.used, step.mask(window)
+        self.keys[layer][step.rows, :, self.lengths] = key[0].transpose(0, 1)
+        self.values[layer][step.rows, :, self.lengths] = value[0].transpose(0, 1)
         queries, keys, values = (
             query[0].transpose(0, 1).unsqueeze(2),
             self.keys[layer][:count, :, :used],
