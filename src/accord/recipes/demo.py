@@ -63,7 +63,8 @@ FULL = Settings(
     sft={**QUICK.sft, "num_train_epochs": 4},
     reward={
         "backbone": "lora",
-        "num_train_epochs": 1,
+        "num_train_epochs": 2,
+        "learning_rate": 1e-3,
         "per_device_train_batch_size": 16,
         "save_steps": 5,
         "save_total_limit": 1,
