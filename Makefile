@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROUTE ?= rlhf
 
-.PHONY: demo test slow check clean
+.PHONY: demo test slow check bench-quick clean
 
 demo: $(VENV)/.ready
 	$(BIN)/accord demo $(ROUTE)
@@ -31,6 +31,10 @@ $(VENV)/.ready: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
+
+# Ratios of the fast paths to the plain ones, in one run; part of every change to the engine.
+bench-quick: $(VENV)/.ready
+	$(BIN)/python benchmarks/quick.py
 
 $(VENV)/.ready-test: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'

@@ -17,8 +17,7 @@ class RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, eps: float) -> Tensor:
-        width = inputs.shape[-1]
-        scale = torch.linalg.vector_norm(inputs, dim=-1, keepdim=True).square_().div_(width).add_(eps).rsqrt_()
+        scale = inputs.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
         ctx.save_for_backward(inputs, weight, scale)
         return (inputs * scale).mul_(weight)
 

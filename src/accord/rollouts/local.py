@@ -30,13 +30,15 @@ class LocalSampler:
         renderer: decodes ids to text, knows the end ids.
         stack: adapters to sample with.
         merge: True decodes from merged weights W + sBA (faster). False runs the adapters beside the base.
+        prepack: True has the merged weights reordered for the processor where it can (faster). Needs `merge`.
     """
 
-    def __init__(self, policy: PolicyModel, renderer: Renderer, stack: Sequence[str], *, merge: bool = True) -> None:
+    def __init__(self, policy: PolicyModel, renderer: Renderer, stack: Sequence[str], *, merge: bool = True, prepack: bool = True) -> None:
         self.policy = policy
         self.renderer = renderer
         self.stack = tuple(stack)
         self.merge = merge
+        self.prepack = prepack
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[Prompt], config: SamplingConfig) -> list[Rollout]:
@@ -44,7 +46,7 @@ class LocalSampler:
         rows = [_Row(prompt, index) for prompt in prompts for index in range(config.num_samples)]
         packed = self.policy.packed
         with (
-            self.policy.merged(self.stack, packed=packed, rows=min(config.max_batch, len(rows)))
+            self.policy.merged(self.stack, packed=packed, rows=min(config.max_batch, len(rows)) if self.prepack else None)
             if self.merge
             else self.policy.using(self.stack, packed=packed)
         ):
