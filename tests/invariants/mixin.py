@@ -40,10 +40,10 @@ def worst(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
 
 
 def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """The same gradient up to fp32 rounding: 1e-6 of its norm as a whole, 1e-5 tensor by tensor (some are sums that nearly cancel)."""
+    """The same gradient up to fp32 rounding: 2e-6 of its norm as a whole, 1e-5 tensor by tensor (some are sums that nearly cancel)."""
     assert worst(found, expected) < 1e-5
     flat, flat_expected = (torch.cat([gradient[name].flatten() for name in expected]) for gradient in (found, expected))
-    assert float((flat - flat_expected).norm() / flat_expected.norm()) < 1e-6
+    assert float((flat - flat_expected).norm() / flat_expected.norm()) < 2e-6
 
 
 def with_uncounted_tail(unit: Unit, tail: tuple[int, ...]) -> Unit:

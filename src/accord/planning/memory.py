@@ -246,8 +246,9 @@ def suggest(size: ModelSize, have: float, **settings: Any) -> str:
 def _layer_floats(model: Any, text: Any, query: int, key: int) -> int:
     """Numbers kept per token and layer: inputs of norms and linears, the MLP's gate, product and activations, queries, keys, values.
 
-    The coefficients were counted with saved-tensor hooks on the packed path (tests/planning): 4 for the MLP width, 3 for queries and
-    the attention output, 4 for keys and values (each branch has its own copy of its prompt's), 1.5 for each norm of full width.
+    The coefficients were counted with saved-tensor hooks on the packed, fused path (tests/planning): 3 for the width of an MLP with a
+    separate gate (4.5 for others, which are not fused), 3 for queries and the attention output, 4 for keys and values (each branch has
+    its own copy of its prompt's), 1 for each norm of full width.
     """
     hidden = int(text.hidden_size)
     inner = int(getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * hidden)
@@ -260,5 +261,6 @@ def _layer_floats(model: Any, text: Any, query: int, key: int) -> int:
         if parameter.dim() == 1 and "norm" in name.rsplit(".", 2)[-2] and name.endswith("weight"):
             wide += parameter.shape[0] == hidden
             narrow += parameter.shape[0] != hidden
-    norms = 1.5 * hidden * (wide // layers) + (query + key if narrow else 0)
-    return int(2.5 * hidden + norms + 4 * inner + 3 * query + 4 * key)
+    norms = hidden * (wide // layers) + (query + key if narrow else 0)
+    mlp = (3 if any(".gate_proj." in name for name, _ in model.named_parameters()) else 4.5) * inner
+    return int(2 * hidden + norms + mlp + 3 * query + 4 * key)
