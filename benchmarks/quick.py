@@ -55,7 +55,7 @@ def update(policy: PolicyModel, units: list[Unit]) -> float:
         assert out.logprobs is not None
         part_loss = -out.logprobs.mean()
         part_loss.backward()
-        loss += float(part_loss)
+        loss += part_loss.item()
     return loss
 
 
