@@ -21,7 +21,7 @@ def can_prepack(model: nn.Module) -> bool:
     """Whether this machine has the operations, and memory for a second copy of the linear weights with some to spare."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return False
-    needed = sum(module.weight.numel() * 4 for module in model.modules() if prepackable(module))
+    needed = sum(module.weight.numel() * 4 for module in model.modules() if isinstance(module, nn.Linear) and prepackable(module))
     return 0 < needed < available_memory() - SPARE_BYTES
 
 
