@@ -19,6 +19,8 @@ class DemoOptions:
     """Folder of the run. None is runs/demo-<route>."""
     seed: int = 42
     """Seeds everything."""
+    probes: int | None = None
+    """Held-out prompts of each slice in the report, 1 to 60. None is 12, and 60 with --full."""
     force: bool = False
     """True runs every stage again. False skips those whose inputs have not changed."""
     accept_licence: bool = False
@@ -27,6 +29,8 @@ class DemoOptions:
     def __post_init__(self) -> None:
         if self.route not in ("rlhf", "dpo", "base"):
             raise ConfigError(f"accord demo {self.route!r}: the routes are rlhf, dpo and base.")
+        if self.probes is not None and not 1 <= self.probes <= 60:
+            raise ConfigError(f"accord demo --probes {self.probes}: between 1 and 60 held-out prompts of each slice.")
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,7 @@ def demo_data(*, full: bool) -> PipelineData:
 def run_demo(options: DemoOptions) -> Path:
     """Run the demo; returns the path of its report. Stages whose inputs have not changed are skipped."""
     folder = Path(options.output_dir or Path("runs") / f"demo-{options.route}{'-full' if options.full else ''}")
-    settings = FULL if options.full else QUICK
-    settings.seed = options.seed
+    settings = replace(FULL if options.full else QUICK, seed=options.seed)
     check_fits(NEEDED_BYTES, available_memory(), what="The demo")
     stages = Stages(folder, say, force=options.force)
     pipeline = Pipeline(MODELS[options.route], demo_data(full=options.full), settings, stages, say, accept_licence=options.accept_licence)
@@ -117,7 +117,7 @@ def run_demo(options: DemoOptions) -> Path:
 def run_route(pipeline: Pipeline, options: DemoOptions, folder: Path) -> Path:
     """The stages of one route, then the report."""
     plan = {} if options.full else PLAN_SECONDS
-    per_slice = 60 if options.full else 12
+    per_slice = options.probes or (60 if options.full else 12)
     pipeline.sft(planned_seconds=plan.get("sft"))
     who = ["starter", "sft"]
     if options.route == "base":

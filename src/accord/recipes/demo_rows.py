@@ -83,7 +83,7 @@ def heldout_prompts(per_slice: int = MAX_FULL) -> list[Example]:
 
 
 def agreement() -> dict[str, Any]:
-    """The blind second labelling by the same team: how often both times the same answer was preferred."""
+    """The blind second labelling: how often the same answer was preferred both times."""
     rows = _rows("second_labels.jsonl")
     same = sum(row["first"] == row["second"] for row in rows)
     return {"pairs": len(rows), "same": same}

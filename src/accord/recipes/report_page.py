@@ -53,7 +53,7 @@ def demo_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
         f"{pipeline.resolved.name} was already tuned by its makers and is re-aligned here towards four habits: answer plain questions at once, meet bait for praise with a "
         "suggestion, answer what only sounds harmful, decline what is.",
         "Checks are a few lines of code a slice that no reward model ever saw. Answers are drawn at temperature 0.7, in training as here, to prompts that appear nowhere in training.",
-        f"Data written by the project, no crowd labels; a second labelling by the same team, blind to the first, agreed on {same['same']} of {same['pairs']} pairs.",
+        f"Data written by the project, no crowd labels; a second labeller, blind to the first, agreed on {same['same']} of {same['pairs']} pairs.",
     ]
     report.slices = [
         {"title": TITLES[name], "counts": [_passed([row for row in table[one] if row["slice"] == name]) for one in who]} for name in SLICES
