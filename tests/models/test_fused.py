@@ -16,7 +16,7 @@ import tiny
 from accord.data.packing import Branch, Unit, pack
 from accord.models.adapters import PolicyModel, Want
 from accord.models.fuse import NORMS
-from accord.models.fused import GatedUnit, LoraLinear, RmsNorm, Rotate
+from accord.models.fused import GatedUnit, LoraLinears, RmsNorm, Rotate
 
 
 def double(*shape: int, seed: int = 0) -> Tensor:
@@ -40,31 +40,41 @@ def test_gated_unit(activation: str, plain: Any) -> None:
     assert torch.autograd.gradcheck(lambda a, b: GatedUnit.apply(a, b, activation), (gate, up))
 
 
-@pytest.mark.parametrize("adapters", [0, 1, 2])
+@pytest.mark.parametrize("adapters", [(0,), (1,), (2,), (1, 1), (2, 2, 2), (1, 0, 2)])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_lora_linear(adapters: int, with_bias: bool) -> None:
-    inputs, weight = double(2, 3, 5), double(4, 5, seed=1).detach()
-    bias = double(4, seed=2).detach() if with_bias else None
-    scales = (0.5, 2.0)[:adapters]
-    factors = [double(*shape, seed=3 + index) for index, shape in enumerate([(2, 5), (4, 2), (3, 5), (4, 3)][: 2 * adapters])]
-    plain = inputs @ weight.T + (0 if bias is None else bias)
-    for index, scale in enumerate(scales):
-        plain = plain + scale * (inputs @ factors[2 * index].T) @ factors[2 * index + 1].T
+def test_lora_linears(adapters: tuple[int, ...], with_bias: bool) -> None:
+    inputs = double(2, 3, 5)
+    scales = tuple((0.5, 2.0)[:count] for count in adapters)
+    tensors: list[Tensor | None] = []
+    plain = []
+    for index, mine in enumerate(scales):
+        out, seed = 4 + index, 10 * index
+        weight, bias = double(out, 5, seed=seed + 1).detach(), double(out, seed=seed + 2).detach() if with_bias else None
+        factors = [double(*shape, seed=seed + 3 + i) for i, shape in enumerate([(2, 5), (out, 2), (3, 5), (out, 3)][: 2 * len(mine)])]
+        expected = inputs @ weight.T + (0 if bias is None else bias)
+        for i, scale in enumerate(mine):
+            expected = expected + scale * (inputs @ factors[2 * i].T) @ factors[2 * i + 1].T
+        plain.append(expected)
+        tensors += [weight, bias, *factors]
+    found = LoraLinears.apply(inputs, scales, *tensors)
+    assert all(torch.allclose(one, other, atol=1e-12) for one, other in zip(found, plain, strict=True))
+    assert torch.autograd.gradcheck(lambda x, *given: LoraLinears.apply(x, scales, *given), (inputs, *tensors))
 
-    def fused(x: Tensor, *given: Tensor) -> Tensor:
-        return LoraLinear.apply(x, weight, bias, scales, *given)  # type: ignore[no-any-return]
 
-    assert torch.allclose(fused(inputs, *factors), plain, atol=1e-12)
-    assert torch.autograd.gradcheck(fused, (inputs, *factors))
-
-
-def test_lora_linear_makes_only_the_gradients_that_are_wanted() -> None:
-    """A frozen adapter below a trainable one, and an input without gradient (the lowest trained layer)."""
+def test_lora_linears_make_only_the_gradients_that_are_wanted() -> None:
+    """A frozen adapter below a trainable one, an input without gradient (the lowest trained layer), an output that nothing reads."""
     inputs, weight = double(3, 5).detach(), double(4, 5, seed=1).detach()
     frozen = [double(2, 5, seed=2).detach(), double(4, 2, seed=3).detach()]
     down, up = double(2, 5, seed=4), double(4, 2, seed=5)
-    LoraLinear.apply(inputs, weight, None, (1.0, 1.0), *frozen, down, up).sum().backward()
+    unread = double(2, 5, seed=6), double(4, 2, seed=7)
+    given = (weight, None, *frozen, down, up), (weight, None, *frozen, *unread)
+    LoraLinears.apply(inputs, ((1.0, 1.0), (1.0, 1.0)), *given[0], *given[1])[0].sum().backward()
     assert down.grad is not None and up.grad is not None and inputs.grad is None and frozen[0].grad is None
+    expected = torch.ones(3, 4, dtype=torch.float64)
+    assert torch.allclose(up.grad, expected.T @ (inputs @ down.detach().T)) and torch.allclose(
+        down.grad, (expected @ up.detach()).T @ inputs
+    )
+    assert all(not tensor.grad.any() for tensor in unread if tensor.grad is not None)
 
 
 # -- whole models -------------------------------------------------------------------------------------------------------------------
@@ -153,10 +163,10 @@ class Spy:
 
 
 def test_the_fused_path_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    spies = [Spy(monkeypatch, function) for function in (LoraLinear, RmsNorm, GatedUnit)]
+    spies = [Spy(monkeypatch, function) for function in (LoraLinears, RmsNorm, GatedUnit)]
     _, fused = both("llama")
     results(fused, units_of([(3, [2])]))
-    assert [spy.calls for spy in spies] == [2 * 7, 2 * 2 + 1, 2]
+    assert [spy.calls for spy in spies] == [2 * 4, 2 * 2 + 1, 2]
 
 
 @pytest.mark.parametrize("what", ["dora", "rslora", "bias", "loha", "trainable base"])
@@ -169,18 +179,18 @@ def test_fallbacks(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "loha": LoHaConfig(r=2, alpha=4, target_modules=["q_proj", "up_proj"]),
         "trainable base": tiny.lora(),
     }
-    spy = Spy(monkeypatch, LoraLinear)
+    spy = Spy(monkeypatch, LoraLinears)
     plain, fused = both("llama", configs[what])
     if what == "trainable base":
         for policy in (plain, fused):
             for parameter in policy.model.parameters():
                 parameter.requires_grad_(True)
     assert_equal(plain, fused, units_of([(5, [3, 4])]))
-    assert spy.calls == (2 * 7 if what == "rslora" else 0)  # rslora is plain LoRA with another scale
+    assert spy.calls == (2 * 4 if what == "rslora" else 0)  # rslora is plain LoRA with another scale
 
 
 def test_dropout_in_training_mode_takes_peft_s_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    spy = Spy(monkeypatch, LoraLinear)
+    spy = Spy(monkeypatch, LoraLinears)
     _, fused = both("llama", tiny.lora(lora_dropout=0.5))
     with torch.no_grad():
         fused.peft.train()
@@ -188,7 +198,7 @@ def test_dropout_in_training_mode_takes_peft_s_path(monkeypatch: pytest.MonkeyPa
         assert spy.calls == 0
         fused.peft.eval()
         fused.peft(torch.tensor([[5, 6, 7]]))
-        assert spy.calls == 2 * 7
+        assert spy.calls == 2 * 6  # q, k, v, o, gate with up, down
 
 
 def test_norm_classes_exist() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,8 +164,10 @@ def test_need_adds_up_by_hand() -> None:
 def test_more_asked_is_never_predicted_smaller() -> None:
     size = model_size(KNOWN["SmolLM2-135M"][0])
     base = predict(size).total
-    for change in ({"token_budget": 2048}, {"rank": 64}, {"context": 2048}, {"rank": None}, {"sample_rows": 4096, "sample_tokens": 512}):
+    for change in ({"token_budget": 2048}, {"rank": 64}, {"rank": None}, {"sample_rows": 4096, "sample_tokens": 512}):
         assert predict(size, **change).total > base, change
+    capped = replace(size, score_heads=9)
+    assert predict(capped, context=2048).total > predict(capped).total > base
     assert predict(size, checkpointing=True).total < base
     assert predict(size, weight_bytes=2).total < base
 

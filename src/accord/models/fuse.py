@@ -6,14 +6,14 @@ exactly (another norm, an unknown activation, LoRA with dropout, DoRA, a trainab
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from accord.models.fused import GatedUnit, LoraLinear, RmsNorm, Rotate
+from accord.models.fused import GatedUnit, LoraLinears, RmsNorm, Rotate
 
 ACTIVATIONS = {
     "SiLUActivation": "silu",
@@ -73,7 +73,8 @@ def _norm_forward(self: Any, hidden_states: Tensor) -> Tensor:
 
 
 def _mlp_forward(self: Any, hidden_states: Tensor) -> Tensor:
-    return self.down_proj(GatedUnit.apply(self.gate_proj(hidden_states), self.up_proj(hidden_states), _activation(self)))
+    gate, up = _together(hidden_states, self.gate_proj, self.up_proj)
+    return self.down_proj(GatedUnit.apply(gate, up, _activation(self)))
 
 
 def _attention_forward(
@@ -91,7 +92,7 @@ def _attention_forward(
     if layout is None or dropout or past_key_values is not None or position_embeddings is None or args:
         return type(self).forward(self, hidden_states, position_embeddings, attention_mask, past_key_values, *args, **kwargs)  # type: ignore[no-any-return]
     shape = (*hidden_states.shape[:-1], -1, self.head_dim)
-    query, key, value = (project(hidden_states).view(shape) for project in (self.q_proj, self.k_proj, self.v_proj))
+    query, key, value = (part.view(shape) for part in _together(hidden_states, self.q_proj, self.k_proj, self.v_proj))
     if hasattr(self, "q_norm"):
         query, key = self.q_norm(query), self.k_norm(key)
     cos, sin = (part.unsqueeze(-2) for part in position_embeddings)
@@ -107,15 +108,45 @@ def _attention_forward(
 
 
 def _lora_forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    names = [name for name in self.active_adapters if name in self.lora_A] if not self.disable_adapters else []
+    names = _names(self)
     if not args and not kwargs and not self.merged:
         if not names:
             return self.base_layer(x)
         if _plain(self, x, names):
-            factors = [part[name].weight for name in names for part in (self.lora_A, self.lora_B)]
-            base = self.base_layer
-            return LoraLinear.apply(x, base.weight, base.bias, tuple(self.scaling[name] for name in names), *factors)  # type: ignore[no-any-return]
+            return _apply(x, [self])[0]
     return type(self).forward(self, x, *args, **kwargs)
+
+
+def _together(x: Tensor, *modules: Any) -> Sequence[Tensor]:
+    """The outputs of linear layers that read the same input; one function where all of them are plain LoRA."""
+    if all(_is_plain(module, x) for module in modules):
+        return _apply(x, modules)
+    return [module(x) for module in modules]
+
+
+def _is_plain(module: Any, x: Tensor) -> bool:
+    """Whether a module may be run by `LoraLinears` without being called itself."""
+    from peft.tuners.lora import Linear as PeftLinear
+
+    if type(module) is not PeftLinear or module.merged or module._forward_hooks or module._forward_pre_hooks:
+        return False
+    names = _names(module)
+    return bool(names) and not module.fan_in_fan_out and _plain(module, x, names)
+
+
+def _names(layer: Any) -> list[str]:
+    return [name for name in layer.active_adapters if name in layer.lora_A] if not layer.disable_adapters else []
+
+
+def _apply(x: Tensor, layers: Sequence[Any]) -> tuple[Tensor, ...]:
+    scales: list[tuple[float, ...]] = []
+    tensors: list[Tensor | None] = []
+    for layer in layers:
+        names = _names(layer)
+        scales.append(tuple(layer.scaling[name] for name in names))
+        tensors += [layer.base_layer.weight, layer.base_layer.bias]
+        tensors += [part[name].weight for name in names for part in (layer.lora_A, layer.lora_B)]
+    return LoraLinears.apply(x, tuple(scales), *tensors)  # type: ignore[no-any-return]
 
 
 def _plain(layer: Any, x: Tensor, names: list[str]) -> bool:

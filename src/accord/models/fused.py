@@ -5,7 +5,8 @@ Each has its own backward, checked by finite differences; `fuse` puts them into 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -64,44 +65,113 @@ def _activate(gate: Tensor, activation: str) -> Tensor:
     return F.silu(gate) if activation == "silu" else F.gelu(gate, approximate=_APPROXIMATE[activation])
 
 
-class LoraLinear(torch.autograd.Function):
-    """x W^T + b + sum_i s_i (x A_i^T) B_i^T with W and b frozen. Hu et al. (2021).
+class LoraLinears(torch.autograd.Function):
+    """Linear layers that read one input: y_j = x W_j^T + b_j + sum_i s_ij (x A_ij^T) B_ij^T, with W and b frozen. Hu et al. (2021).
 
-    One input is kept, for all adapters, and products are added where they belong instead of being made and summed. Arguments after
-    the scales: A_1, B_1, A_2, B_2, ...
+    One input is kept for all layers and adapters; the narrow products x A^T of all of them are one product, and so are the gradients of
+    all A of one slot (the first adapter of every layer, the second, ...). Products are added where they belong instead of being made
+    and summed.
     """
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, scales: tuple[float, ...], *factors: Tensor) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, scales: tuple[tuple[float, ...], ...], *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        """Outputs y_1, y_2, ...
+
+        Args:
+            inputs: x, (..., d).
+            scales: for each layer the scale of each of its adapters.
+            tensors: for each layer W, b (or None), then A and B of each adapter.
+        """
         flat = inputs.reshape(-1, inputs.shape[-1])
-        output = F.linear(flat, weight, bias)
-        narrow = []
-        for scale, down, up in zip(scales, factors[::2], factors[1::2], strict=True):
-            narrow.append(flat @ down.T)
-            output.addmm_(narrow[-1], up.T, alpha=scale)
+        layers = _LoraLayers(scales, tensors)
+        down = layers.down()
+        narrow = flat @ down.T if down is not None else None
+        outputs = []
+        for layer in layers:
+            output = F.linear(flat, layer.weight, layer.bias)
+            for adapter in layer.adapters:
+                assert narrow is not None
+                output.addmm_(narrow[:, adapter.columns], adapter.up.T, alpha=adapter.scale)
+            outputs.append(output.view(*inputs.shape[:-1], -1))
         ctx.scales = scales
-        ctx.save_for_backward(inputs, weight, *factors, *narrow)
-        return output.view(*inputs.shape[:-1], -1)
+        ctx.save_for_backward(inputs, narrow, *tensors)
+        return tuple(outputs)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-        count = len(ctx.scales)
-        inputs, weight, *rest = ctx.saved_tensors
-        factors, narrow = rest[: 2 * count], rest[2 * count :]
-        needs = ctx.needs_input_grad
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        inputs, narrow, *tensors = ctx.saved_tensors
+        need_input, needs = ctx.needs_input_grad[0], ctx.needs_input_grad[2:]
+        layers = _LoraLayers(ctx.scales, tensors)
         flat = inputs.reshape(-1, inputs.shape[-1])
-        gradient = gradients[0].reshape(-1, weight.shape[0])
-        grad_input = gradient @ weight if needs[0] else None
-        found: list[Tensor | None] = []
-        for index, scale in enumerate(ctx.scales):
-            down, up = factors[2 * index], factors[2 * index + 1]
-            need_down, need_up = needs[4 + 2 * index], needs[5 + 2 * index]
-            grad_narrow = gradient @ up if grad_input is not None or need_down else None
-            if grad_input is not None and grad_narrow is not None:
-                grad_input.addmm_(grad_narrow, down, alpha=scale)
-            found.append((grad_narrow.T @ flat).mul_(scale) if need_down and grad_narrow is not None else None)
-            found.append((gradient.T @ narrow[index]).mul_(scale) if need_up else None)
-        return (grad_input.view_as(inputs) if grad_input is not None else None), None, None, None, *found
+        grad_narrow = torch.empty_like(narrow) if narrow is not None else None
+        grad_input: Tensor | None = None
+        found: list[Tensor | None] = [None] * len(tensors)
+        for layer, given in zip(layers, gradients, strict=True):
+            gradient = given.reshape(-1, layer.weight.shape[0]) if given is not None else flat.new_zeros(len(flat), layer.weight.shape[0])
+            if need_input:
+                grad_input = gradient @ layer.weight if grad_input is None else grad_input.addmm_(gradient, layer.weight)
+            for adapter in layer.adapters:
+                assert narrow is not None and grad_narrow is not None
+                if need_input or needs[adapter.place]:
+                    grad_narrow[:, adapter.columns] = (gradient @ adapter.up).mul_(adapter.scale)
+                if needs[adapter.place + 1]:
+                    found[adapter.place + 1] = (narrow[:, adapter.columns].T @ gradient).mul_(adapter.scale).T
+        if grad_narrow is not None:
+            if grad_input is not None:
+                grad_input.addmm_(grad_narrow, layers.down())
+            for slot in layers.slots:
+                wanted = [adapter for adapter in slot if needs[adapter.place]]
+                if wanted:
+                    first, last = slot[0].columns.start, slot[-1].columns.stop
+                    slopes = grad_narrow[:, first:last].T @ flat
+                    for adapter in wanted:
+                        found[adapter.place] = slopes[adapter.columns.start - first : adapter.columns.stop - first]
+        return (grad_input.view_as(inputs) if grad_input is not None else None), None, *found
+
+
+class _Adapter(NamedTuple):
+    down: Tensor
+    up: Tensor
+    scale: float
+    columns: slice
+    """Of the narrow product."""
+    place: int
+    """Of `down` among the given tensors; `up` follows."""
+
+
+class _Layer(NamedTuple):
+    weight: Tensor
+    bias: Tensor | None
+    adapters: list[_Adapter]
+
+
+class _LoraLayers(list[_Layer]):
+    """The tensors of `LoraLinears` by layer, and by slot: columns of one slot lie side by side."""
+
+    def __init__(self, scales: Sequence[Sequence[float]], tensors: Sequence[Any]) -> None:
+        super().__init__()
+        places = []
+        place = 0
+        for mine in scales:
+            self.append(_Layer(tensors[place], tensors[place + 1], []))
+            places.append(place + 2)
+            place += 2 + 2 * len(mine)
+        self.slots: list[list[_Adapter]] = []
+        column = 0
+        for index in range(max(map(len, scales))):
+            slot = []
+            for layer, mine, start in zip(self, scales, places, strict=True):
+                if index < len(mine):
+                    down, up = tensors[start + 2 * index], tensors[start + 2 * index + 1]
+                    slot.append(_Adapter(down, up, mine[index], slice(column, column + len(down)), start + 2 * index))
+                    layer.adapters.append(slot[-1])
+                    column += len(down)
+            self.slots.append(slot)
+
+    def down(self) -> Tensor | None:
+        """(R, d): every A, in the order of the columns."""
+        every = [adapter.down for slot in self.slots for adapter in slot]
+        return None if not every else every[0] if len(every) == 1 else torch.cat(every)
 
 
 class Rotate(torch.autograd.Function):

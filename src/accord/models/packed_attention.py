@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from accord.data.packing import PackedBatch
+from accord.models.tree_attention import Piece, TreeAttention, fits
 
 NAME = "accord_packed"
 _HARMLESS = {"position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states", "is_causal", "past_key_values"}
@@ -64,27 +65,28 @@ class TreeLayout:
     """The shared prefix causal, each prompt against [prefix; itself], each completion against [prefix; its prompt; itself]. No N x N mask, no repeated heads."""
 
     def __init__(self, batch: PackedBatch) -> None:
-        self.spans, self.prefix = batch.spans, batch.prefix
+        prefix = (0, batch.prefix)
+        pieces = [Piece(*prefix)]
+        for span in batch.spans:
+            pieces += [Piece(*span.prompt, (prefix,)), *(Piece(*branch, (prefix, span.prompt)) for branch in span.branches)]
+        self.pieces = tuple(piece for piece in pieces if piece.end > piece.start)
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None
     ) -> Tensor:
         """(1, heads, N, head_dim), as `Layout` says."""
-
-        def attended(start: int, end: int, *before: tuple[int, int]) -> Tensor:
-            parts = [(first, last) for first, last in (*before, (start, end)) if last > first]
-            seen_keys, seen_values = (
-                torch.cat([whole[:, :, first:last] for first, last in parts], dim=2) if len(parts) > 1 else whole[:, :, start:end]
+        if softcap is None and fits(query, value):
+            return TreeAttention.apply(query, key, value, self.pieces, scale, window)  # type: ignore[no-any-return]
+        outputs = []
+        for piece in self.pieces:
+            keys, values = (
+                torch.cat([whole[:, :, first:last] for first, last in piece.seen], dim=2)
+                if len(piece.seen) > 1
+                else whole[:, :, slice(*piece.seen[0])]
                 for whole in (key, value)
             )
-            return _attend(query[:, :, start:end], seen_keys, seen_values, scale, window, softcap)
-
-        prefix = (0, self.prefix)
-        pieces: list[Tensor] = [attended(*prefix)] if self.prefix else []
-        for span in self.spans:
-            pieces.append(attended(*span.prompt, prefix))
-            pieces += [attended(*branch, prefix, span.prompt) for branch in span.branches]
-        return torch.cat(pieces, dim=2)
+            outputs.append(_attend(query[:, :, piece.start : piece.end], keys, values, scale, window, softcap))
+        return torch.cat(outputs, dim=2)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, softcap: float | None) -> Tensor:
@@ -112,7 +114,7 @@ def grouped_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, s
     return torch.matmul(weights, value.unsqueeze(2)).reshape(batch, heads, length, width)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=128)
 def _causal_mask(length: int, total: int, window: int | None, device: torch.device) -> Tensor:
     """(L, K) bool: query i stands at position K - L + i and sees positions up to its own, at most `window` of them."""
     queries = torch.arange(total - length, total, device=device)[:, None]

@@ -180,8 +180,8 @@ def activation_bytes(size: ModelSize, *, weight_bytes: int = 4, context: int = 5
     if checkpointing:
         return size.layers * size.hidden * weight_bytes
     low_rank = rank * len(size.linears) // max(1, size.layers)
-    # The mask of a completion against its prompt is kept per layer (as floats); with a soft cap, so are the scores of every head.
-    attention = context * (1 + 4 * size.score_heads)
+    # With a soft cap the mask (as floats) and the scores of every head are kept per layer; else the kernel keeps one sum a row.
+    attention = context * (1 + 4 * size.score_heads) if size.score_heads else 0
     return size.layers * (size.layer_floats + low_rank + attention) * weight_bytes
 
 
@@ -247,8 +247,8 @@ def _layer_floats(model: Any, text: Any, query: int, key: int) -> int:
     """Numbers kept per token and layer: inputs of norms and linears, the MLP's gate, product and activations, queries, keys, values.
 
     The coefficients were counted with saved-tensor hooks on the packed, fused path (tests/planning): 3 for the width of an MLP with a
-    separate gate (4.5 for others, which are not fused), 3 for queries and the attention output, 4 for keys and values (each branch has
-    its own copy of its prompt's), 1 for each norm of full width.
+    separate gate (4.5 for others, which are not fused), 2 for queries and the attention output, 2 for keys and values, 1 for each norm
+    of full width.
     """
     hidden = int(text.hidden_size)
     inner = int(getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * hidden)
@@ -263,4 +263,4 @@ def _layer_floats(model: Any, text: Any, query: int, key: int) -> int:
             narrow += parameter.shape[0] != hidden
     norms = hidden * (wide // layers) + (query + key if narrow else 0)
     mlp = (3 if any(".gate_proj." in name for name, _ in model.named_parameters()) else 4.5) * inner
-    return int(2 * hidden + norms + mlp + 3 * query + 4 * key)
+    return int(2 * hidden + norms + mlp + 2 * query + 2 * key)
