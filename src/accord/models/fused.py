@@ -68,9 +68,9 @@ def _activate(gate: Tensor, activation: str) -> Tensor:
 class LoraLinears(torch.autograd.Function):
     """Linear layers that read one input: y_j = x W_j^T + b_j + sum_i s_ij (x A_ij^T) B_ij^T, with W and b frozen. Hu et al. (2021).
 
-    One input is kept for all layers and adapters; the narrow products x A^T of all of them are one product, and so are the gradients of
-    all A of one slot (the first adapter of every layer, the second, ...). Products are added where they belong instead of being made
-    and summed.
+    One input is kept for all layers and adapters. The narrow products x A^T of one slot (the first adapter of every layer, the second,
+    ...) are one product, and so are the gradients of its A. Products are added where they belong instead of being made and summed. A
+    slot never changes another's numbers: under a fresh adapter (B = 0) the outputs are those without it, bit for bit.
     """
 
     @staticmethod
@@ -83,95 +83,83 @@ class LoraLinears(torch.autograd.Function):
             tensors: for each layer W, b (or None), then A and B of each adapter.
         """
         flat = inputs.reshape(-1, inputs.shape[-1])
-        layers = _LoraLayers(scales, tensors)
-        down = layers.down()
-        narrow = flat @ down.T if down is not None else None
-        outputs = []
-        for layer in layers:
-            output = F.linear(flat, layer.weight, layer.bias)
-            for adapter in layer.adapters:
-                assert narrow is not None
-                output.addmm_(narrow[:, adapter.columns], adapter.up.T, alpha=adapter.scale)
-            outputs.append(output.view(*inputs.shape[:-1], -1))
+        layers, slots = _by_slot(scales, tensors)
+        narrow = [flat @ _downs(slot).T for slot in slots]
+        outputs = [F.linear(flat, weight, bias) for weight, bias in layers]
+        for slot, product in zip(slots, narrow, strict=True):
+            for adapter in slot:
+                outputs[adapter.layer].addmm_(product[:, adapter.columns], adapter.up.T, alpha=adapter.scale)
         ctx.scales = scales
-        ctx.save_for_backward(inputs, narrow, *tensors)
-        return tuple(outputs)
+        ctx.save_for_backward(inputs, *narrow, *tensors)
+        return tuple(output.view(*inputs.shape[:-1], -1) for output in outputs)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        inputs, narrow, *tensors = ctx.saved_tensors
+    def backward(ctx: Any, *given: Tensor | None) -> tuple[Any, ...]:
+        inputs, *rest = ctx.saved_tensors
+        count = max(map(len, ctx.scales))
+        narrow, tensors = rest[:count], rest[count:]
         need_input, needs = ctx.needs_input_grad[0], ctx.needs_input_grad[2:]
-        layers = _LoraLayers(ctx.scales, tensors)
+        layers, slots = _by_slot(ctx.scales, tensors)
         flat = inputs.reshape(-1, inputs.shape[-1])
-        grad_narrow = torch.empty_like(narrow) if narrow is not None else None
+        gradients = [
+            flat.new_zeros(len(flat), len(weight)) if one is None else one.reshape(-1, len(weight))
+            for one, (weight, _) in zip(given, layers, strict=True)
+        ]
         grad_input: Tensor | None = None
+        if need_input:
+            grad_input = gradients[0] @ layers[0][0]
+            for gradient, (weight, _) in zip(gradients[1:], layers[1:], strict=True):
+                grad_input.addmm_(gradient, weight)
         found: list[Tensor | None] = [None] * len(tensors)
-        for layer, given in zip(layers, gradients, strict=True):
-            gradient = given.reshape(-1, layer.weight.shape[0]) if given is not None else flat.new_zeros(len(flat), layer.weight.shape[0])
-            if need_input:
-                grad_input = gradient @ layer.weight if grad_input is None else grad_input.addmm_(gradient, layer.weight)
-            for adapter in layer.adapters:
-                assert narrow is not None and grad_narrow is not None
-                if need_input or needs[adapter.place]:
-                    grad_narrow[:, adapter.columns] = (gradient @ adapter.up).mul_(adapter.scale)
+        for slot, product in zip(slots, narrow, strict=True):
+            for adapter in slot:
                 if needs[adapter.place + 1]:
-                    found[adapter.place + 1] = (narrow[:, adapter.columns].T @ gradient).mul_(adapter.scale).T
-        if grad_narrow is not None:
+                    found[adapter.place + 1] = (product[:, adapter.columns].T @ gradients[adapter.layer]).mul_(adapter.scale).T
+            wanted = [adapter for adapter in slot if needs[adapter.place]]
+            if not wanted and not need_input:
+                continue
+            grad_narrow = torch.cat([(gradients[adapter.layer] @ adapter.up).mul_(adapter.scale) for adapter in slot], dim=1)
             if grad_input is not None:
-                grad_input.addmm_(grad_narrow, layers.down())
-            for slot in layers.slots:
-                wanted = [adapter for adapter in slot if needs[adapter.place]]
-                if wanted:
-                    first, last = slot[0].columns.start, slot[-1].columns.stop
-                    slopes = grad_narrow[:, first:last].T @ flat
-                    for adapter in wanted:
-                        found[adapter.place] = slopes[adapter.columns.start - first : adapter.columns.stop - first]
+                grad_input.addmm_(grad_narrow, _downs(slot))
+            if wanted:
+                slopes = grad_narrow.T @ flat
+                for adapter in wanted:
+                    found[adapter.place] = slopes[adapter.columns]
         return (grad_input.view_as(inputs) if grad_input is not None else None), None, *found
 
 
 class _Adapter(NamedTuple):
+    """One adapter of one layer."""
+
+    layer: int
     down: Tensor
     up: Tensor
     scale: float
     columns: slice
-    """Of the narrow product."""
+    """Of its slot's narrow product."""
     place: int
     """Of `down` among the given tensors; `up` follows."""
 
 
-class _Layer(NamedTuple):
-    weight: Tensor
-    bias: Tensor | None
-    adapters: list[_Adapter]
+def _by_slot(scales: Sequence[Sequence[float]], tensors: Sequence[Any]) -> tuple[list[tuple[Tensor, Tensor | None]], list[list[_Adapter]]]:
+    """The tensors of `LoraLinears`: (weight, bias) by layer, and adapters by slot."""
+    layers: list[tuple[Tensor, Tensor | None]] = []
+    slots: list[list[_Adapter]] = [[] for _ in range(max(map(len, scales)))]
+    place = 0
+    for index, mine in enumerate(scales):
+        layers.append((tensors[place], tensors[place + 1]))
+        place += 2
+        for slot, scale in zip(slots, mine, strict=False):
+            down, up = tensors[place], tensors[place + 1]
+            start = slot[-1].columns.stop if slot else 0
+            slot.append(_Adapter(index, down, up, scale, slice(start, start + len(down)), place))
+            place += 2
+    return layers, slots
 
 
-class _LoraLayers(list[_Layer]):
-    """The tensors of `LoraLinears` by layer, and by slot: columns of one slot lie side by side."""
-
-    def __init__(self, scales: Sequence[Sequence[float]], tensors: Sequence[Any]) -> None:
-        super().__init__()
-        places = []
-        place = 0
-        for mine in scales:
-            self.append(_Layer(tensors[place], tensors[place + 1], []))
-            places.append(place + 2)
-            place += 2 + 2 * len(mine)
-        self.slots: list[list[_Adapter]] = []
-        column = 0
-        for index in range(max(map(len, scales))):
-            slot = []
-            for layer, mine, start in zip(self, scales, places, strict=True):
-                if index < len(mine):
-                    down, up = tensors[start + 2 * index], tensors[start + 2 * index + 1]
-                    slot.append(_Adapter(down, up, mine[index], slice(column, column + len(down)), start + 2 * index))
-                    layer.adapters.append(slot[-1])
-                    column += len(down)
-            self.slots.append(slot)
-
-    def down(self) -> Tensor | None:
-        """(R, d): every A, in the order of the columns."""
-        every = [adapter.down for slot in self.slots for adapter in slot]
-        return None if not every else every[0] if len(every) == 1 else torch.cat(every)
+def _downs(slot: Sequence[_Adapter]) -> Tensor:
+    """(R, d): the A of every adapter of a slot, in the order of its columns."""
+    return slot[0].down if len(slot) == 1 else torch.cat([adapter.down for adapter in slot])
 
 
 class Rotate(torch.autograd.Function):
