@@ -27,7 +27,7 @@ LAYERS = [
     {"demo_data"},
     {"objectives"},
     {"config"},
-    {"types", "errors", "__init__"},
+    {"types", "errors", "writing", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 POSIX_ONLY = {"fcntl", "resource", "termios", "pwd", "grp", "pty", "tty", "syslog"}

@@ -13,6 +13,7 @@ from accord import __version__
 from accord.arguments import Command, parse
 from accord.config.known_names import no_differences
 from accord.errors import AccordError, ConfigError
+from accord.writing import no_room
 
 _TRAINING = (
     "model",
@@ -172,6 +173,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
+    except Exception as error:
+        full = no_room(error)
+        if full is None or debug:
+            raise
+        print(f"MachineError: {full}", file=sys.stderr)
+        return full.exit_code
     except KeyboardInterrupt as error:
         if type(error).__name__ == "Interrupted" and error.args:
             resume = "" if given[0] in ("demo", "align") else f" --resume_from_checkpoint {error.args[0]}"

@@ -7,7 +7,6 @@ import gzip
 import importlib
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from accord.data.kinds import as_kind
 from accord.data.layouts.base import Format
 from accord.errors import ConfigError, DataError, MachineError
 from accord.types import Example
+from accord.writing import whole_file
 
 _FORMAT_OF_KIND = {"text": "text", "prompt": "prompt", "demonstration": "messages", "labelled": "labelled"} | {
     "preference": "preference", "ranking": "ranking", "steps": "steps",
@@ -58,7 +58,7 @@ def write_examples(examples: Iterable[Example], path: str | Path, format: str | 
         raise ConfigError(f"{path} must end with {', '.join(SUFFIXES)} (text files also with .gz or .zst after it).")
     report = WriteReport(path, format or "")
     rows = _rows(examples, report)
-    with _replacing(path) as partial:
+    with whole_file(path) as partial:
         if suffix == ".parquet":
             _write_parquet(rows, partial, path)
         else:
@@ -178,19 +178,6 @@ def _write_parquet(rows: Iterator[Row], partial: Path, path: Path) -> None:
         parquet.write_table(table, str(partial))
     except arrow.ArrowException as error:
         raise DataError(f"{path.name}: the rows do not fit into Parquet ({' '.join(str(error).split())}). Write .jsonl.") from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Generator[Path]:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        os.replace(partial, path)
-    except OSError as error:
-        raise MachineError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from accord.training.loop import Loop, StepBatch
 from accord.training.metrics import Metrics
 from accord.training.setup import Rows, accept_tokenizer, callbacks_list, examples, prepare, report_rendering, say
 from accord.types import Rollout, to_json
+from accord.writing import append_text, write_text
 
 
 class PPOTrainer(Loop):
@@ -150,7 +151,8 @@ class PPOTrainer(Loop):
         return {"prompts": [prompt.id for prompt in self.prompts], "ptx_dataset": [unit.id for unit in self.ptx_units]}
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
-        save_policy(self.policy, self.stack, self.processing_class, Path(output_dir or self.folder))
+        if processes.is_main():
+            save_policy(self.policy, self.stack, self.processing_class, Path(output_dir or self.folder))
 
     # -- an iteration -------------------------------------------------------------------------------------------------------------------
 
@@ -312,9 +314,8 @@ class PPOTrainer(Loop):
 
     def _write_rollouts(self, rollouts: list[Rollout]) -> None:
         if processes.is_main():
-            with open(self.folder / "rollouts.jsonl", "a", encoding="utf-8") as file:
-                for rollout in rollouts:
-                    file.write(json.dumps(to_json(rollout), ensure_ascii=False) + "\n")
+            lines = "".join(json.dumps(to_json(rollout), ensure_ascii=False) + "\n" for rollout in rollouts)
+            append_text(self.folder / "rollouts.jsonl", lines)
 
     def _truncate_rollouts(self) -> None:
         """Drop what a killed run wrote after its last checkpoint."""
@@ -325,7 +326,7 @@ class PPOTrainer(Loop):
                 for line in path.read_text(encoding="utf-8").split("\n")
                 if line.endswith("}") and json.loads(line)["policy_step"] < self.iteration
             ]
-            path.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
+            write_text(path, "".join(row + "\n" for row in rows))
 
 
 def as_source(item: Any) -> RewardSource:

@@ -21,6 +21,7 @@ from accord.models.adapters import Want
 from accord.models.heads import RewardHeads, pair_weights
 from accord.objectives.ranking import bradley_terry, davidson, plackett_luce, robust_bradley_terry
 from accord.rewards.learned import RewardModel
+from accord.training import processes
 from accord.training.metrics import Metrics
 from accord.training.offline import OfflineTrainer
 
@@ -254,5 +255,6 @@ class RewardTrainer(OfflineTrainer):
         return last
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
-        folder = Path(output_dir or self.folder)
-        self.reward_model.save(folder, self.processing_class)
+        if processes.is_main():
+            full = self.prepared.full and not self.frozen
+            self.reward_model.save(Path(output_dir or self.folder), self.processing_class, full=full)

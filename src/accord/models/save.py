@@ -19,13 +19,24 @@ from accord.errors import DataError
 from accord.models.adapters import PolicyModel, Stack
 from accord.models.tokens import set_stops
 from accord.types import content_hash
+from accord.writing import whole_folder
 
 STACK = "stack.json"
+REWARD = "reward.json"
+"""What a folder with reward heads says about them (`rewards.learned`)."""
 
 
 def save_policy(policy: PolicyModel, stack: Sequence[str], tokenizer: Any, folder: Path) -> None:
-    """Write the policy `stack` as a standard folder: peft when there are adapters, transformers otherwise."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the policy `stack` as a standard folder: peft when there are adapters, transformers otherwise.
+
+    Raises:
+        MachineError: if it cannot be written; the folder is then as it was.
+    """
+    with whole_folder(folder) as target:
+        _write_policy(policy, stack, tokenizer, target)
+
+
+def _write_policy(policy: PolicyModel, stack: Sequence[str], tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     generation = getattr(policy.model, "generation_config", None)
     if generation is not None:

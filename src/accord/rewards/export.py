@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from accord.errors import ConfigError
 from accord.models.export import export_merged
 from accord.rewards.learned import RewardModel
+from accord.writing import whole_folder
 
 
 @torch.no_grad()
@@ -21,29 +23,27 @@ def export_classifier(reward: RewardModel, tokenizer: Any, folder: Path) -> floa
     `accord_score_constant`. Heads that read a middle layer give a model cut after that layer.
 
     Raises:
-        ConfigError: if transformers has no such classifier for this architecture.
+        ConfigError: if transformers has no such classifier for this architecture, or the heads are none (see `RewardHeads.folded`).
+        MachineError: if the folder cannot be written; nothing is left of it then.
     """
     from transformers import AutoModelForSequenceClassification
 
     policy = reward.policy
     weight, constant = reward.heads.folded()
-    merged = folder / "merged"
-    export_merged(policy, reward.stack, tokenizer, merged)
     layers = reward.heads.layer or policy.num_layers
-    try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            merged, num_labels=1, num_hidden_layers=layers, pad_token_id=tokenizer.pad_token_id, dtype=policy.model.dtype
-        )
-    except ValueError as error:
-        raise ConfigError(f"transformers has no sequence classifier for {type(policy.model).__name__}.") from error
-    model.score.weight.copy_(weight[None].to(model.score.weight))
-    model.config.accord_score_constant = constant
-    model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)
-    for path in sorted(merged.iterdir()):
-        path.unlink()
-    merged.rmdir()
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.get("num_hidden_layers") != layers:
-        raise ConfigError(f"{folder}: the classifier was not cut at layer {layers}. Please report this with the model's name.")
+    with whole_folder(folder) as target:
+        merged = export_merged(policy, reward.stack, tokenizer, target / "merged")
+        try:
+            model = AutoModelForSequenceClassification.from_pretrained(
+                merged, num_labels=1, num_hidden_layers=layers, pad_token_id=tokenizer.pad_token_id, dtype=policy.model.dtype
+            )
+        except ValueError as error:
+            raise ConfigError(f"transformers has no sequence classifier for {type(policy.model).__name__}.") from error
+        model.score.weight.copy_(weight[None].to(model.score.weight))
+        model.config.accord_score_constant = constant
+        model.save_pretrained(target, safe_serialization=True)
+        tokenizer.save_pretrained(target)
+        shutil.rmtree(merged)
+        if json.loads((target / "config.json").read_text(encoding="utf-8")).get("num_hidden_layers") != layers:
+            raise ConfigError(f"The classifier was not cut at layer {layers}. Please report this with the model's name.")
     return constant

@@ -17,11 +17,12 @@ from accord.data.render import Renderer
 from accord.errors import DataError
 from accord.models.adapters import PolicyModel, Stack, Want
 from accord.models.heads import RewardHeads
-from accord.models.save import load_stack, load_tensors, save_policy
+from accord.models.load import load_model, resolve
+from accord.models.save import REWARD, load_stack, load_tensors, save_policy
 from accord.types import Rollout
+from accord.writing import whole_folder
 
 HEADS = "reward_heads.safetensors"
-CONFIG = "reward.json"
 
 
 class RewardModel:
@@ -65,33 +66,49 @@ class RewardModel:
         units = [Unit(rollout.prompt_ids, (Branch(rollout.completion_ids),)) for rollout in rollouts]
         return self.score(units, token_budget)
 
-    def save(self, folder: Path, tokenizer: Any) -> None:
-        """Adapters, heads and normalisation; `accord export --sequence-classification` turns it into a transformers classifier."""
-        save_policy(self.policy, self.stack, tokenizer, folder) if self.stack else tokenizer.save_pretrained(folder)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in self.heads.state_dict().items()}, folder / HEADS)
-        base = getattr(self.policy.model.config, "_name_or_path", "")
-        info = {
+    def save(self, folder: Path, tokenizer: Any, *, full: bool = False) -> None:
+        """Adapters, heads and normalisation; `accord export --sequence-classification` turns it into a transformers classifier.
+
+        Args:
+            full: True writes all weights of the model too, because the heads were trained together with them. False writes adapters
+                only: the base is the one that was loaded.
+        Raises:
+            MachineError: if it cannot be written; the folder is then as it was.
+        """
+        with whole_folder(folder) as target:
+            save_policy(self.policy, self.stack, tokenizer, target) if self.stack or full else tokenizer.save_pretrained(target)
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in self.heads.state_dict().items()}, target / HEADS)
+            (target / REWARD).write_text(json.dumps(self._info(full), indent=1), encoding="utf-8")
+
+    def _info(self, full: bool) -> dict[str, Any]:
+        return {
             "schema": 1,
-            "base": base,
+            "base": getattr(self.policy.model.config, "_name_or_path", ""),
+            "full": full,
             "stack": list(self.stack),
             "num_heads": self.heads.num_heads,
             "width": self.heads.width,
             "layer": self.heads.layer,
             "context": self.heads.context,
         }
-        (folder / CONFIG).write_text(json.dumps(info, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, policy: PolicyModel, folder: Path, renderer: Renderer) -> RewardModel:
         """Load a reward run onto a base model; adapters the base already carries are shared.
 
+        A run whose own weights were all trained brings them: it is a second model in memory, unless `policy` was loaded from its folder.
+
         Raises:
             DataError: if the folder holds no reward model.
+            MachineError: if a second model cannot be loaded.
         """
-        path = folder / CONFIG
+        path = folder / REWARD
         if not path.exists():
-            raise DataError(f"{folder} holds no reward model (no {CONFIG}). Train one with: accord reward --data pairs.jsonl")
+            raise DataError(f"{folder} holds no reward model (no {REWARD}). Train one with: accord reward --data pairs.jsonl")
         info = json.loads(path.read_text(encoding="utf-8"))
+        if info.get("full") and not _loaded_from(policy, folder):
+            kind = str(policy.model.dtype).removeprefix("torch.")
+            policy = PolicyModel(load_model(resolve(folder), dtype=kind, device=str(policy.device)))
         stack = load_stack(policy, folder, prefix="reward") if info["stack"] else ()
         tensors, context = load_tensors(folder / HEADS), info.get("context", False)
         heads = RewardHeads(
@@ -99,6 +116,11 @@ class RewardModel:
         )
         heads.load_state_dict(tensors)
         return cls(policy, stack, heads.to(policy.device), renderer)
+
+
+def _loaded_from(policy: PolicyModel, folder: Path) -> bool:
+    name = getattr(policy.model.config, "_name_or_path", "")
+    return bool(name) and Path(name).resolve() == folder.resolve()
 
 
 def distinct(units: Sequence[Unit]) -> list[Unit]:

@@ -1,9 +1,8 @@
-"""Checkpoints: tensors in safetensors, the rest in JSON, written to a temporary folder and renamed. Never a pickle, never a half."""
+"""Checkpoints: tensors in safetensors, the rest in JSON, a whole folder or none. Never a pickle, never a half."""
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import shutil
@@ -15,11 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from accord.errors import DataError, MachineError
+from accord.errors import DataError
+from accord.writing import whole_folder
 
 SCHEMA = 1
 TENSORS = "training.safetensors"
 STATE = "trainer_state.json"
+ADVICE = "The run is as it was at its last checkpoint; free disk space and resume."
 
 
 def write(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], extra: Any = None) -> None:
@@ -33,32 +34,13 @@ def write(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any], extra
     Raises:
         MachineError: if the disk is full; nothing half-written is left.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.parent / f".{folder.name}.partial"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir()
+    with whole_folder(folder, replace=True, advice=ADVICE) as temporary:
         if extra is not None:
             extra(temporary)
         # Copies: tied or sliced storage must not be shared inside one file.
         save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, temporary / TENSORS)
         text = json.dumps({"schema": SCHEMA, **state}, ensure_ascii=False, indent=1)
         (temporary / STATE).write_text(text, encoding="utf-8")
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                with open(path, "rb+") as file:
-                    os.fsync(file.fileno())
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise MachineError(
-            f"Could not write the checkpoint {folder}: {error}. The run is as it was at the last checkpoint; free disk space and resume."
-        ) from error
-    old = folder.parent / f".{folder.name}.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from accord.config.base import TrainingConfig
 from accord.types import content_hash
+from accord.writing import write_text
 
 if TYPE_CHECKING:
     from accord.training.setup import Prepared
@@ -37,10 +38,7 @@ def data_record(ids: list[str]) -> dict[str, Any]:
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write `run.json`, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{RECORD}.part"
-    part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(folder / RECORD)
+    write_text(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ from accord.training.callbacks import Callbacks
 from accord.training.metrics import Metrics
 from accord.training.progress import Progress
 from accord.training.trackers import Trackers
+from accord.writing import append_text, write_text
 
 if TYPE_CHECKING:
     from accord.training.setup import Prepared
@@ -295,8 +296,7 @@ class Loop:
         """Append one row to metrics.jsonl and `log_history`, once over all processes."""
         self.log_history.append(row)
         if processes.is_main():
-            with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            append_text(self.folder / "metrics.jsonl", json.dumps(row, ensure_ascii=False) + "\n")
         self.trackers.log(row)
         self.callbacks.call("on_log", logs=row)
 
@@ -396,15 +396,13 @@ class Loop:
         lineage.write_record(self.folder, {**record, "finished": bool(metrics), "steps": self.global_step, "metrics": metrics})
         lineage.point_last(self.folder)
         if metrics:
-            (self.folder / lineage.CARD).write_text(lineage.model_card(record, metrics), encoding="utf-8")
+            write_text(self.folder / lineage.CARD, lineage.model_card(record, metrics))
 
     def _open_metrics(self) -> None:
         """Keep the rows up to the step we stand at: a killed run may have logged steps that its last checkpoint does not hold."""
         if not processes.is_main():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.log_history)
-        (self.folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
+        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.log_history))
 
 
 def _gradient_norm(parameters: Iterable[nn.Parameter]) -> float:

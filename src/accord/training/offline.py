@@ -165,6 +165,7 @@ class OfflineTrainer(Loop):
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """A standard peft or transformers folder, the tokenizer, and the adapter stack."""
-        save_policy(self.policy, self.prepared.stack, self.processing_class, Path(output_dir or self.folder))
+        if processes.is_main():
+            save_policy(self.policy, self.prepared.stack, self.processing_class, Path(output_dir or self.folder))
         if output_dir is None:
             self.policy.origins |= {name: str(self.folder) for name in self.prepared.stack[len(self.prepared.reference) :]}
