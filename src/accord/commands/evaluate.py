@@ -7,15 +7,16 @@ from pathlib import Path
 from accord.config.options import EvaluateOptions
 from accord.data.read import read_examples
 from accord.models.opened import open_model
+from accord.models.save import REWARD
 from accord.recipes.pipeline import accuracy_table
-from accord.rewards.learned import CONFIG, RewardModel
+from accord.rewards.learned import RewardModel
 
 
 def run(options: EvaluateOptions) -> int:
     """Print the accuracy table of a run."""
     rows = list(read_examples(options.data, columns=options.columns))
     opened = open_model(options.run)
-    if (Path(options.run) / CONFIG).exists():
+    if (Path(options.run) / REWARD).exists():
         reward = RewardModel.load(opened.policy, Path(options.run), opened.renderer)
         table = accuracy_table(reward, opened.renderer, rows)
         values, counts = table["accuracy"], table["count"]

@@ -9,18 +9,33 @@ from accord.config.options import ExportOptions
 from accord.errors import ConfigError
 from accord.models.export import export_merged
 from accord.models.opened import open_model
+from accord.models.save import REWARD
 from accord.rewards.export import export_classifier
 from accord.rewards.learned import RewardModel
+from accord.writing import whole_folder
 
 
 def run(options: ExportOptions) -> int:
     source, target = Path(options.run), Path(options.to)
     if target.exists() and any(target.iterdir()):
         raise ConfigError(f"--to {target} is not empty. Name a new folder.")
+    is_reward = (source / REWARD).exists()
+    if options.sequence_classification and not is_reward:
+        raise ConfigError(
+            f"{source} holds no reward model (no {REWARD}), so there is no classifier to write. Drop --sequence_classification."
+        )
     if not options.merged:
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoint-*", "stack", "*.jsonl"), dirs_exist_ok=True)
+        if not source.is_dir():
+            raise ConfigError(f"--merged false copies a run folder, and there is no folder {source}.")
+        with whole_folder(target) as staged:
+            shutil.copytree(source, staged, ignore=shutil.ignore_patterns("checkpoint-*", ".*", "*.jsonl"), dirs_exist_ok=True)
         print(f"Copied the adapter to {target}.")
         return 0
+    if is_reward and not options.sequence_classification:
+        raise ConfigError(
+            f"{source} is a reward model, and a causal language model has no place for its heads. "
+            "Add --sequence_classification to write a classifier, or --merged false to copy the run as it is."
+        )
     opened = open_model(options.run)
     if options.sequence_classification:
         reward = RewardModel.load(opened.policy, source, opened.renderer)

@@ -91,11 +91,11 @@ class RewardHeads(nn.Module):
         """
         if self.width:
             raise ConfigError(
-                f"Reward heads with a hidden layer (head_width={self.width}) are no linear classifier. Train with head_width=0 to export one."
+                f"Reward heads with a hidden layer (head_width={self.width}) are no linear classifier. Train with head_width=0 to export one, or use the run folder with accord."
             )
         if self.context:
             raise ConfigError(
-                "Reward heads that also read the prompt are no classifier of the last token. Train with head_context=False to export one."
+                "Reward heads that also read the prompt are no classifier of the last token. Train with head_context=False to export one, or use the run folder with accord."
             )
         weight = (self.weight / self.spread[:, None]).mean(0).detach() / self.feature_spread
         return weight, float(-(self.center / self.spread).mean() - weight @ self.feature_center)

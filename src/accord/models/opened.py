@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from accord.data.render import Renderer
 from accord.errors import DataError
 from accord.models.adapters import PolicyModel, Stack
 from accord.models.load import load_model, load_tokenizer, resolve
-from accord.models.save import STACK, load_stack
+from accord.models.save import REWARD, STACK, load_stack
 from accord.models.tokens import stop_token_ids
 
 
@@ -28,9 +28,13 @@ class Opened:
 
 
 def open_model(
-    name: str, *, dtype: str = "auto", accept_licence: bool = False, before_loading: Callable[[Any], None] | None = None
+    name: str,
+    *,
+    dtype: str = "auto",
+    accept_licence: bool = False,
+    before_loading: Callable[[Any], None] | None = None,
 ) -> Opened:
-    """Load a base model, or a run folder with its base.
+    """Load a base model, or a run folder with its base. A run's tokenizer, template and stops are those it was trained with.
 
     Args:
         before_loading: called with the model's config before any weight is read; raises when the work cannot fit.
@@ -40,25 +44,39 @@ def open_model(
     """
     folder = Path(name)
     adapters = (folder / STACK).exists() or (folder / "adapter_config.json").exists()
-    base = base_of(folder) if adapters else name
-    resolved = resolve(base, accept_licence=accept_licence)
+    on_a_base = adapters or ((folder / REWARD).exists() and not (folder / "config.json").exists())
+    resolved = resolve(base_of(folder) if on_a_base else name, accept_licence=accept_licence)
     if before_loading is not None:
         from transformers import AutoConfig
 
         before_loading(AutoConfig.from_pretrained(resolved.folder))
     policy = PolicyModel(load_model(resolved, dtype=dtype))
-    tokenizer = load_tokenizer(resolved)
     stack = load_stack(policy, folder) if adapters else ()
+    if on_a_base and (folder / "generation_config.json").exists():
+        policy.model.generation_config = _generation_config(folder)
+    own_tokenizer = on_a_base and (folder / "tokenizer_config.json").exists()
+    tokenizer = load_tokenizer(replace(resolved, folder=str(folder)) if own_tokenizer else resolved)
     line = str(resolved) + (f" + adapters {' + '.join(stack)} of {folder}" if stack else "")
     return Opened(policy, tokenizer, Renderer(tokenizer, end_ids=stop_token_ids(tokenizer, policy.model.generation_config)), stack, line)
 
 
 def base_of(folder: Path) -> str:
     """The base model a run folder was trained on."""
-    for name, key in ((STACK, "base"), ("adapter_config.json", "base_model_name_or_path")):
+    for name, key in ((STACK, "base"), ("adapter_config.json", "base_model_name_or_path"), (REWARD, "base")):
         path = folder / name
         if path.exists():
             base = json.loads(path.read_text(encoding="utf-8")).get(key)
             if base:
                 return str(base)
-    raise DataError(f"{folder} does not say which base model its adapters belong to ({STACK} has no base). Give the base model instead.")
+    raise DataError(f"{folder} does not say which base model it belongs to (its model was made in memory). Give the base model instead.")
+
+
+def _generation_config(folder: Path) -> Any:
+    from transformers import GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{folder}/generation_config.json is damaged ({' '.join(str(error).split())[:120]}). Save the run again."
+        ) from error
