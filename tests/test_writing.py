@@ -65,7 +65,10 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_files_enter_a_folder_that_is_there_beside_its_others(tmp_path: Path) -> None:
     (tmp_path / "metrics").write_text("kept", encoding="utf-8")
     (tmp_path / "a").write_text("old", encoding="utf-8")
-    with pytest.raises(MachineError, match="Could not write .*: No space left on device. Nothing half-written"), whole_folder(tmp_path) as f:
+    with (
+        pytest.raises(MachineError, match="Could not write .*: No space left on device. Nothing half-written"),
+        whole_folder(tmp_path) as f,
+    ):
         (f / "a").write_text("half", encoding="utf-8")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert contents(tmp_path) == {"metrics": b"kept", "a": b"old"}

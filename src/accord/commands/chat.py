@@ -24,7 +24,7 @@ def _answer(opened: Opened, options: ChatOptions, messages: list[Message], turn:
 
 def chat(options: ChatOptions) -> int:
     """Talk until an empty line or the end of input; each turn sees the ones before it."""
-    opened = open_model(options.model, accept_licence=options.accept_licence)
+    opened = open_model(options.model, accept_licence=options.accept_licence, force=options.force)
     print(opened.line, file=sys.stderr)
     messages = [Message("system", options.system)] if options.system else []
     lines = iter(options.prompt) if options.prompt else iter(_typed, "")
@@ -46,7 +46,7 @@ def sample(options: ChatOptions) -> int:
     """One JSON line an answer: text, token ids, log-probabilities, why it ended."""
     if not options.prompt:
         raise ConfigError("accord sample needs --prompt: accord sample MODEL --prompt 'What is a noun?'")
-    opened = open_model(options.model, accept_licence=options.accept_licence)
+    opened = open_model(options.model, accept_licence=options.accept_licence, force=options.force)
     for turn, line in enumerate(options.prompt):
         messages = [*([Message("system", options.system)] if options.system else []), Message("user", line)]
         for rollout in _answer(opened, options, messages, turn):

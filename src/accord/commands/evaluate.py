@@ -15,7 +15,7 @@ from accord.rewards.learned import RewardModel
 def run(options: EvaluateOptions) -> int:
     """Print the accuracy table of a run."""
     rows = list(read_examples(options.data, columns=options.columns))
-    opened = open_model(options.run)
+    opened = open_model(options.run, force=options.force)
     if (Path(options.run) / REWARD).exists():
         reward = RewardModel.load(opened.policy, Path(options.run), opened.renderer)
         table = accuracy_table(reward, opened.renderer, rows)

@@ -36,7 +36,7 @@ def run(options: ExportOptions) -> int:
             f"{source} is a reward model, and a causal language model has no place for its heads. "
             "Add --sequence_classification to write a classifier, or --merged false to copy the run as it is."
         )
-    opened = open_model(options.run)
+    opened = open_model(options.run, force=options.force)
     if options.sequence_classification:
         reward = RewardModel.load(opened.policy, source, opened.renderer)
         constant = export_classifier(reward, opened.tokenizer, target)

@@ -129,6 +129,8 @@ class ChatOptions:
     """Seeds sampling."""
     accept_licence: bool = False
     """True accepts the licence of a model that asks for it. False asks."""
+    force: bool = False
+    """True loads the model even when it does not seem to fit in the free memory. False refuses."""
 
 
 @dataclass
@@ -143,6 +145,8 @@ class ExportOptions:
     """True writes one ordinary transformers model, adapters merged. False copies the adapter folder as it is."""
     sequence_classification: bool = False
     """True writes a reward run as AutoModelForSequenceClassification. False writes a causal language model."""
+    force: bool = False
+    """True loads the model even when it does not seem to fit in the free memory. False refuses."""
 
     def __post_init__(self) -> None:
         if not self.run or not self.to:
@@ -159,6 +163,8 @@ class EvaluateOptions:
     """Held-out comparisons."""
     columns: dict[str, str] | None = None
     """Which of your columns is which: prompt=question chosen=best rejected=worst."""
+    force: bool = False
+    """True loads the model even when it does not seem to fit in the free memory. False refuses."""
 
     def __post_init__(self) -> None:
         if not self.run or not self.data:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from collections import Counter
 from pathlib import Path
@@ -24,9 +25,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     if not path.is_file():
-        if (folder / "adapter_config.json").is_file() or (folder / "stack.json").is_file():
+        if any((folder / name).is_file() for name in ("adapter_config.json", "stack.json", "reward.json")):
             raise MachineError(
-                f"{folder} holds adapters on another model and no model itself. Name its base model ({_base(folder)}), or export it merged first."
+                f"{folder} holds adapters or heads on another model and no model itself. Name its base model ({_base(folder)}), or export it merged first."
             )
         raise MachineError(f"{folder} has no config.json, so it is no model folder. Name the folder that save_pretrained wrote.")
     try:
@@ -105,6 +106,12 @@ def check_weights(folder: Path) -> Counter[str]:
     return sizes
 
 
+def item_bytes(dtype: str) -> int:
+    """Bytes of one number of a safetensors dtype: F32, BF16, F8_E4M3, I64, BOOL, ..."""
+    bits = re.match(r"[A-Z]+(\d+)", dtype)
+    return max(1, int(bits[1]) // 8) if bits else 1
+
+
 def weights_sha256(folder: Path) -> str:
     """SHA-256 of the weights: of the one file, or of the files' hashes in order where there are several."""
     hashes = [remembered(path, "sha256", lambda path=path: sha256_of([path])) for path in weight_files(folder)]
@@ -124,7 +131,7 @@ def licence(folder: Path) -> str:
 
 
 def _base(folder: Path) -> str:
-    for name, key in (("stack.json", "base"), ("adapter_config.json", "base_model_name_or_path")):
+    for name, key in (("stack.json", "base"), ("adapter_config.json", "base_model_name_or_path"), ("reward.json", "base")):
         if (folder / name).is_file():
             try:
                 return str(json.loads((folder / name).read_text(encoding="utf-8"))[key])

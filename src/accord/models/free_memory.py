@@ -1,10 +1,12 @@
-"""How much memory this process can still take: what the system has free, and what its control groups allow."""
+"""How much memory this process can still take (what the system has free, what its control groups allow), and the error when it is too little."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+
+from accord.errors import MachineError
 
 
 def available_memory(device: str = "cpu") -> int:
@@ -16,6 +18,22 @@ def available_memory(device: str = "cpu") -> int:
     free = _free_memory()
     group = _group_memory(Path("/sys/fs/cgroup")) if sys.platform.startswith("linux") else None
     return free if group is None else min(free, group)
+
+
+def require(need: float, have: float, *, what: str, fitting: str = "") -> None:
+    """Refuse what cannot fit.
+
+    Args:
+        need: bytes that it takes.
+        have: bytes available to the process beyond what it holds already.
+        what: who needs it, for the message: `DPO on smollm2-135m`.
+        fitting: what would fit instead.
+    Raises:
+        MachineError: (exit code 4) with what it needs, what there is and what would fit.
+    """
+    if need > have:
+        instead = f"What would fit: {fitting}." if fitting else "Close other programs or use a smaller model."
+        raise MachineError(f"{what} needs {need / 1e9:.1f} GB of memory and {have / 1e9:.1f} GB are free. {instead}")
 
 
 def _free_memory() -> int:

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from typing import Any
 from accord.errors import ConfigError, MachineError
 from accord.models import folders, registry
 from accord.models.cache import build_once, cache_folder, read_record
+from accord.models.free_memory import available_memory, require
 
 CONVERSION = 1
 """Raised when conversion writes something else, so that an old cache is not mistaken for a new one."""
 _HALF = {"F16": "float16", "BF16": "bfloat16"}
+ADAM_BYTES = 8
+"""Two moments of a trained weight, in float32."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +73,26 @@ def resolve(
     return found
 
 
-def load_model(resolved: ResolvedModel, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False) -> Any:
+def load_model(
+    resolved: ResolvedModel,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    trained: bool = False,
+    force: bool = False,
+) -> Any:
     """The causal language model, whole, in evaluation mode (no dropout).
 
     Args:
         dtype: auto (see `pick_dtype`), float32, bfloat16 or float16.
         device: auto (see `pick_device`), cpu, cuda, cuda:1, mps.
         trust_remote_code: True runs Python code that came with the model. False refuses models that need it.
+        trained: True also asks for memory for a gradient and two Adam moments of every weight. False for the weights alone.
+        force: True loads it however little memory is free. False refuses, before a weight is read, what cannot fit.
     Raises:
         ConfigError: if the model needs its own code, or transformers does not know it.
-        MachineError: if weights are damaged, missing or of another shape, so that a part of the model would be random.
+        MachineError: if it does not fit in memory, or if weights are damaged, missing or of another shape, so that a part of the model would be random.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -98,6 +112,8 @@ def load_model(resolved: ResolvedModel, *, dtype: str = "auto", device: str = "a
         )
     place = pick_device() if device == "auto" else device
     kind = pick_dtype(place) if dtype == "auto" else getattr(torch, dtype)
+    if not force:
+        _check_memory(resolved, stored, kind.itemsize, place, trained=trained)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -262,6 +278,19 @@ def _hub(name: str) -> ResolvedModel:
             f"{name} has no safetensors weights on the hub (pickled weights can run code and are refused). Choose a model that has them."
         )
     return _folder(name, folder, f"the hub, revision {folder.name[:12]}")
+
+
+def _check_memory(resolved: ResolvedModel, stored: Counter[str], itemsize: int, place: str, *, trained: bool) -> None:
+    """Weights are read into the computer's memory first, then moved to the device."""
+    numbers = sum(size // folders.item_bytes(name) for name, size in stored.items())
+    each = {"cpu": itemsize, place: itemsize * 2 + ADAM_BYTES if trained else itemsize}
+    for where, size in each.items():
+        have = available_memory(where)
+        fitting = f"a model of at most {have / size / 1e6:.0f} million weights"
+        if trained and numbers * itemsize < have:
+            fitting = f"LoRA (pass a peft_config), or {fitting}"
+        what = f"Training all weights of {resolved.name}" if trained else f"Loading {resolved.name}"
+        require(numbers * size, have, what=what, fitting=fitting)
 
 
 def _refuse_foreign_code(resolved: ResolvedModel, config: dict[str, Any], trusted: bool) -> None:

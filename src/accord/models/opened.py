@@ -33,11 +33,14 @@ def open_model(
     dtype: str = "auto",
     accept_licence: bool = False,
     before_loading: Callable[[Any], None] | None = None,
+    force: bool = False,
 ) -> Opened:
     """Load a base model, or a run folder with its base. A run's tokenizer, template and stops are those it was trained with.
 
     Args:
-        before_loading: called with the model's config before any weight is read; raises when the work cannot fit.
+        before_loading: called with the model's config before any weight is read; raises when the work cannot fit. None asks for
+            memory for the weights alone.
+        force: True loads the model however little memory is free. False refuses what cannot fit.
     Raises:
         DataError: if a run folder does not say which base it belongs to.
         MachineError, ConfigError: if the model cannot be found or loaded.
@@ -50,7 +53,7 @@ def open_model(
         from transformers import AutoConfig
 
         before_loading(AutoConfig.from_pretrained(resolved.folder))
-    policy = PolicyModel(load_model(resolved, dtype=dtype))
+    policy = PolicyModel(load_model(resolved, dtype=dtype, force=force or before_loading is not None))
     stack = load_stack(policy, folder) if adapters else ()
     if on_a_base and (folder / "generation_config.json").exists():
         policy.model.generation_config = _generation_config(folder)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from accord.errors import MachineError
+from accord.models.free_memory import require
 
 GB = 1e9
 PROCESS = 0.42 * GB
@@ -214,11 +214,8 @@ def check_fits(need: MemoryNeed | float, have: float, *, what: str = "This", fit
     Raises:
         MachineError: (exit code 4) with what it needs, what there is and what would fit.
     """
-    wanted = need.total if isinstance(need, MemoryNeed) else need
-    if wanted <= have or force:
-        return
-    instead = f"What would fit: {fitting}." if fitting else "Close other programs or use a smaller model."
-    raise MachineError(f"{what} needs {wanted / GB:.1f} GB of memory and {have / GB:.1f} GB are free. {instead}")
+    if not force:
+        require(need.total if isinstance(need, MemoryNeed) else need, have, what=what, fitting=fitting)
 
 
 def suggest(size: ModelSize, have: float, **settings: Any) -> str:

@@ -54,7 +54,7 @@ def prepare(
         adapter: name of the new adapter.
         method: used in the default folder name.
     """
-    policy, loaded = _policy(model, args)
+    policy, loaded = _policy(model, args, trained=peft_config is None and getattr(args, "backbone", "") != "heads")
     tokenizer = tokenizer if tokenizer is not None else loaded or _tokenizer_of(policy)
     rows = int(policy.model.get_input_embeddings().weight.shape[0])
     if len(tokenizer) > rows:
@@ -134,14 +134,14 @@ def report_rendering(renderer: Renderer, what: str) -> None:
         renderer.report.clear()
 
 
-def _policy(model: Any, args: TrainingConfig) -> tuple[PolicyModel, Any]:
+def _policy(model: Any, args: TrainingConfig, *, trained: bool) -> tuple[PolicyModel, Any]:
     if isinstance(model, PolicyModel):
         return model, None
     if isinstance(model, (str, Path)):
         from accord.models.load import load_model, load_tokenizer, resolve
 
         resolved = resolve(str(model))
-        return PolicyModel(load_model(resolved, dtype=args.dtype)), load_tokenizer(resolved)
+        return PolicyModel(load_model(resolved, dtype=args.dtype, trained=trained)), load_tokenizer(resolved)
     if isinstance(model, nn.Module):
         return PolicyModel(model), None
     raise ConfigError(f"model must be a name, a path or a model, not {type(model).__name__}.")
