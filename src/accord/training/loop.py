@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from accord.config.base import TrainingConfig
 from accord.data.packing import Unit, split_by_budget
 from accord.errors import DataError, DivergedError
-from accord.training import checkpoint, lineage, processes
+from accord.training import checkpoint, generators, lineage, processes
 from accord.training.callbacks import Callbacks
 from accord.training.metrics import Metrics
 from accord.training.progress import Progress
@@ -320,8 +319,7 @@ class Loop:
                 "best": self.best,
                 "without_improvement": self._without_improvement,
                 "optimizer_steps": moments,
-                "torch_rng": torch.get_rng_state().tolist(),
-                "python_rng": _jsonable(random.getstate()),
+                "generators": generators.states(),
                 "surroundings": checkpoint.surroundings(),
                 "method": self.state(),
             }
@@ -376,8 +374,7 @@ class Loop:
         self.best = state["best"]
         self._without_improvement = int(state["without_improvement"])
         self._load_tensors(tensors, state["optimizer_steps"])
-        torch.set_rng_state(torch.tensor(state["torch_rng"], dtype=torch.uint8))
-        random.setstate(_tupled(state["python_rng"]))
+        generators.restore(state["generators"])
         self.load_state(state["method"])
         if processes.is_main():
             changed = [
@@ -428,11 +425,3 @@ def _handle_interrupts(loop: Loop) -> Any:
 def _restore_interrupts(previous: Any) -> None:
     if previous is not None:
         signal.signal(signal.SIGINT, previous)
-
-
-def _jsonable(state: Any) -> Any:
-    return [state[0], list(state[1]), state[2]]
-
-
-def _tupled(state: Any) -> Any:
-    return (state[0], tuple(state[1]), state[2])
