@@ -104,7 +104,7 @@ def main() -> None:
     tokens, counted = sum(unit.num_tokens for unit in units), sum(unit.num_counted for unit in units)
     training = interleaved(lambda: update(plain, units), lambda: update(fast, units))
 
-    prompts = [Prompt(r.prompt_id, tuple(renderer.prompt_ids(r.prompt, plain=r.plain)), r.prompt, {}) for r in demo_rows.pairs("train")[:8]]
+    prompts = [Prompt(r.prompt_id, tuple(renderer.prompt_ids(r.prompt)), r.prompt, {}) for r in demo_rows.pairs("train")[:8]]
     config = SamplingConfig(max_new_tokens=32, num_samples=8, seed=3)
     drawn: list[list[Any]] = [[], []]
 

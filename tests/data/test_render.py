@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+import tiny
 from accord.data.render import Renderer
 from accord.models.tokens import ensure_template, stop_token_ids
 from accord.types import Completion, Example, Message
@@ -129,3 +130,11 @@ def test_a_template_without_the_system_role_says_so() -> None:
 
     with pytest.raises(DataError, match="row 1.*system"):
         learned(tokenizer(TEMPLATES["turns"]), (SYSTEM, ASK), (BLUE,))
+
+
+def test_a_plain_prompt_alone_is_the_prompt_of_its_row() -> None:
+    """What an online method samples from is what training on the same row reads, chat template included."""
+    renderer = Renderer(tiny.tokenizer())
+    row = Example("demonstration", (Message("user", "Hi"),), (Completion((Message("assistant", "Yes"),)),), plain=True)
+    assert renderer.prompt_ids(row.prompt) == renderer.render(row).prompt_ids
+    assert renderer.tokenizer.decode(renderer.prompt_ids(row.prompt)).startswith("<|start|>user\nHi")

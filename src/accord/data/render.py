@@ -64,9 +64,9 @@ class Renderer:
     def has_template(self) -> bool:
         return bool(getattr(self.tokenizer, "chat_template", None))
 
-    def prompt_ids(self, prompt: Sequence[Message], *, plain: bool = False) -> list[int]:
+    def prompt_ids(self, prompt: Sequence[Message]) -> list[int]:
         """Token ids of a prompt as the sampler sees it, ready for the assistant to answer."""
-        return self._cut_prompt(self._ids(self._prompt_text(prompt, plain)))
+        return self._cut_prompt(self._ids(self._prompt_text(prompt)))
 
     def render(self, example: Example) -> RenderedExample:
         """Token ids of one example.
@@ -80,10 +80,9 @@ class Renderer:
             raise DataError(f"{example.where or 'row'}: {error}") from error
 
     def _render(self, example: Example) -> RenderedExample:
-        plain = example.plain and not self.has_template
-        prompt_text = self._prompt_text(example.prompt, plain)
+        prompt_text = self._prompt_text(example.prompt)
         prompt_ids = self._ids(prompt_text)
-        completions = [self._completion(example, completion, prompt_text, prompt_ids, plain) for completion in example.completions]
+        completions = [self._completion(example, completion, prompt_text, prompt_ids) for completion in example.completions]
         prompt_ids = self._cut_prompt(prompt_ids)
         if self.max_length is not None and completions:
             longest = max(len(completion.ids) for completion in completions)
@@ -111,8 +110,8 @@ class Renderer:
 
     # -- prompts ------------------------------------------------------------------------------------------------------------
 
-    def _prompt_text(self, prompt: Sequence[Message], plain: bool) -> str:
-        if plain or not self.has_template:
+    def _prompt_text(self, prompt: Sequence[Message]) -> str:
+        if not self.has_template:
             return "".join(message.content for message in prompt)
         return self._template(prompt, add_generation_prompt=True)
 
@@ -141,10 +140,8 @@ class Renderer:
 
     # -- completions ----------------------------------------------------------------------------------------------------------
 
-    def _completion(
-        self, example: Example, completion: Completion, prompt_text: str, prompt_ids: list[int], plain: bool
-    ) -> RenderedCompletion:
-        if not self.has_template or plain:
+    def _completion(self, example: Example, completion: Completion, prompt_text: str, prompt_ids: list[int]) -> RenderedCompletion:
+        if not self.has_template:
             text = "".join(message.content for message in completion.messages)
             spans = [(0, len(text))]
             rest = text

@@ -222,10 +222,7 @@ class Pipeline:
     def answers(self, who: str, prompts: Sequence[Example], *, num_samples: int = 1) -> list[Rollout]:
         """Sample answers of one of the stacks, at the temperature it was trained with."""
         sampler = LocalSampler(self.policy, self.renderer, self.stacks[who])
-        items = [
-            Prompt(row.prompt_id, tuple(self.renderer.prompt_ids(row.prompt, plain=row.plain)), row.prompt, dict(row.columns))
-            for row in prompts
-        ]
+        items = [Prompt(row.prompt_id, tuple(self.renderer.prompt_ids(row.prompt)), row.prompt, dict(row.columns)) for row in prompts]
         config = SamplingConfig(self.settings.max_new_tokens, num_samples, self.settings.temperature, seed=self.settings.seed + 1000)
         return sampler.sample(items, config)
 
