@@ -56,17 +56,17 @@ class TrainingConfig:
     save_steps: int = 0
     """Write a checkpoint every so many steps, and at the end. 0 writes none (Ctrl-C still saves)."""
     save_total_limit: int | None = None
-    """Keep this many checkpoints, and the best one. None keeps all."""
+    """Keep this many checkpoints, and that of the best evaluation (saved whenever checkpoints are). None keeps all."""
     eval_steps: int = 0
     """Evaluate on eval_dataset every so many steps. 0 never does."""
     resume_from_checkpoint: str | bool | None = None
     """True resumes from the run's last checkpoint, a path from that one. None starts fresh."""
     load_best_model_at_end: bool = False
-    """True ends with the weights of the best evaluation; False with the last ones."""
+    """True ends with the weights of the best evaluation, saved when it happens; False with the last ones. Needs eval_steps and held-out rows."""
     metric_for_best_model: str | None = None
-    """An eval_ metric; names ending in loss are better when lower. None is eval_loss."""
+    """An eval_ metric, eval_ may be left out; names ending in loss are better when lower. None is eval_loss, for PPO eval_objective/scores. Needs eval_steps."""
     early_stopping_patience: int | None = None
-    """Stop after this many evaluations without a better value. None never stops early."""
+    """Stop after this many evaluations without a better value. None never stops early. Needs eval_steps and held-out rows."""
     gradient_checkpointing: bool = False
     """True keeps only each layer's input and recomputes the rest: about a third more time, much less memory. False keeps all."""
     dtype: str = "auto"
@@ -120,6 +120,14 @@ class TrainingConfig:
         self.choice("dtype", ("auto", "float32", "bfloat16", "float16"))
         for name in ("logging_steps", "save_steps", "eval_steps", "overfit"):
             self.require(name, getattr(self, name) >= 0, "0 or more")
+        self.require(
+            "early_stopping_patience", self.early_stopping_patience is None or self.early_stopping_patience >= 1, "1 or more, or None"
+        )
+        for name in ("early_stopping_patience", "load_best_model_at_end", "metric_for_best_model"):
+            if getattr(self, name) and not self.eval_steps:
+                raise ConfigError(
+                    f"{type(self).__name__}: {name}={getattr(self, name)!r} needs eval_steps above 0: without evaluations there is nothing to compare."
+                )
         self.require("disable_dropout", self.disable_dropout, "True: accord turns model dropout off in every method")
 
     def require(self, name: str, holds: bool, allowed: str) -> None:

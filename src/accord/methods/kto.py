@@ -118,11 +118,10 @@ class KTOTrainer(OfflineTrainer):
         metrics.ratio("desirable_share", int(desirable.sum()), len(units))
         return losses.sum() / totals["rows"], metrics
 
-    def train_step(self, step_batch: Any) -> dict[str, float]:
-        values = super().train_step(step_batch)
-        if "rewards/chosen" in values and "rewards/rejected" in values:
-            values["rewards/margins"] = values["rewards/chosen"] - values["rewards/rejected"]
-        return values
+    def derived(self, values: dict[str, float]) -> dict[str, float]:
+        if "rewards/chosen" not in values or "rewards/rejected" not in values:
+            return {}
+        return {"rewards/margins": values["rewards/chosen"] - values["rewards/rejected"]}
 
 
 def single_answers(row: Example) -> list[Example]:

@@ -20,16 +20,10 @@ class Callbacks:
         """Run one event, then act on `should_training_stop`, `should_save`, `should_evaluate`."""
         if not self.callbacks:
             return
-        from transformers import TrainerControl, TrainerState
+        from transformers import TrainerControl
 
         loop = self.loop
-        state = TrainerState(
-            epoch=loop.epoch,
-            global_step=loop.global_step,
-            max_steps=loop.total_steps(),
-            log_history=loop.log_history,
-            is_world_process_zero=True,
-        )
+        state = loop.state
         control = TrainerControl()
         for callback in self.callbacks:
             method = getattr(callback, event, None)
@@ -47,4 +41,4 @@ class Callbacks:
         if event == "on_step_end" and control.should_save:
             loop.save_checkpoint()
         if event == "on_step_end" and control.should_evaluate:
-            loop.log({"step": loop.global_step, **loop.evaluate()})
+            loop.evaluate_and_compare()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,15 +19,19 @@ from torch import Tensor, nn
 
 from accord.config.base import TrainingConfig
 from accord.data.packing import Unit, split_by_budget
-from accord.errors import DataError, DivergedError
+from accord.errors import ConfigError, DataError, DivergedError
 from accord.training import checkpoint, generators, lineage, processes
+from accord.training.best import Best, check_can_evaluate
 from accord.training.callbacks import Callbacks
+from accord.training.interrupts import Interrupts
 from accord.training.metrics import Metrics
 from accord.training.progress import Progress
 from accord.training.trackers import Trackers
 from accord.writing import append_text, write_text
 
 if TYPE_CHECKING:
+    from transformers import TrainerState
+
     from accord.training.setup import Prepared
 
 
@@ -52,11 +55,13 @@ class Loop:
     """A trainer: subclasses say what a step is made of and what it costs.
 
     Subclasses implement `parameters`, `total_steps`, `batches`, `totals` and `loss`, and may implement `statistics`, `evaluate`,
-    `state`, `load_state` and `save_model`.
+    `method_state`, `load_method_state` and `save_model`.
     """
 
     metric_names: Sequence[str] = ("loss",)
     """What the progress line shows."""
+    best_metric: str = "eval_loss"
+    """What makes an evaluation the best one, unless `metric_for_best_model` says otherwise."""
 
     def __init__(self, config: TrainingConfig, prepared: Prepared, callbacks: Iterable[Any] = ()) -> None:
         processes.start()
@@ -67,15 +72,13 @@ class Loop:
         self.global_step = 0
         self.epoch = 0.0
         self.log_history: list[dict[str, Any]] = []
-        self.best: dict[str, Any] | None = None
+        self.best = Best(config.metric_for_best_model or self.best_metric, config.early_stopping_patience)
         self.token_budget = config.tokens_per_microbatch or 1024
         self.num_tokens = 0
-        self._without_improvement = 0
         self._stop = False
-        self._interrupted = False
-        self._saved_step = 0
+        self._saved_step = self._evaluated_step = 0
         self.callbacks = Callbacks(self, callbacks)
-        self.trackers = Trackers(config, prepared.folder)
+        self.trackers = Trackers(config)
         self.optimizer: torch.optim.Optimizer | None = None
 
     # -- for subclasses -----------------------------------------------------------------------------------------------------------
@@ -111,12 +114,20 @@ class Loop:
         """Metrics on held-out data, named `eval_...`; empty when there are none."""
         return {}
 
-    def state(self) -> dict[str, Any]:
+    def can_evaluate(self) -> bool:
+        """True when there are held-out rows."""
+        return False
+
+    def derived(self, values: dict[str, float]) -> dict[str, float]:
+        """Metrics that are computed from other, reduced ones."""
+        return {}
+
+    def method_state(self) -> dict[str, Any]:
         """JSON-able state of the method beyond parameters and optimizer."""
         return {}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`."""
+    def load_method_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `method_state`."""
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """Write what a user would load."""
@@ -139,36 +150,36 @@ class Loop:
             Interrupted: after Ctrl-C, once the run is saved.
             DivergedError: if the loss or the gradient is not finite.
         """
+        check_can_evaluate(self.config, has_rows=self.can_evaluate())
         wanted = resume_from_checkpoint if resume_from_checkpoint is not None else self.config.resume_from_checkpoint
         source = checkpoint.find(self.folder, wanted)
+        if source is not None and self.config.output_dir is None:
+            self.folder = self.prepared.folder = source.parent  # the run goes on where it is
         self.before_training()
         self._build_optimizer()
         if source is not None:
             self._resume(source)
         self._open_metrics()
+        self.trackers.open(self.folder)
         self._write_lineage({})
         self.callbacks.call("on_train_begin")
-        previous = _handle_interrupts(self)
         last: dict[str, Any] = {}
-        try:
-            with Progress(self.total_steps(), self.global_step, self.metric_names) as progress:
+        with Interrupts() as interrupts, Progress(self.total_steps(), self.global_step, self.num_tokens, self.metric_names) as progress:
+            started = time.perf_counter()
+            for step_batch in self.batches(self.global_step):
+                last = {**self.train_step(step_batch), **step_batch.metrics}
+                last["step_seconds"] = time.perf_counter() - started
+                self._after_step(step_batch, last, progress)
                 started = time.perf_counter()
-                for step_batch in self.batches(self.global_step):
-                    last = {**self.train_step(step_batch), **step_batch.metrics}
-                    last["step_seconds"] = time.perf_counter() - started
-                    self._after_step(step_batch, last, progress)
-                    started = time.perf_counter()
-                    # All processes leave at the same step, whichever of them got the signal.
-                    if step_batch.boundary and any(processes.gather_objects(self._interrupted)):
-                        raise Interrupted(str(self.save_checkpoint()))
-                    if self._stop or self.global_step >= self.total_steps():
-                        break
-        finally:
-            _restore_interrupts(previous)
+                # All processes leave at the same step, whichever of them got the signal.
+                if step_batch.boundary and any(processes.gather_objects(interrupts.wanted)):
+                    raise Interrupted(str(self.save_checkpoint()))
+                if (self._stop and step_batch.boundary) or self.global_step >= self.total_steps():
+                    break
         if self.config.save_steps and self._saved_step != self.global_step:
             self.save_checkpoint()
-        if self.config.load_best_model_at_end and self.best:
-            self._load_tensors(checkpoint.read(self.folder / self.best["checkpoint"])[0])
+        if self.config.load_best_model_at_end and self.best.checkpoint:
+            self._load_tensors(checkpoint.read(self.folder / self.best.checkpoint)[0])
         self._write_lineage(last)
         self.trackers.close()
         self.callbacks.call("on_train_end")
@@ -210,6 +221,7 @@ class Loop:
         self.global_step += 1
         self.epoch = step_batch.epoch
         self.num_tokens += int(values.pop("tokens", 0))
+        values |= self.derived(values)
         return {**values, "grad_norm": norm, "learning_rate": rate, "num_tokens": float(self.num_tokens)}
 
     def micro_batches(self, units: Sequence[Unit]) -> list[list[Unit]]:
@@ -257,39 +269,58 @@ class Loop:
         progress.advance(self.global_step, row)
         if not step_batch.boundary:
             return
-        if config.eval_steps and self.global_step % config.eval_steps == 0:
-            self._evaluate_and_compare()
-        if config.save_steps and self._save_due():
+        if config.eval_steps and self._due(config.eval_steps, self._evaluated_step):
+            self.evaluate_and_compare()
+        if config.save_steps and self._due(config.save_steps, self._saved_step):
             self.save_checkpoint()
 
-    def _save_due(self) -> bool:
-        """At the first boundary at or after each multiple of save_steps. Not read from the disk, which another process may be ahead on."""
-        return self.global_step // self.config.save_steps > self._saved_step // self.config.save_steps
+    def _due(self, every: int, last: int) -> bool:
+        """At the first boundary at or after each multiple. Not read from the disk, which another process may be ahead on."""
+        return self.global_step // every > last // every
 
-    def _evaluate_and_compare(self) -> None:
+    def evaluate_and_compare(self) -> None:
+        """Evaluate and log; save the run when it was never better, end it when its patience is at an end."""
+        self._evaluated_step = self.global_step
         values = self.evaluate()
         if not values:
             return
         self.log({"step": self.global_step, "epoch": round(self.epoch, 6), **values})
         self.callbacks.call("on_evaluate", metrics=values)
-        name = self.config.metric_for_best_model or "eval_loss"
-        if name not in values:
-            return
-        lower = name.endswith("loss")
-        better = self.best is None or (values[name] < self.best["value"] if lower else values[name] > self.best["value"])
-        if better:
-            self.best = {"metric": name, "value": values[name], "step": self.global_step, "checkpoint": self._checkpoint_folder().name}
-            self._without_improvement = 0
-            if self.config.load_best_model_at_end:
-                self.save_checkpoint()
-        else:
-            self._without_improvement += 1
-            patience = self.config.early_stopping_patience
-            self._stop = self._stop or bool(patience and self._without_improvement >= patience)
+        try:
+            better = self.best.consider(values, self.global_step)
+        except ConfigError as error:
+            raise ConfigError(f"{error} The run is saved in {self.save_checkpoint()}: resume it with another name.") from error
+        if better and (self.config.load_best_model_at_end or self.config.save_steps):
+            self.best.checkpoint = self._checkpoint_folder().name
+            self.save_checkpoint()
+        if self.best.exhausted:
+            self.stop()
 
     def stop(self) -> None:
-        """End training after the current step."""
+        """End training after the current step (of an online method: iteration)."""
         self._stop = True
+
+    @property
+    def state(self) -> TrainerState:
+        """Where the run stands, as transformers' trainers and callbacks know it."""
+        from transformers import TrainerState
+
+        best = self.best
+        return TrainerState(
+            epoch=self.epoch,
+            global_step=self.global_step,
+            max_steps=self.total_steps(),
+            logging_steps=self.config.logging_steps,
+            eval_steps=self.config.eval_steps,
+            save_steps=self.config.save_steps,
+            num_input_tokens_seen=self.num_tokens,
+            log_history=self.log_history,
+            best_metric=best.value,
+            best_global_step=best.step,
+            best_model_checkpoint=str(self.folder / best.checkpoint) if best.checkpoint else None,
+            is_local_process_zero=processes.is_local_main(),
+            is_world_process_zero=processes.is_main(),
+        )
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one row to metrics.jsonl and `log_history`, once over all processes."""
@@ -316,15 +347,14 @@ class Loop:
                 "max_steps": self.total_steps(),
                 "token_budget": self.token_budget,
                 "log_history": self.log_history,
-                "best": self.best,
-                "without_improvement": self._without_improvement,
+                "best": self.best.state(),
                 "optimizer_steps": moments,
                 "generators": generators.states(),
                 "surroundings": checkpoint.surroundings(),
-                "method": self.state(),
+                "method": self.method_state(),
             }
             checkpoint.write(folder, tensors, state, extra=self.save_model)
-            checkpoint.prune(self.folder, self.config.save_total_limit, self.best["checkpoint"] if self.best else None)
+            checkpoint.prune(self.folder, self.config.save_total_limit, self.best.checkpoint)
         self._saved_step = self.global_step
         processes.wait()
         self.callbacks.call("on_save")
@@ -366,16 +396,17 @@ class Loop:
 
     def _resume(self, folder: Path) -> None:
         tensors, state = checkpoint.read(folder)
-        self.global_step = self._saved_step = int(state["global_step"])
+        self.global_step = self._saved_step = self._evaluated_step = int(state["global_step"])
         self.epoch = float(state["epoch"])
         self.num_tokens = int(state["num_tokens"])
         self.token_budget = int(state["token_budget"])
         self.log_history = list(state["log_history"])
-        self.best = state["best"]
-        self._without_improvement = int(state["without_improvement"])
+        self.best.load(state["best"] or {})
+        if self.best.checkpoint and folder.parent.resolve() != self.folder.resolve():
+            self.best.checkpoint = str(folder.parent.resolve() / self.best.checkpoint)
         self._load_tensors(tensors, state["optimizer_steps"])
         generators.restore(state["generators"])
-        self.load_state(state["method"])
+        self.load_method_state(state["method"])
         if processes.is_main():
             changed = [
                 f"{key} {state['surroundings'].get(key)} -> {value}"
@@ -407,21 +438,3 @@ def _gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
     return float(torch.stack(norms).norm()) if norms else 0.0
 
 
-def _handle_interrupts(loop: Loop) -> Any:
-    """First Ctrl-C: finish the step (or the iteration) and save. Second: stop at once."""
-
-    def handler(number: int, frame: Any) -> None:
-        if loop._interrupted:
-            raise KeyboardInterrupt
-        loop._interrupted = True
-        print("\nStopping after this step and saving. Press Ctrl-C again to stop at once.", flush=True)
-
-    try:
-        return signal.signal(signal.SIGINT, handler)
-    except ValueError:  # not in the main thread: the caller handles interrupts
-        return None
-
-
-def _restore_interrupts(previous: Any) -> None:
-    if previous is not None:
-        signal.signal(signal.SIGINT, previous)

@@ -139,7 +139,11 @@ class OfflineTrainer(Loop):
                 loss, part_metrics = self.loss(part, totals)
                 metrics.total("loss", loss)
                 metrics.merge(part_metrics)
-        return {f"eval_{name}": value for name, value in metrics.compute().items()}
+        values = metrics.compute()
+        return {f"eval_{name}": value for name, value in {**values, **self.derived(values)}.items()}
+
+    def can_evaluate(self) -> bool:
+        return bool(self.eval_units)
 
     def prepare_units(self, units: Sequence[Unit]) -> None:
         """Precompute what units need before the loss (reference log-probs); units that have it are left alone."""

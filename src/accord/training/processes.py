@@ -35,6 +35,13 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def is_local_main() -> bool:
+    """True on one process of each machine."""
+    from accelerate import PartialState
+
+    return PartialState().is_local_main_process
+
+
 def share(items: Sequence[T]) -> list[T]:
     """This process's part of a list that all processes hold."""
     return list(items[rank() :: world()])

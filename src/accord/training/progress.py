@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -12,14 +13,20 @@ from accord.training.metrics import readable
 
 
 class Progress:
-    """A context manager around the loop. Shows step, chosen metrics, tokens per second, time left."""
+    """A context manager around the loop. Shows step, chosen metrics, tokens per second, time left.
 
-    def __init__(self, total: int, done: int, names: Sequence[str]) -> None:
-        self.total, self.done, self.names = total, done, list(names)
+    Args:
+        total, done: steps of the run, and those it had behind it when this process began.
+        tokens: tokens it had behind it then (`num_tokens`).
+        names: metrics to show.
+    """
+
+    def __init__(self, total: int, done: int, tokens: int, names: Sequence[str]) -> None:
+        self.total, self.done, self.tokens, self.names = total, done, tokens, list(names)
         self.bar: Any = None
         self.task: Any = None
         self.started = time.perf_counter()
-        self.last_line = 0.0
+        self.last_line = -math.inf
 
     def __enter__(self) -> Progress:
         if processes.is_main() and sys.stderr.isatty():
@@ -44,11 +51,13 @@ class Progress:
             self.bar.stop()
 
     def advance(self, step: int, row: dict[str, Any]) -> None:
-        text = readable(row, self.names)
+        seconds = time.perf_counter() - self.started
+        # Over this process's whole time, evaluations and sampling included: what the user waits for.
+        speed = (row["num_tokens"] - self.tokens) / max(seconds, 1e-9)
+        text = " · ".join(part for part in (readable(row, self.names), f"{speed:,.0f} tokens/s") if part)
         if self.bar is not None:
             self.bar.update(self.task, completed=step, description=text)
-        elif processes.is_main() and (time.perf_counter() - self.last_line > 5 or step == self.total):
-            self.last_line = time.perf_counter()
-            seconds = self.last_line - self.started
+        elif processes.is_main() and (seconds - self.last_line > 5 or step == self.total):
+            self.last_line = seconds
             left = seconds / max(step - self.done, 1) * (self.total - step)
             print(f"  step {step}/{self.total} · {text} · {seconds:.0f} s, about {left:.0f} s left", file=sys.stderr, flush=True)

@@ -98,8 +98,6 @@ def prepare(
     folder = (
         Path(args.output_dir) if args.output_dir else Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{method}-{_short_name(policy)}"
     )
-    if processes.is_main():
-        folder.mkdir(parents=True, exist_ok=True)
     return Prepared(policy, tokenizer, renderer, stack, reference, full, folder)
 
 
