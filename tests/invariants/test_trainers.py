@@ -242,10 +242,12 @@ class PPOInvariants(TrainerInvariants):
 
     def build(self, folder: Path, rows: list[Example], **changes: Any) -> PPOTrainer:
         size = {"prompts_per_iteration": 6, "num_generations": 3, "max_new_tokens": 8, "num_iterations": 2}
+        changes.pop("per_device_train_batch_size", None)
         args = PPOConfig(output_dir=str(folder), **{**size, **self.options, **changes})
         policy = tiny.policy()
         policy.model.generation_config.eos_token_id = list(range(2, 40))  # many ids end an answer: lengths differ
-        return PPOTrainer(args, tiny.tokenizer(), policy, type(self).reward, rows, peft_config=tiny.lora())
+        ptx = tiny.demonstrations() if args.ptx_coef else None
+        return PPOTrainer(args, tiny.tokenizer(), policy, type(self).reward, rows, peft_config=tiny.lora(), ptx_dataset=ptx)
 
     def ready(self, folder: Path, rows: list[Example] | None = None, **changes: Any) -> PPOTrainer:
         trainer = super().ready(folder, rows, **changes)
@@ -319,11 +321,6 @@ class TestPPOPtx(PPOInvariants):
     """With demonstrations mixed in, totals of both kinds are the whole step's."""
 
     options = {"ptx_coef": 0.5}
-
-    def build(self, folder: Path, rows: list[Example], **changes: Any) -> PPOTrainer:
-        trainer = super().build(folder, rows, **changes)
-        trainer.ptx_units = trainer.renderer.units(tiny.demonstrations())
-        return trainer
 
     def test_constant_reward_teaches_nothing(self, tmp_path: Path) -> None:
         pytest.skip("demonstrations teach something whatever the reward")

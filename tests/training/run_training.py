@@ -40,7 +40,9 @@ def by_length(completions: list[Any], **columns: Any) -> list[float]:
 
 def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, Any]) -> Loop:
     """A trainer with uneven batches: 9 rows, 4 a step."""
-    shared: dict[str, Any] = {"output_dir": str(folder), "learning_rate": 1e-4, "per_device_train_batch_size": 4, **changes}
+    shared: dict[str, Any] = {"output_dir": str(folder), "learning_rate": 1e-4, **changes}
+    if method != "ppo":
+        shared = {"per_device_train_batch_size": 4, **shared}
     common: dict[str, Any] = {"processing_class": tiny.tokenizer(), "callbacks": callbacks, "peft_config": tiny.lora()}
     if method == "sft":
         return SFTTrainer(tiny.policy(), SFTConfig(**{"eval_steps": 3, **shared}), tiny.demonstrations(), tiny.demonstrations(4), **common)
@@ -59,8 +61,10 @@ def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, An
         "num_iterations": 8,
         "kl_controller": "adaptive",
         "value": "adapter",
+        "eval_steps": 3,
     }
-    return PPOTrainer(PPOConfig(**{**sizes, **shared}), model=tiny.policy(), reward=by_length, train_dataset=tiny.prompts(), **common)
+    rows: dict[str, Any] = {"train_dataset": tiny.prompts(), "eval_dataset": tiny.prompts(9)[6:]}
+    return PPOTrainer(PPOConfig(**{**sizes, **shared}), model=tiny.policy(), reward=by_length, **rows, **common)
 
 
 def main() -> None:

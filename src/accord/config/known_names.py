@@ -57,7 +57,6 @@ HARMLESS = {
 }
 
 REPLACED = {
-    "max_prompt_length": "max_prompt_length exists on the offline methods; PPO takes prompts as they are",
     "truncation_mode": "prompts are cut on the left (max_prompt_length), answers on the right (max_length)",
     "loss_weights": "one loss_type and sft_coefficient",
     "sync_ref_model": "a fixed reference; train in rounds from the last run instead",

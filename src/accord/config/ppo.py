@@ -7,6 +7,14 @@ from typing import ClassVar
 
 from accord.config.base import TrainingConfig
 from accord.config.known_names import accepts_known_names
+from accord.errors import ConfigError
+
+NOT_OURS = {
+    "num_train_epochs": "num_iterations (rounds of sampling) and num_ppo_epochs (passes over a round's answers)",
+    "per_device_train_batch_size": "prompts_per_iteration and num_generations (their product is learned from in a round)",
+    "gradient_accumulation_steps": "num_mini_batches (optimizer steps in a pass)",
+}
+"""Shared fields that PPO does not use, and what it has in their place."""
 
 
 @accepts_known_names
@@ -22,6 +30,8 @@ class PPOConfig(TrainingConfig):
     """Answers to each prompt; the prompt is encoded once for all of them."""
     max_new_tokens: int = 48
     """Longest answer in tokens, the end token included."""
+    max_prompt_length: int | None = None
+    """Longest prompt in tokens, cut on the left. None cuts so that prompt and answer fit max_length and the model's positions."""
     temperature: float = 1.0
     """Divides the logits in sampling, policy, reference and old policy alike. 1 is the policy itself."""
     num_ppo_epochs: int = 2
@@ -66,7 +76,7 @@ class PPOConfig(TrainingConfig):
     value_learning_rate_scale: float = 10.0
     """Multiplies the learning rate for the value head, which starts at zero and has few weights."""
     ptx_coef: float = 0.0
-    """Weight of the likelihood of demonstrations mixed into each step (InstructGPT's PTX). 0 is off."""
+    """Weight of the likelihood of demonstrations (ptx_dataset, --ptx_data) mixed into each step (InstructGPT's PTX). 0 is off."""
     truncated_importance_cap: float = 2.0
     """Largest weight that corrects for an inexact sampler (another engine or precision). Unused with the exact local sampler."""
     adam_epsilon: float = 1e-5
@@ -78,9 +88,18 @@ class PPOConfig(TrainingConfig):
 
     def validate(self) -> None:
         super().validate()
+        for name, instead in NOT_OURS.items():
+            if getattr(self, name) != TrainingConfig.__dataclass_fields__[name].default:
+                raise ConfigError(
+                    f"PPOConfig: {name}={getattr(self, name)!r} has no meaning for PPO, which samples what it learns from. Use instead: {instead}."
+                )
         for name in ("num_iterations", "prompts_per_iteration", "num_generations", "max_new_tokens", "num_ppo_epochs", "num_mini_batches"):
             self.require(name, getattr(self, name) >= 1, "1 or more")
         self.require("temperature", self.temperature > 0, "above 0: a greedy policy has no gradient")
+        self.require("ptx_coef", self.ptx_coef >= 0, "0 or more")
+        room = None if self.max_length is None else self.max_length - self.max_new_tokens
+        self.require("max_new_tokens", room is None or room >= 1, f"below max_length={self.max_length}, which holds the prompt too")
+        self.require("max_prompt_length", self.max_prompt_length is None or self.max_prompt_length >= 1, "1 or more, or None")
         self.require("kl_coef", self.kl_coef >= 0, "0 or more")
         self.require("gamma", 0 <= self.gamma <= 1, "0 to 1")
         self.require("lam", 0 <= self.lam <= 1, "0 to 1")

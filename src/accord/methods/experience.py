@@ -148,6 +148,17 @@ def advantages_and_returns(
     ], metrics
 
 
+def held_out_metrics(units: Sequence[Unit]) -> dict[str, float]:
+    """Mean score, KL from the reference (nats an answer, k1) and length of answers that nothing is learned from."""
+    scores = [score.value for unit in units for score in unit.data["scores"]]
+    old, ref = (torch.cat([unit.data[name] for unit in units]) for name in ("old_logprobs", "ref_logprobs"))
+    return {
+        "objective/scores": sum(scores) / len(scores),
+        "objective/kl": float(k1(old, ref).sum()) / len(scores),
+        "completions/mean_length": len(old) / len(scores),
+    }
+
+
 def _metrics(
     old: Tensor,
     ref: Tensor,

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from accord.config.ppo import PPOConfig
 from accord.data.packing import Unit, pack
-from accord.errors import DivergedError
-from accord.methods.experience import Experience, advantages_and_returns
+from accord.errors import ConfigError, DivergedError
+from accord.methods.experience import Experience, advantages_and_returns, held_out_metrics
+from accord.methods.prompts import prompt_room, prompts_of
 from accord.models.adapters import Stack, Want
 from accord.models.heads import ValueHead
 from accord.models.save import save_policy
@@ -35,6 +36,9 @@ from accord.training.setup import Rows, accept_tokenizer, callbacks_list, exampl
 from accord.types import Rollout, to_json
 from accord.writing import append_text, write_text
 
+HELD_OUT = -1
+"""The policy step in the key of held-out draws: an evaluation differs from the one before it by the policy, not by luck."""
+
 
 class PPOTrainer(Loop):
     """Proximal policy optimisation on sampled answers.
@@ -45,13 +49,16 @@ class PPOTrainer(Loop):
         model: name, path, model or PolicyModel; the policy starts here, and so does the reference.
         reward: reward models, functions with TRL's contract, or `RewardSource`s; their weighted sum is the reward.
         train_dataset: rows with a prompt; other columns reach reward functions.
-        peft_config: adapter of the policy. Full fine-tuning is not offered for PPO: policy, reference and value share one base.
+        peft_config: adapter of the policy; None takes LoRA of rank 16, and says so. Full fine-tuning is not offered for PPO: policy,
+            reference and value share one base.
         value_peft_config: adapter of the critic when `args.value == "adapter"`; None copies `peft_config`.
+        eval_dataset: held-out prompts; every `args.eval_steps` one answer to each is sampled (the same draws each time) and scored.
         ptx_dataset: demonstrations mixed in with weight `args.ptx_coef`.
         sampler: where answers come from; None samples in this process.
     """
 
     metric_names = ("objective/scores", "objective/kl", "completions/mean_length")
+    best_metric = "eval_objective/scores"
 
     def __init__(
         self,
@@ -63,6 +70,7 @@ class PPOTrainer(Loop):
         callbacks: Iterable[Any] | None = None,
         peft_config: Any = None,
         *,
+        eval_dataset: Rows = None,
         value_peft_config: Any = None,
         ptx_dataset: Rows = None,
         sampler: Sampler | None = None,
@@ -71,27 +79,40 @@ class PPOTrainer(Loop):
     ) -> None:
         args = args if args is not None else PPOConfig()
         processes.start()
+        if reward is None or reward == []:
+            raise ConfigError("No reward: give PPOTrainer a reward model, a function, or a list of them.")
+        if bool(args.ptx_coef) != (ptx_dataset is not None):
+            missing = "ptx_dataset (--ptx_data rows.jsonl)" if args.ptx_coef else "ptx_coef (above 0)"
+            raise ConfigError(f"Demonstrations are mixed in with ptx_coef and ptx_dataset together; {missing} is missing.")
         if peft_config is None:
             from peft import LoraConfig
 
             peft_config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+            say("No peft_config: LoRA of rank 16 on all linear layers.")
         prepared = prepare(
-            model, args, tokenizer=accept_tokenizer(processing_class, tokenizer), peft_config=peft_config, adapter="ppo", method="ppo"
+            model,
+            args,
+            tokenizer=accept_tokenizer(processing_class, tokenizer),
+            peft_config=peft_config,
+            adapter="ppo",
+            method="ppo",
+            max_prompt_length=args.max_prompt_length,
         )
         super().__init__(args, prepared, callbacks_list(callbacks))
         self.config: PPOConfig = args
         self.stack, self.reference = prepared.stack, prepared.reference
         self.rewards = [as_source(item) for item in (reward if isinstance(reward, (list, tuple)) else [reward])]
-        rows = examples(
-            train_dataset, kinds=("prompt", "demonstration", "preference", "ranking", "labelled"), what="train_dataset", columns=columns
-        )
-        self.prompts = unique_prompts(rows, self.renderer)
-        self.ptx_units = (
-            self.renderer.units(examples(ptx_dataset, kinds=("demonstration", "text"), what="ptx_dataset"))
-            if ptx_dataset is not None
-            else []
-        )
-        report_rendering(self.renderer, "train_dataset")
+        self.columns = columns
+        self.ptx_units: list[Unit] = []
+        if ptx_dataset is not None:
+            self.ptx_units = self.renderer.units(examples(ptx_dataset, kinds=("demonstration", "text"), what="ptx_dataset"))
+            report_rendering(self.renderer, "ptx_dataset")
+        self.renderer.max_prompt_length = prompt_room(args, self.policy)
+        self.prompts = prompts_of(train_dataset, self.renderer, "train_dataset", columns)
+        self.eval_prompts = prompts_of(eval_dataset, self.renderer, "eval_dataset", columns) if eval_dataset is not None else []
+        if args.overfit:
+            self.prompts = self.eval_prompts = self.prompts[: args.overfit]
+            say(f"Overfitting the first {len(self.prompts)} prompts: the score should rise fast. If it does not, the set-up is wrong.")
         self.value_head = ValueHead(self.policy.hidden_size).to(self.policy.device)
         self.value_stack: Stack = self.reference
         if args.value == "adapter":
@@ -140,15 +161,30 @@ class PPOTrainer(Loop):
         steps = self.config.num_iterations * self.steps_per_iteration
         return min(steps, self.config.max_steps) if self.config.max_steps > 0 else steps
 
-    def state(self) -> dict[str, Any]:
+    def method_state(self) -> dict[str, Any]:
         return {"kl": self.kl.state_dict(), "iteration": self.iteration}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_method_state(self, state: dict[str, Any]) -> None:
         self.kl.load_state_dict(state["kl"])
         self.iteration = int(state["iteration"])
 
     def data_ids(self) -> dict[str, list[str]]:
-        return {"prompts": [prompt.id for prompt in self.prompts], "ptx_dataset": [unit.id for unit in self.ptx_units]}
+        return {
+            "prompts": [prompt.id for prompt in self.prompts],
+            "eval_dataset": [prompt.id for prompt in self.eval_prompts],
+            "ptx_dataset": [unit.id for unit in self.ptx_units],
+        }
+
+    def can_evaluate(self) -> bool:
+        return bool(self.eval_prompts)
+
+    def evaluate(self, eval_dataset: Rows = None) -> dict[str, float]:
+        """Score, KL and length of one sampled answer to each held-out prompt, as `eval_...`. Moves nothing that training depends on."""
+        prompts = self.eval_prompts if eval_dataset is None else prompts_of(eval_dataset, self.renderer, "eval_dataset", self.columns)
+        if not prompts:
+            return {}
+        units, failed = self._scored(self._answer(prompts, replace(self._sampling(HELD_OUT), num_samples=1)), at_least=1)
+        return {f"eval_{name}": value for name, value in {**held_out_metrics(units), "completions/not_scored": float(failed)}.items()}
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
         if processes.is_main():
@@ -175,27 +211,8 @@ class PPOTrainer(Loop):
 
     def _collect(self) -> tuple[list[Unit], dict[str, float]]:
         config = self.config
-        prompts = self._iteration_prompts(self.iteration)
-        sampling = SamplingConfig(
-            max_new_tokens=config.max_new_tokens,
-            num_samples=config.num_generations,
-            temperature=config.temperature,
-            seed=config.seed,
-            step=self.iteration,
-        )
-        rollouts = self.sampler.sample(processes.share(prompts), sampling)
-        groups = [rollouts[i : i + config.num_generations] for i in range(0, len(rollouts), config.num_generations)]
-        units = processes.gather(self.experience.make(groups, exact=self.exact_sampler, stack=self.stack, temperature=config.temperature))
-        enough = 2 if config.compare_siblings else 1
-        scored = [unit for unit in (without_failures(unit) for unit in units) if len(unit.branches) >= enough]
-        failed = sum(len(unit.branches) for unit in units) - sum(len(unit.branches) for unit in scored)
-        if not scored:
-            reason = next(
-                (score.error for unit in units for score in unit.data["scores"] if score.error), "fewer than two answers to each prompt"
-            )
-            raise DivergedError(
-                f"Iteration {self.iteration}: no answer could be scored ({reason}). Mend the reward; the run stands at its last checkpoint."
-            )
+        units = self._answer(self._iteration_prompts(self.iteration), self._sampling(self.iteration))
+        scored, failed = self._scored(units, at_least=2 if config.compare_siblings else 1)
         coefficient = self.kl.value
         self.value_head.standardise(torch.cat([unit.data["states"] for unit in scored]))
         scored, metrics = advantages_and_returns(scored, self.value_head, config, coefficient)
@@ -207,6 +224,32 @@ class PPOTrainer(Loop):
             [replace(r, score=s) for unit in units for r, s in zip(unit.data["rollouts"], unit.data["scores"], strict=True)]
         )
         return scored, metrics
+
+    def _sampling(self, step: int) -> SamplingConfig:
+        config = self.config
+        return SamplingConfig(config.max_new_tokens, config.num_generations, config.temperature, seed=config.seed, step=step)
+
+    def _answer(self, prompts: Sequence[Prompt], sampling: SamplingConfig) -> list[Unit]:
+        """Sample answers, score them and read the reference: one unit a prompt, of all processes."""
+        rollouts = self.sampler.sample(processes.share(prompts), sampling)
+        groups = [rollouts[i : i + sampling.num_samples] for i in range(0, len(rollouts), sampling.num_samples)]
+        return processes.gather(self.experience.make(groups, exact=self.exact_sampler, stack=self.stack, temperature=sampling.temperature))
+
+    def _scored(self, units: Sequence[Unit], *, at_least: int) -> tuple[list[Unit], int]:
+        """Prompts with at least so many scored answers, and how many answers were left out.
+
+        Raises:
+            DivergedError: with the reason, if there are none.
+        """
+        scored = [unit for unit in (without_failures(unit) for unit in units) if len(unit.branches) >= at_least]
+        if not scored:
+            reason = next(
+                (score.error for unit in units for score in unit.data["scores"] if score.error), "fewer than two answers to each prompt"
+            )
+            raise DivergedError(
+                f"Iteration {self.iteration}: no answer could be scored ({reason}). Mend the reward; the run stands at its last checkpoint."
+            )
+        return scored, sum(len(unit.branches) for unit in units) - sum(len(unit.branches) for unit in scored)
 
     def _iteration_prompts(self, iteration: int) -> list[Prompt]:
         """The prompts of an iteration: seeded epochs over all prompts, each prompt once an iteration."""
@@ -254,7 +297,9 @@ class PPOTrainer(Loop):
         if ptx:
             logprobs = self.policy.forward(pack(ptx, self.policy.device), self.stack).logprobs
             assert logprobs is not None
-            yield -self.config.ptx_coef * logprobs.sum() / totals["ptx_tokens"], Metrics()
+            metrics = Metrics()
+            metrics.mean("loss/ptx", -logprobs)
+            yield -self.config.ptx_coef * logprobs.sum() / totals["ptx_tokens"], metrics
 
     def _policy_loss(self, units: list[Unit], totals: dict[str, float]) -> tuple[Tensor, Metrics]:
         config = self.config
@@ -336,15 +381,6 @@ def as_source(item: Any) -> RewardSource:
     if hasattr(item, "score") and hasattr(item, "weight"):
         return item
     return FunctionReward(item)
-
-
-def unique_prompts(rows: Sequence[Any], renderer: Any) -> list[Prompt]:
-    """Each different prompt once, in order, with its columns."""
-    found: dict[str, Prompt] = {}
-    for row in rows:
-        ids = renderer.prompt_ids(row.prompt, plain=row.plain)
-        found.setdefault(row.prompt_id, Prompt(row.prompt_id, tuple(ids), row.prompt, dict(row.columns)))
-    return list(found.values())
 
 
 def gathered(units: Sequence[Unit], name: str, device: torch.device) -> Tensor:
