@@ -105,6 +105,8 @@ def _read(command: Command, fields: dict[str, Any], given: list[str]) -> dict[st
         if item.startswith("--"):
             name, equals, value = item[2:].partition("=")
             current = _canonical(name)
+            if current in flags and not _many(fields, current):
+                raise ConfigError(f"accord {command.name}: --{current} is given twice.")
             flags.setdefault(current, [])
             if equals:
                 flags[current].append(value)

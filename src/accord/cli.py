@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ class Group:
 
 
 def _train(name: str, summary: str, *shown: str) -> Command:
-    fields = _TRAINING if name != "ppo" else ("model", "data", "columns", "output_dir", "learning_rate", "lora_r", "seed")
+    fields = _TRAINING if name != "ppo" else ("model", "data", "eval_data", "columns", "output_dir", "learning_rate", "lora_r", "seed")
     return Command(
         name,
         summary,
@@ -181,9 +182,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return full.exit_code
     except KeyboardInterrupt as error:
         if type(error).__name__ == "Interrupted" and error.args:
-            resume = "" if given[0] in ("demo", "align") else f" --resume_from_checkpoint {error.args[0]}"
-            print(f"Stopped; saved in {error.args[0]}. Go on with: accord {' '.join(given)}{resume}", file=sys.stderr)
+            print(f"Stopped; saved in {error.args[0]}. Go on with: {resume_line(given, error.args[0])}", file=sys.stderr)
         return 130
+
+
+def resume_line(given: Sequence[str], checkpoint: str) -> str:
+    """The command that goes on, ready to paste: as it was given, from this checkpoint instead of any other."""
+    if given[0] in ("demo", "align"):  # find their own way
+        return shlex.join(["accord", *given])
+    kept: list[str] = []
+    its_value_follows = False
+    for item in given:
+        name, equals, _ = item.replace("-", "_").partition("=")
+        if name == "__resume_from_checkpoint":
+            its_value_follows = not equals
+        elif its_value_follows and not item.startswith("--"):
+            its_value_follows = False
+        else:
+            its_value_follows = False
+            kept.append(item)
+    return shlex.join(["accord", *kept, "--resume_from_checkpoint", checkpoint])
 
 
 def _run(given: list[str]) -> int:

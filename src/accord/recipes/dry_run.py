@@ -1,4 +1,4 @@
-"""`--dry-run`: everything a run would do, said before it is done."""
+"""`--dry-run`: everything a run would do, said before it is done, by the trainer that would do it."""
 
 from __future__ import annotations
 
@@ -8,43 +8,56 @@ from typing import Any
 
 import yaml
 
-from accord.config.base import TrainingConfig
 from accord.config.options import TrainOptions
-from accord.models.opened import Opened
-from accord.types import Example
+from accord.data.packing import Unit
+from accord.methods.ppo import PPOTrainer
+from accord.planning.memory import MemoryNeed, count_parameters
+from accord.rollouts.sampler import Prompt
 
 
-def describe(opened: Opened, options: TrainOptions, config: TrainingConfig, rows: Sequence[Example], lora: Any) -> str:
-    """Config, the first three rows as the model will see them, token counts, parameters and memory."""
-    renderer = opened.renderer
-    renderer.max_length = config.max_length
-    renderer.max_prompt_length = getattr(config, "max_prompt_length", None)
-    units = renderer.units(rows)
-    lengths = [unit.num_tokens for unit in units]
-    parameters = sum(parameter.numel() for parameter in opened.policy.model.parameters())
-    if lora is not None:
-        opened.policy.add_adapter("dry_run", lora)
-        trained = sum(parameter.numel() for parameter in opened.policy.trainable_parameters().values())
-    else:
-        trained = parameters
-    shown = []
-    for unit in units[:3]:
-        shown.append(f"--- {unit.data['example'].where}\n{renderer.tokenizer.decode(list(unit.prompt_ids))}")
-        shown += [
-            f"    [{index + 1}] {renderer.tokenizer.decode(list(branch.ids))!r} ({branch.num_counted} tokens counted)"
-            for index, branch in enumerate(unit.branches)
-        ]
-    per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps
-    memory = (parameters * opened.policy.model.dtype.itemsize + trained * 12) / 1e9
-    cut = ", ".join(f"{count} {name}" for name, count in renderer.report.items()) or "nothing cut"
+def describe(trainer: Any, options: TrainOptions, need: MemoryNeed) -> str:
+    """Config, the first three rows as the model will see them, token counts, steps, parameters and memory."""
+    rows, step = _ppo(trainer) if isinstance(trainer, PPOTrainer) else _offline(trainer)
+    config = trainer.config
+    settings = {**vars(options), **config.to_dict(), "output_dir": str(trainer.folder)}
+    total = count_parameters(trainer.policy.model.config)
+    trained = sum(parameter.numel() for parameter in trainer.parameters().values())
     return "\n".join(
         [
-            yaml.safe_dump(
-                {key: value for key, value in {**vars(options), **config.to_dict()}.items() if value is not None}, sort_keys=False
-            ).rstrip(),
-            *shown,
-            f"rows {len(units)}, tokens {sum(lengths)} (median {median(lengths):.0f}, longest {max(lengths)} a row), {cut}",
-            f"rows an optimizer step {per_step}, parameters {parameters / 1e6:.1f} M, trained {trained / 1e6:.2f} M",
-            f"memory about {memory:.1f} GB for weights, gradients and Adam, and the activations of one micro-batch",
+            yaml.safe_dump({key: value for key, value in settings.items() if value is not None}, sort_keys=False).rstrip(),
+            *rows,
+            f"{step}, {trainer.total_steps()} optimizer steps in all",
+            f"parameters {total / 1e6:.2f} M in the model, {trained:,} trained",
+            f"memory about {need}",
         ]
     )
+
+
+def _offline(trainer: Any) -> tuple[list[str], str]:
+    units: Sequence[Unit] = trainer.train_units
+    decode = trainer.processing_class.decode
+    shown: list[str] = []
+    for unit in units[:3]:
+        shown.append(f"--- {unit.data['example'].where}\n{decode(list(unit.prompt_ids))}")
+        shown += [
+            f"    [{index + 1}] {decode(list(branch.ids))!r} ({branch.num_counted} tokens counted)"
+            for index, branch in enumerate(unit.branches)
+        ]
+    return [*shown, _lengths("rows", [unit.num_tokens for unit in units], len(trainer.eval_units))], f"{trainer.batch_size} rows a step"
+
+
+def _ppo(trainer: PPOTrainer) -> tuple[list[str], str]:
+    prompts: Sequence[Prompt] = trainer.prompts
+    config = trainer.config
+    shown = [f"--- prompt {index + 1}\n{trainer.processing_class.decode(list(prompt.ids))}" for index, prompt in enumerate(prompts[:3])]
+    count = min(config.prompts_per_iteration, len(prompts))
+    step = (
+        f"a round: {count} prompts, {config.num_generations} answers of at most {config.max_new_tokens} tokens to each, "
+        f"{trainer.steps_per_iteration} optimizer steps; {config.num_iterations} rounds"
+    )
+    return [*shown, _lengths("prompts", [len(prompt.ids) for prompt in prompts], len(trainer.eval_prompts))], step
+
+
+def _lengths(what: str, lengths: Sequence[int], held_out: int) -> str:
+    more = f"; held out {held_out}" if held_out else ""
+    return f"{len(lengths)} {what}, {sum(lengths)} tokens (median {median(lengths):.0f}, longest {max(lengths)} a row){more}"

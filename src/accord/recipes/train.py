@@ -11,27 +11,31 @@ from accord.data.mixture import Mixture, parse_data
 from accord.data.read import read_examples
 from accord.errors import ConfigError, DataError
 from accord.models.free_memory import available_memory
+from accord.models.load import pick_device, pick_dtype
 from accord.models.lora import lora_config
 from accord.models.opened import Opened, open_model
-from accord.planning.memory import check_fits, choose_token_budget, model_size, predict, suggest
+from accord.planning.memory import MemoryNeed, check_fits, choose_token_budget, model_size, predict, suggest
 from accord.recipes.dry_run import describe
+from accord.training.best import check_can_evaluate
 from accord.training.setup import Rows, say
 from accord.types import Example
 
 
 def run(options: TrainOptions, config: TrainingConfig) -> int:
     """Train with one method; returns the exit code."""
+    check_options(options, config)
     if not options.data:
         raise ConfigError(
             f"accord {config.method} needs data: accord {config.method} --data rows.jsonl. Start a file with: accord data template {TEMPLATES[config.method]} rows.jsonl"
         )
+    needs: list[MemoryNeed] = []
     rows = load_rows(options.data, options.columns, config.seed)
     evaluation = load_rows(options.eval_data, options.columns, config.seed) if options.eval_data else None
     opened = open_model(
         options.model,
         dtype=config.dtype,
         accept_licence=options.accept_licence,
-        before_loading=lambda found: plan_memory(found, options, config),
+        before_loading=lambda found: needs.append(plan_memory(found, options, config)),
     )
     say(opened.line)
     lora = None
@@ -44,10 +48,10 @@ def run(options: TrainOptions, config: TrainingConfig) -> int:
             layers=options.lora_layers,
             dropout=options.lora_dropout,
         )
-    if options.dry_run:
-        print(describe(opened, options, config, rows, lora))
-        return 0
     trainer = build(options, config, opened, rows, evaluation, lora)
+    if options.dry_run:
+        print(describe(trainer, options, needs[-1]))
+        return 0
     if config.logging_steps and config.save_steps == 0 and trainer.total_steps() > 20:
         config.save_steps = max(1, trainer.total_steps() // 4)
         say(f"save_steps {config.save_steps}: a quarter of the {trainer.total_steps()} steps.")
@@ -59,30 +63,54 @@ def run(options: TrainOptions, config: TrainingConfig) -> int:
     return 0
 
 
-def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig) -> None:
-    """Choose the token budget from free memory when none is given, and refuse what cannot fit, before weights are read."""
+def check_options(options: TrainOptions, config: TrainingConfig) -> None:
+    """Refuse what this method would ignore, before anything is loaded.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if config.method == "ppo" and not options.lora_r:
+        raise ConfigError(
+            "accord ppo trains an adapter (policy, reference and value share one base): --lora_r 0, all weights, is not offered. Leave it at 16."
+        )
+    for name in ("reward_model", "reward", "ptx_data"):
+        if config.method != "ppo" and getattr(options, name):
+            raise ConfigError(f"accord {config.method} has no --{name}: it belongs to accord ppo.")
+    check_can_evaluate(config, has_rows=bool(options.eval_data or config.overfit))
+
+
+def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig) -> MemoryNeed:
+    """Choose the token budget from free memory when none is given, and refuse what cannot fit, before weights are read. Returns the need."""
+    import torch
+
     have, size = available_memory(), model_size(model_config)
     rank = options.lora_r or None
     if config.method == "reward" and getattr(config, "backbone", "") == "heads":
         rank = 0
     context = config.max_length or 1024
-    settings = {"rank": rank, "context": context, "checkpointing": config.gradient_checkpointing}
+    dtype = pick_dtype(pick_device()) if config.dtype == "auto" else getattr(torch, config.dtype)
+    settings: dict[str, Any] = {"context": context, "checkpointing": config.gradient_checkpointing, "weight_bytes": dtype.itemsize}
+    budget_settings = dict(settings)
+    settings["rank"] = rank
+    if options.lora_target != "all-linear":
+        settings["target_modules"] = [name.strip() for name in options.lora_target.split(",")]
     if config.method == "ppo":
-        settings |= {"sample_rows": 64, "sample_tokens": context, "trained_adapters": 2 if getattr(config, "value", "") == "adapter" else 1}
+        adapters = 2 if getattr(config, "value", "") == "adapter" else 1
+        settings |= {"sample_rows": 64, "sample_tokens": context, "adapters": adapters, "trained_adapters": adapters}
     if config.tokens_per_microbatch is None:
         fixed = predict(size, **settings, token_budget=0).total
-        config.tokens_per_microbatch = min(
-            2048, choose_token_budget(size, have - fixed, context=context, checkpointing=config.gradient_checkpointing)
-        )
+        config.tokens_per_microbatch = min(2048, choose_token_budget(size, have - fixed, **budget_settings))
         say(f"tokens_per_microbatch {config.tokens_per_microbatch}, from {have / 1e9:.1f} GB of free memory.")
     settings["token_budget"] = config.tokens_per_microbatch
+    need = predict(size, **settings)
     check_fits(
-        predict(size, **settings),
+        need,
         have,
         what=f"accord {config.method} on {options.model}",
         fitting=suggest(size, have, **settings),
         force=options.force,
     )
+    return need
 
 
 TEMPLATES = {"sft": "demonstration", "reward": "preference", "dpo": "preference", "kto": "labelled", "ppo": "prompt"}
@@ -110,7 +138,13 @@ def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evalua
     common = {"train_dataset": rows, "processing_class": tokenizer}
     if config.method == "ppo":
         return accord.PPOTrainer(
-            config, model=opened.policy, reward=_rewards(options, opened), peft_config=lora, ptx_dataset=options.ptx_data, **common
+            config,
+            model=opened.policy,
+            reward=_rewards(options, opened),
+            peft_config=lora,
+            eval_dataset=evaluation,
+            ptx_dataset=options.ptx_data,
+            **common,
         )
     if config.method == "reward" and config.backbone == "heads":
         lora = None

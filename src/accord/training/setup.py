@@ -61,7 +61,7 @@ def prepare(
         raise ConfigError(
             f"The tokenizer has {len(tokenizer)} tokens and the model embeds {rows}: they do not belong together. Pass the model's own tokenizer."
         )
-    seed = args.seed
+    seed, heads = args.seed, getattr(args, "backbone", "") == "heads"
     if peft_config is not None:
         stack = policy.add_adapter(adapter, peft_config, seed=seed)
         reference, full = stack[:-1], False
@@ -71,14 +71,17 @@ def prepare(
         policy.train_only(stack[-1])
     else:
         stack, reference, full = (), (), True
-        count = sum(parameter.numel() for parameter in policy.model.parameters())
         policy.model.requires_grad_(True)
-        say(
-            f"Full fine-tuning of {count / 1e6:.0f} M parameters: about {count * 16 / 1e9:.1f} GB for weights, gradients and Adam. Pass a peft_config for LoRA."
-        )
+        if not heads:
+            count = sum(parameter.numel() for parameter in policy.model.parameters())
+            say(
+                f"Full fine-tuning of {count / 1e6:.0f} M parameters: about {count * 16 / 1e9:.1f} GB for weights, gradients and Adam. Pass a peft_config for LoRA."
+            )
     if args.learning_rate is None:
         args.learning_rate = args.default_learning_rate(full=full)
-        say(f"learning_rate {args.learning_rate:g} ({'full fine-tuning' if full else 'LoRA'} value of {method}).")
+        say(
+            f"learning_rate {args.learning_rate:g} ({'frozen-feature' if heads else 'full fine-tuning' if full else 'LoRA'} value of {method})."
+        )
     if args.gradient_checkpointing:
         policy.enable_checkpointing()
     if policy.note:

@@ -1,0 +1,232 @@
+"""Every command once, to its end, as a user types it: a tiny model in a folder, a few rows in files, seconds in all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+import tiny
+from accord.cli import main
+from accord.models.heads import RewardHeads
+from accord.planning.memory import count_lora, model_size
+
+FEW = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--learning_rate", "1e-3", "--lora_r", "2"]
+ROUNDS = ["--num_iterations", "2", "--prompts_per_iteration", "2", "--num_generations", "2", "--max_new_tokens", "4", "--lora_r", "2"]
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "demonstrations": [{"prompt": f"Say {i}", "completion": f"It is {i}."} for i in range(6)],
+    "pairs": [{"prompt": f"Pick {i}", "chosen": f"Blue {i}.", "rejected": "No idea."} for i in range(6)],
+    "labelled": [{"prompt": f"Judge {i}", "completion": f"Answer {i}.", "label": i % 2 == 0} for i in range(6)],
+    "prompts": [{"prompt": f"Tell me about {i}"} for i in range(4)],
+}
+FUNCTION = "def size(completions):\n    return [len(c[0]['content']) for c in completions]\n"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, data files and a reward function."""
+    folder = tmp_path_factory.mktemp("place")
+    tiny.model().save_pretrained(folder / "model")
+    tiny.tokenizer().save_pretrained(folder / "model")
+    for name, rows in ROWS.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "reward.py").write_text(FUNCTION, encoding="utf-8")
+    return folder
+
+
+Runner = Callable[..., None]
+
+
+@pytest.fixture
+def accord(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Runner:
+    monkeypatch.chdir(place)
+
+    def run(*given: str, code: int = 0) -> None:
+        found = main([*given])
+        assert found == code, capsys.readouterr().err
+
+    return run
+
+
+def trained(accord: Runner, method: str, run: str) -> Path:
+    """Train a method into a folder, once a module."""
+    if not Path(run).exists():
+        data = {"sft": "demonstrations", "reward": "pairs", "dpo": "pairs", "kto": "labelled", "ppo": "prompts"}[method]
+        options = [*ROUNDS, "--reward", "reward.py:size"] if method == "ppo" else FEW
+        accord(method, f"{data}.jsonl", "--model", "model", "--eval_data", f"{data}.jsonl", "--output_dir", run, *options)
+    return Path(run)
+
+
+@pytest.mark.parametrize(
+    ("method", "learned", "evaluated"),
+    [
+        ("sft", "entropy", "eval_loss"),
+        ("reward", "accuracy", "eval_accuracy"),
+        ("dpo", "rewards/margins", "eval_rewards/margins"),
+        ("kto", "kl", "eval_rewards/margins"),
+        ("ppo", "objective/scores", "eval_objective/scores"),
+    ],
+)
+def test_training(method: str, learned: str, evaluated: str, accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = trained(accord, method, f"runs/{method}")
+    said = capsys.readouterr().err
+    assert f"{evaluated} " in said.split("held out: ")[1].splitlines()[0] and f"Saved in {folder}" in said
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 5 if method == "ppo" else 3)) and learned in rows[-1]
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert record["finished"] and (folder / "adapter_model.safetensors").exists()
+    if method == "ppo":
+        rollouts = [json.loads(line) for line in (folder / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert len(rollouts) == 8 and all(row["score"]["value"] == len(row["text"]) for row in rollouts)
+
+
+def test_ppo_on_a_reward_model_and_a_function(accord: Runner) -> None:
+    reward = trained(accord, "reward", "runs/reward")
+    accord("ppo", "prompts.jsonl", "--model", "model", "--reward_model", f"{reward}*0.5", "--reward", "reward.py:size", "--output_dir", "runs/both", *ROUNDS)  # fmt: skip
+    row = json.loads(Path("runs/both/metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    assert row["objective/scores"] == pytest.approx(0.5 * row["rewards/reward/mean"] + row["rewards/size/mean"], abs=1e-4)
+
+
+def test_sample(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = trained(accord, "sft", "runs/sft")
+    capsys.readouterr()
+    for name in ("model", str(folder)):
+        accord("sample", name, "--prompt", "Say 1", "--num_samples", "2", "--max_new_tokens", "3")
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert len(rows) == 2
+        for row in rows:
+            assert 1 <= len(row["completion_ids"]) == len(row["sampler_logprobs"]) <= 3 and max(row["sampler_logprobs"]) <= 0
+
+
+def test_export_is_the_trained_policy(accord: Runner) -> None:
+    """The merged folder loads without accord and gives the logits of base and adapter together."""
+    from peft import PeftModel
+
+    folder = trained(accord, "dpo", "runs/dpo")
+    accord("export", str(folder), "--to", "exported")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        merged = AutoModelForCausalLM.from_pretrained("exported")(ids).logits
+        base = AutoModelForCausalLM.from_pretrained("model")
+        before = base(ids).logits
+        expected = PeftModel.from_pretrained(base, str(folder))(ids).logits
+    assert torch.allclose(merged, expected, atol=1e-5) and not torch.allclose(merged, before, atol=1e-5)
+    accord("export", str(folder), "--to", "exported", code=2)
+
+
+@pytest.mark.parametrize(("method", "names"), [("reward", {"all"}), ("dpo", {"eval_rewards/accuracies", "eval_rewards/margins"})])
+def test_evaluate(method: str, names: set[str], accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = trained(accord, method, f"runs/{method}")
+    capsys.readouterr()
+    accord("evaluate", str(folder), "--data", "pairs.jsonl")
+    found = {line[:28].strip(): line[28:].split() for line in capsys.readouterr().out.splitlines()}
+    assert names <= found.keys()
+    for name in names - {"eval_rewards/margins"}:
+        assert 0 <= float(found[name][0]) <= 1
+
+
+def test_doctor(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    accord("doctor")
+    said = capsys.readouterr().out
+    assert f"torch {torch.__version__.split('+')[0]}" in said and "Ready: accord demo" in said
+
+
+# -- --dry-run --------------------------------------------------------------------------------------------------------------------------
+
+
+def dry(accord: Runner, capsys: pytest.CaptureFixture[str], *given: str) -> tuple[dict[str, Any], str]:
+    """The resolved options, and the text after them."""
+    capsys.readouterr()
+    accord(*given, "--model", "model", "--dry-run", "--output_dir", "runs/nothing")
+    text = capsys.readouterr().out
+    assert not Path("runs/nothing").exists()
+    head, _, rest = text.partition("---")
+    return yaml.safe_load(head), rest
+
+
+def test_dry_run_tells_what_the_run_would_do(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    options, text = dry(accord, capsys, "dpo", "pairs.jsonl", "--lora_r", "2", "--eval_data", "pairs.jsonl", "--num_train_epochs", "3")
+    assert options["learning_rate"] == 1e-5 and options["output_dir"] == "runs/nothing"  # the LoRA value of DPO, chosen and told
+    assert "<|start|>user\nPick 0<|end|>\n<|start|>assistant\n" in text and "[1] 'Blue 0.<|end|>'" in text
+    size = model_size(tiny.model().config)
+    assert f"{count_lora(size, 2):,} trained" in text and f"{size.parameters / 1e6:.2f} M in the model" in text
+    assert "6 rows, " in text and "held out 6" in text and "8 rows a step, 3 optimizer steps in all" in text
+
+
+def test_dry_run_predicts_memory_as_the_planner_does(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    from accord.planning.memory import predict
+
+    given = ["sft", "demonstrations.jsonl", "--lora_r", "2", "--tokens_per_microbatch", "512", "--dtype", "float32", "--max_length", "64"]
+    _, text = dry(accord, capsys, *given)
+    assert f"memory about {predict(model_size(tiny.model().config), rank=2, token_budget=512, context=64)}" in text
+
+
+def test_dry_run_of_heads_counts_heads(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    options, text = dry(accord, capsys, "reward", "pairs.jsonl", "--backbone", "heads", "--num_heads", "3")
+    assert options["learning_rate"] == 2e-3
+    expected = sum(parameter.numel() for parameter in RewardHeads(32, 3).parameters())
+    assert expected >= 3 * 32 and f" {expected:,} trained" in text
+
+
+def test_dry_run_of_ppo_speaks_of_rounds(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    _, text = dry(accord, capsys, "ppo", "prompts.jsonl", "--reward", "reward.py:size", "--num_iterations", "3", "--num_generations", "5")
+    assert "Tell me about 0<|end|>" in text and "4 prompts, " in text
+    assert "a round: 4 prompts, 5 answers of at most 48 tokens to each, 2 optimizer steps; 3 rounds, 6 optimizer steps in all" in text
+
+
+def test_dry_run_refuses_what_the_run_would_refuse(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    accord("dpo", "demonstrations.jsonl", "--model", "model", "--dry-run", code=3)
+    assert "demonstrations.jsonl" in capsys.readouterr().err
+    accord("ppo", "prompts.jsonl", "--model", "model", "--dry-run", code=2)
+    assert "needs a reward" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["ppo", "prompts.jsonl", "--reward", "reward.py:size", "--lora_r", "0"], "--lora_r 0, all weights, is not offered"),
+        (["ppo", "prompts.jsonl", "--reward", "reward.py:size", "--num_train_epochs", "2"], "Use instead: num_iterations"),
+        (["ppo", "prompts.jsonl", "--reward", "reward.py:size", "--ptx_coef", "0.1"], "ptx_data"),
+        (["sft", "demonstrations.jsonl", "--reward", "reward.py:size"], "accord sft has no --reward"),
+        (["sft", "demonstrations.jsonl", "--eval_steps", "2"], "eval_steps=2 needs held-out rows"),
+        (["sft", "demonstrations.jsonl", "--early_stopping_patience", "2"], "needs eval_steps above 0"),
+        (["sft", "demonstrations.jsonl", "--seed", "1", "--seed", "2"], "--seed is given twice"),
+    ],
+)
+def test_options_that_would_do_nothing(given: list[str], words: str, accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    accord(*given, "--model", "model", "--output_dir", "runs/nothing", code=2)
+    assert words in capsys.readouterr().err and not Path("runs/nothing").exists()
+
+
+# -- help -------------------------------------------------------------------------------------------------------------------------------
+
+HELP = """
+import contextlib, io, json, sys
+from accord.cli import COMMANDS, main
+found = {}
+for given in [[], *([name] for name in COMMANDS), *(["data", verb] for verb in ("check", "convert", "template"))]:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        code = main([*given, "--help"])
+    heavy = [name for name in ("torch", "transformers", "peft", "datasets", "numpy") if name in sys.modules]
+    found[" ".join(given)] = [code, heavy, out.getvalue()]
+print(json.dumps(found))
+"""
+
+
+def test_help_of_every_command_is_light_and_short() -> None:
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, encoding="utf-8", check=True)
+    found = json.loads(done.stdout)
+    assert {"", "sft", "ppo", "data", "data check", "doctor"} <= found.keys()
+    for name, (code, heavy, text) in found.items():
+        assert (code, heavy) == (0, []), f"accord {name} --help"
+        assert 3 <= len(text.splitlines()) <= 40, f"accord {name} --help"
+        assert sum(line.lstrip().startswith("-") for line in text.splitlines()) <= 15, f"accord {name} --help"
+    assert all(verb in found["data"][2] for verb in ("check", "convert", "template"))
