@@ -359,6 +359,7 @@ class PPOTrainer(Loop):
 
     def _write_rollouts(self, rollouts: list[Rollout]) -> None:
         if processes.is_main():
+            self.folder.mkdir(parents=True, exist_ok=True)
             lines = "".join(json.dumps(to_json(rollout), ensure_ascii=False) + "\n" for rollout in rollouts)
             append_text(self.folder / "rollouts.jsonl", lines)
 
