@@ -6,15 +6,17 @@ from pathlib import Path
 
 from accord.config.options import EvaluateOptions
 from accord.data.read import read_examples
+from accord.evaluation.accuracy import accuracy_table
 from accord.models.opened import open_model
 from accord.models.save import REWARD
-from accord.recipes.pipeline import accuracy_table
+from accord.recipes.pairs import pairs_of
 from accord.rewards.learned import RewardModel
+from accord.training.setup import say
 
 
 def run(options: EvaluateOptions) -> int:
     """Print the accuracy table of a run."""
-    rows = list(read_examples(options.data, columns=options.columns))
+    rows = pairs_of(list(read_examples(options.data, columns=options.columns)), say, options.data)
     opened = open_model(options.run, force=options.force)
     if (Path(options.run) / REWARD).exists():
         reward = RewardModel.load(opened.policy, Path(options.run), opened.renderer)
@@ -25,7 +27,8 @@ def run(options: EvaluateOptions) -> int:
         from accord.methods.dpo import DPOTrainer
 
         opened.policy.train_only(opened.stack[-1] if opened.stack else None)
-        trainer = DPOTrainer(opened.policy, None, DPOConfig(output_dir=options.run, learning_rate=0.0), rows, rows, opened.tokenizer)
+        decided = [row for row in rows if row.probability != 0.5]
+        trainer = DPOTrainer(opened.policy, None, DPOConfig(output_dir=options.run, learning_rate=0.0), decided, decided, opened.tokenizer)
         values, counts = {name: value for name, value in trainer.evaluate().items() if name != "eval_tokens"}, {}
     for name, value in values.items():
         print(f"{name:<28} {value:.4f}" + (f"  ({counts[name]} pairs)" if name in counts else ""))

@@ -50,13 +50,19 @@ class AlignOptions:
     max_new_tokens: int = 96
     """Longest answer in tokens while practising and in the report."""
     iterations: int = 12
-    """PPO rounds of 8 prompts with 4 answers."""
+    """PPO rounds of 12 prompts with 8 answers each."""
     seed: int = 42
     """Seeds everything, the 20 % of prompts held out included."""
     force: bool = False
     """True runs every stage again. False skips those whose inputs have not changed."""
+    accept_licence: bool = False
+    """True accepts the licence of a model that asks for it. False asks."""
 
     def __post_init__(self) -> None:
+        if self.iterations < 1 or self.max_new_tokens < 1:
+            raise ConfigError(
+                f"accord align --iterations {self.iterations} --max_new_tokens {self.max_new_tokens}: both must be 1 or more."
+            )
         if self.method not in ("ppo", "dpo"):
             raise ConfigError(f"accord align --method {self.method!r}: the methods are ppo and dpo.")
         if not self.data:

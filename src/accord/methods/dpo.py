@@ -16,7 +16,7 @@ from accord.config.dpo import DPOConfig
 from accord.data.packing import Unit, pack
 from accord.errors import ConfigError, DivergedError
 from accord.methods.reference import ReferenceLogprobs
-from accord.models.adapters import Want
+from accord.models.adapters import Stack, Want
 from accord.objectives.preference import PREFERENCE_LOSSES, REFERENCE_FREE, PairLogprobs
 from accord.objectives.segments import segment_sum
 from accord.training.metrics import Metrics
@@ -51,9 +51,19 @@ class DPOTrainer(OfflineTrainer):
         *,
         tokenizer: Any = None,
         columns: dict[str, str] | None = None,
+        start: Stack | None = None,
     ) -> None:
         super().__init__(
-            model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, tokenizer=tokenizer, columns=columns
+            model,
+            args,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            callbacks,
+            peft_config,
+            tokenizer=tokenizer,
+            columns=columns,
+            start=start,
         )
         self.loss_name = self.config.loss_name
         self.needs_reference = self.loss_name not in REFERENCE_FREE

@@ -55,6 +55,7 @@ class PPOTrainer(Loop):
         eval_dataset: held-out prompts; every `args.eval_steps` one answer to each is sampled (the same draws each time) and scored.
         ptx_dataset: demonstrations mixed in with weight `args.ptx_coef`.
         sampler: where answers come from; None samples in this process.
+        start: adapters of a PolicyModel that policy and reference start from. None is all that it has.
     """
 
     metric_names = ("objective/scores", "objective/kl", "completions/mean_length")
@@ -76,6 +77,7 @@ class PPOTrainer(Loop):
         sampler: Sampler | None = None,
         tokenizer: Any = None,
         columns: dict[str, str] | None = None,
+        start: Stack | None = None,
     ) -> None:
         args = args if args is not None else PPOConfig()
         processes.start()
@@ -97,6 +99,7 @@ class PPOTrainer(Loop):
             adapter="ppo",
             method="ppo",
             max_prompt_length=args.max_prompt_length,
+            start=start,
         )
         super().__init__(args, prepared, callbacks_list(callbacks))
         self.config: PPOConfig = args

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from accord.config.reward import RewardConfig
 from accord.data.packing import Unit, pack
-from accord.errors import DataError
+from accord.errors import ConfigError, DataError
 from accord.models.adapters import Want
 from accord.models.heads import RewardHeads, pair_weights
 from accord.objectives.ranking import bradley_terry, davidson, plackett_luce, robust_bradley_terry
@@ -99,6 +99,10 @@ class RewardTrainer(OfflineTrainer):
         self.known_features = {} if known_features is None else known_features
         super().__init__(model, args, *positional, **keywords)
         config = self.config
+        if config.feature_layer is not None and config.feature_layer > self.policy.num_layers:
+            raise ConfigError(
+                f"feature_layer={config.feature_layer}: this model has {self.policy.num_layers} layers. Choose 1 to {self.policy.num_layers}, or None for the last."
+            )
         size = self.policy.hidden_size * (3 if config.head_context else 1)
         heads = RewardHeads(
             size, config.num_heads, width=config.head_width, layer=config.feature_layer, context=config.head_context, seed=config.seed

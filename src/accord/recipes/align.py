@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from accord.config.options import AlignOptions
+from accord.data.kinds import as_kind
 from accord.data.read import read_examples
 from accord.errors import DataError
+from accord.models.free_memory import available_memory
+from accord.planning.memory import check_fits, model_size, predict
 from accord.recipes.demo import QUICK, say
-from accord.recipes.look import answers_table, difference, interval_text, tax_of
+from accord.recipes.look import difference, interval_text, look
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
 from accord.recipes.report_page import NAMES, base_report
 from accord.recipes.stages import Stages, peak_rss_gb
-from accord.reporting.report import write
-from accord.types import Completion, Example, content_hash
+from accord.reporting.report import Report, write
+from accord.types import Example, content_hash
 
 FEW_PAIRS = 200
 MIN_PROMPTS = 10
+LOOK_PROMPTS = 64
+"""Held-out prompts that the report answers, at most: each costs an answer of three policies."""
 
 
 def run_align(options: AlignOptions) -> Path:
@@ -27,88 +33,129 @@ def run_align(options: AlignOptions) -> Path:
 
     Raises:
         DataError: if the rows are not comparisons, or there are too few prompts to hold any out.
+        MachineError: if it cannot fit in memory.
     """
-    rows = list(read_examples(options.data, columns=options.columns))
-    data = split(rows, options.data)
+    data = split(list(read_examples(options.data, columns=options.columns)), options.data)
     folder = Path(options.output_dir or Path("runs") / f"align-{re.sub(r'[^a-z0-9]+', '-', Path(options.data).stem.lower())}")
-    settings = Settings(
-        sft=dict(QUICK.sft),
-        reward=dict(QUICK.reward),
-        ppo={**QUICK.ppo, "num_iterations": options.iterations},
-        dpo=dict(QUICK.dpo),
-        max_new_tokens=options.max_new_tokens,
-        seed=options.seed,
+    say(expectations(data))
+    settings = settings_of(options)
+    pipeline = Pipeline(
+        options.model,
+        data,
+        settings,
+        Stages(folder, say, force=options.force),
+        say,
+        accept_licence=options.accept_licence,
+        before_loading=lambda config: check_memory(config, settings, options.model),
     )
-    pairs = len(data.comparisons) + len(data.heldout_comparisons)
-    say(f"{pairs} comparisons on {len({row.prompt_id for row in rows})} prompts; {len(data.heldout_comparisons)} held out by prompt.")
-    if pairs < FEW_PAIRS:
-        say(
-            f"Under {FEW_PAIRS} comparisons a reward model mostly learns style and length: expect the form of answers to change, not their knowledge, "
-            "and read the held-out accuracy below before you trust the reward."
-        )
-    pipeline = Pipeline(options.model, data, settings, Stages(folder, say, force=options.force), say)
     say(str(pipeline.resolved))
     pipeline.sft()
     reward, heldout = pipeline.reward(), pipeline.reward("heldout_reward", heldout=True)
-    final = options.method
-    if final == "ppo":
+    if options.method == "ppo":
         pipeline.ppo(reward)
     else:
         pipeline.dpo()
-    who = ["starter", "sft", final]
+    who = ["starter", "sft", options.method]
     prompts = heldout_prompts(data)
-
-    def look(_: Path, resume: bool) -> dict[str, Any]:
-        table = answers_table(pipeline, who, prompts, check=None, reward=reward, heldout=heldout)
-        return {"answers": table, "tax": {name: tax_of(pipeline, name) for name in who}}
-
-    inputs = {"who": [pipeline.key(name) for name in who], "prompts": [row.prompt_id for row in prompts], "seed": options.seed}
-    result = pipeline.stages.run("look", inputs, look)
-    report = base_report(pipeline, result, who, titles={})
-    accuracy = next(record["result"]["test"]["accuracy"]["all"] for record in pipeline.stages.records if record["name"] == "reward")
-    change = difference(result["answers"]["sft"], result["answers"][final], "heldout_reward")
-    report.title = f"accord align {Path(options.data).name}"
-    report.sentence = f"{NAMES[final]} moves a reward it never saw by {interval_text(change)}."
-    report.notes = [
-        f"The reward model is right on {100 * accuracy:.0f} % of the comparisons held out by prompt (a coin: 50 %; people agree with each other on 60 to 80 %).",
-        *([f"Under {FEW_PAIRS} comparisons: expect a change of form, not of knowledge."] if pairs < FEW_PAIRS else []),
-    ]
-    report.next_steps = [
-        (f"accord chat {folder / final}", "talk to it"),
-        (f"accord export {folder / final} --to my-model", "one ordinary model folder"),
-    ]
+    if len(prompts) > LOOK_PROMPTS:
+        say(f"look: the first {LOOK_PROMPTS} of {len(prompts)} held-out prompts.")
+    result = look(pipeline, who, prompts[:LOOK_PROMPTS], reward=reward, heldout=heldout)
+    report = align_report(pipeline, result, who, Path(options.data).name)
     path = write(report, folder / "report.html")
     say(f"\n{report.sentence}\nReport: {path}   (peak memory {peak_rss_gb():.1f} GB)")
     return path
 
 
+def settings_of(options: AlignOptions) -> Settings:
+    """The quick demo's settings, whose rates, share of layers and temperature were measured together, with the user's sizes."""
+    return replace(
+        QUICK,
+        ppo={**QUICK.ppo, "num_iterations": options.iterations},
+        max_new_tokens=options.max_new_tokens,
+        seed=options.seed,
+        rankings_in_dpo=True,
+    )
+
+
+def check_memory(model_config: Any, settings: Settings, model: str) -> None:
+    """Refuse a model that cannot fit, before its weights are read: the pipeline's largest stage trains one adapter and samples."""
+    need = predict(
+        model_size(model_config),
+        rank=settings.lora_r,
+        adapters=2,
+        token_budget=1024,
+        context=1024,
+        sample_rows=64,
+        sample_tokens=128 + settings.max_new_tokens,
+    )
+    check_fits(need, available_memory(), what=f"accord align on {model}")
+
+
+def expectations(data: PipelineData) -> str:
+    """How much there is, and under 200 comparisons what that means."""
+    pairs = len(data.comparisons) + len(data.heldout_comparisons)
+    prompts = len({row.prompt_id for row in (*data.comparisons, *data.heldout_comparisons)})
+    text = f"{pairs} comparisons on {prompts} prompts; {len(data.heldout_comparisons)} held out by prompt."
+    if pairs >= FEW_PAIRS:
+        return text
+    return (
+        f"{text}\nUnder {FEW_PAIRS} comparisons a reward model mostly learns style and length: expect the form of answers to change, not their "
+        "knowledge, and read the held-out accuracy in the report before you trust the reward."
+    )
+
+
+def align_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], name: str) -> Report:
+    """The page of `accord align`."""
+    report = base_report(pipeline, result, who, titles={})
+    data, final = pipeline.data, who[-1]
+    accuracy = next(record["result"]["test"]["accuracy"]["all"] for record in pipeline.stages.records if record["name"] == "reward")
+    change = difference(result["answers"]["sft"], result["answers"][final], "heldout_reward")
+    few = len(data.comparisons) + len(data.heldout_comparisons) < FEW_PAIRS
+    report.title = f"accord align {name}"
+    report.sentence = f"{NAMES[final]} moves a reward it never saw by {interval_text(change)}."
+    report.notes = [
+        f"The reward model is right on {100 * accuracy:.0f} % of the comparisons held out by prompt (a coin: 50 %; people agree with each other on 60 to 80 %).",
+        *([f"Under {FEW_PAIRS} comparisons: expect a change of form, not of knowledge."] if few else []),
+    ]
+    folder = pipeline.stages.folder / final
+    report.next_steps = [
+        (f"accord chat {folder}", "talk to it"),
+        (f"accord export {folder} --to my-model", "one ordinary model folder"),
+    ]
+    return report
+
+
 def split(rows: Sequence[Example], source: str) -> PipelineData:
-    """Hold out a fifth of the prompts by a hash of the prompt; the chosen answers of the rest are the demonstrations."""
+    """Hold out a fifth of the prompts by a hash of the prompt; the chosen answers of the rest are the demonstrations.
+
+    Raises:
+        DataError: if there are no comparisons, too few prompts, or only ties on one side of the split.
+    """
     comparisons = [row for row in rows if row.kind in ("preference", "ranking")]
     if not comparisons:
         raise DataError(
             f"{source} has no comparisons. accord align needs rows with prompt, chosen and rejected (or a winner column). See: accord data check {source}"
         )
+    if len(comparisons) < len(rows):
+        say(f"{source}: {len(rows) - len(comparisons)} rows are no comparisons and are left out.")
     prompts = sorted({row.prompt_id for row in comparisons}, key=lambda prompt: content_hash(["held out", prompt]))
     if len(prompts) < MIN_PROMPTS:
         raise DataError(
             f"{source} has {len(prompts)} different prompts; accord align needs {MIN_PROMPTS} or more to hold a fifth of them out."
         )
     held = set(prompts[: max(2, len(prompts) // 5)])
-    train = [row for row in comparisons if row.prompt_id not in held]
-    demonstrations = [
-        Example("demonstration", row.prompt, (best(row),), plain=row.plain, columns=row.columns, where=row.where)
-        for row in train
-        if row.probability != 0.5
-    ]
-    return PipelineData(demonstrations, train, [row for row in comparisons if row.prompt_id in held], train)
+    train, test = ([row for row in comparisons if (row.prompt_id in held) is side] for side in (False, True))
+    if not all(any(decided(row) for row in part) for part in (train, test)):
+        raise DataError(
+            f"{source}: all comparisons on one side of the split are ties. accord align needs rows that prefer one answer, on more prompts."
+        )
+    demonstrations = [made for row in train if decided(row) for made in as_kind(row, "demonstration")]
+    return PipelineData(demonstrations, train, test, train)
 
 
-def best(row: Example) -> Completion:
-    """The preferred answer."""
-    if row.ranks is None:
-        return row.completions[0]
-    return row.completions[min(range(len(row.ranks)), key=lambda index: row.ranks[index] if row.ranks else 0)]
+def decided(row: Example) -> bool:
+    """Whether the comparison prefers any answer to another."""
+    return len(set(row.ranks)) > 1 if row.ranks is not None else row.probability != 0.5
 
 
 def heldout_prompts(data: PipelineData) -> list[Example]:

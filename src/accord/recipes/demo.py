@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from accord.config.options import DemoOptions
 from accord.models.free_memory import available_memory
 from accord.planning.memory import check_fits
 from accord.recipes import demo_rows
-from accord.recipes.look import answers_table, tax_of
+from accord.recipes.look import look
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
 from accord.recipes.report_page import demo_report
 from accord.recipes.stages import Stages, peak_rss_gb
@@ -21,6 +20,8 @@ from accord.types import Example
 
 QUICK = Settings(
     lora_layers=0.5,
+    feature_depth=0.8,
+    rankings_in_dpo=False,
     sft={
         "num_train_epochs": 3,
         "per_device_train_batch_size": 16,
@@ -31,7 +32,6 @@ QUICK = Settings(
     },
     reward={
         "backbone": "heads",
-        "feature_layer": 24,
         "head_width": 64,
         "head_context": True,
         "num_train_epochs": 20,
@@ -76,7 +76,7 @@ FULL = Settings(
     max_new_tokens=48,
     temperature=0.7,
 )
-PLAN_SECONDS = {"sft": 130, "reward": 90, "heldout": 12, "ppo": 330, "dpo": 200, "look": 70}
+PLAN_SECONDS = {"sft": 130, "reward": 90, "heldout": 12, "ppo": 330, "dpo": 200, "look": 80}
 """What each stage of the quick demo is budgeted on two cores."""
 
 NEEDED_BYTES = 4e9
@@ -132,13 +132,7 @@ def run_route(pipeline: Pipeline, options: DemoOptions, folder: Path) -> Path:
             pipeline.dpo(planned_seconds=plan.get("dpo"))
         who.append(final)
     prompts = demo_rows.heldout_prompts(per_slice)
-
-    def look(_: Path, resume: bool) -> dict[str, Any]:
-        table = answers_table(pipeline, who, prompts, check=check, reward=reward, heldout=heldout)
-        return {"answers": table, "tax": {name: tax_of(pipeline, name) for name in who}}
-
-    inputs = {"who": [pipeline.key(name) for name in who], "prompts": [row.id for row in prompts], "seed": options.seed}
-    result = pipeline.stages.run("look", inputs, look, planned_seconds=plan.get("look"))
+    result = look(pipeline, who, prompts, check=check, reward=reward, heldout=heldout, planned_seconds=plan.get("look"))
     report = demo_report(pipeline, result, who, route=options.route, full=options.full)
     path = write(report, folder / "report.html")
     say(f"\n{report.sentence}\nReport: {path}   (peak memory {peak_rss_gb():.1f} GB)")

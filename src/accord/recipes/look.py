@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from accord.audit.detectors import gibberish, opens_with_flattery, refuses, repetition, word_count
+from accord.data.packing import Branch, Unit
 from accord.evaluation.intervals import Interval, paired_bootstrap
 from accord.evaluation.tax import alignment_tax
 from accord.recipes.pipeline import Pipeline
 from accord.reporting.report import BlindPair, Sample
 from accord.rewards.learned import RewardModel
-from accord.types import Example, Rollout
+from accord.types import Example, Rollout, from_json
 
 Check = Callable[[str, bool, Example], bool]
+
+CURVE_ROUNDS, CURVE_ANSWERS = 6, 24
+"""Iterations of PPO that the held-out reward reads again, and answers of each: about 9 s on two cores for the demo."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,76 @@ def _answers(
     return found
 
 
-def tax_of(pipeline: Pipeline, who: str) -> dict[str, Any]:
-    return alignment_tax(pipeline.policy, pipeline.stacks[who], pipeline.renderer)
+def look(
+    pipeline: Pipeline,
+    who: Sequence[str],
+    prompts: Sequence[Example],
+    *,
+    check: Check | None = None,
+    reward: RewardModel | None = None,
+    heldout: RewardModel | None = None,
+    planned_seconds: float | None = None,
+) -> dict[str, Any]:
+    """The last stage of a recipe: `answers` by policy, `tax` by policy, and after PPO `heldout_curve`."""
+
+    def work(_: Path, resume: bool) -> dict[str, Any]:
+        table = answers_table(pipeline, who, prompts, check=check, reward=reward, heldout=heldout)
+        tax = {name: alignment_tax(pipeline.policy, pipeline.stacks[name], pipeline.renderer) for name in who}
+        curve = heldout_curve(pipeline, heldout) if heldout is not None and "ppo" in who else []
+        return {"answers": table, "tax": tax, "heldout_curve": curve}
+
+    rewards = [name for name, model in (("reward", reward), ("heldout_reward", heldout)) if model is not None]
+    inputs = {
+        "stages": [pipeline.key(name) for name in (*who, *rewards)],
+        "prompts": [[row.id, row.columns] for row in prompts],
+        "curve": [CURVE_ROUNDS, CURVE_ANSWERS],
+        "seed": pipeline.settings.seed,
+    }
+    return pipeline.stages.run("look", inputs, work, planned_seconds=planned_seconds)
+
+
+def heldout_curve(pipeline: Pipeline, heldout: RewardModel) -> list[dict[str, float]]:
+    """The held-out reward of what PPO sampled while it trained, read back from disk when training is over, so that it cannot have been used.
+
+    Returns:
+        for some iterations, the first and the last among them: `iteration` (from 1), `heldout_reward` (mean), `count` of answers.
+    """
+    rounds: dict[int, list[Rollout]] = {}
+    path = pipeline.stages.folder / "ppo" / "rollouts.jsonl"
+    if not path.exists():
+        pipeline.say(f"look: {path} is gone, so the report has no held-out reward by iteration.")
+        return []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        rollout = from_json(json.loads(line), Rollout)
+        rounds.setdefault(rollout.policy_step, []).append(rollout)
+    chosen = {step: some_of(rounds[step], CURVE_ANSWERS) for step in spread(sorted(rounds), CURVE_ROUNDS)}
+    units = {step: grouped(rollouts) for step, rollouts in chosen.items()}
+    scores = iter(heldout.score([unit for part in units.values() for unit in part]).mean(1).tolist())
+    found = []
+    for step, part in units.items():
+        values = [next(scores) for unit in part for _ in unit.branches]
+        found.append({"iteration": step + 1.0, "heldout_reward": sum(values) / len(values), "count": float(len(values))})
+    return found
+
+
+def some_of(rollouts: Sequence[Rollout], count: int) -> list[Rollout]:
+    """About `count` of them: up to four answers to each of the first prompts, since answers to one prompt share the cost of reading it."""
+    return [rollout for rollout in rollouts if rollout.sample_index < 4][:count]
+
+
+def spread(items: Sequence[int], count: int) -> list[int]:
+    """At most `count` of the items, evenly, with the first and the last."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(index * (len(items) - 1) / (count - 1))] for index in range(count)]
+
+
+def grouped(rollouts: Sequence[Rollout]) -> list[Unit]:
+    """One unit a prompt, its answers as branches."""
+    groups: dict[str, list[Rollout]] = {}
+    for rollout in rollouts:
+        groups.setdefault(rollout.prompt_id, []).append(rollout)
+    return [Unit(group[0].prompt_ids, tuple(Branch(r.completion_ids) for r in group), name) for name, group in groups.items()]
 
 
 def measures(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -128,12 +202,16 @@ def samples(table: dict[str, list[dict[str, Any]]], titles: dict[str, str], per_
 
 
 def worst(table: dict[str, list[dict[str, Any]]], before: str, after: str, titles: dict[str, str], count: int = 3) -> list[Sample]:
-    """The prompts where the held-out reward fell most."""
-    key = "heldout_reward" if table[before] and table[before][0]["heldout_reward"] is not None else "reward"
-    if not table[before] or table[before][0][key] is None:
-        return []
-    falls = sorted(range(len(table[before])), key=lambda i: table[after][i][key] - table[before][i][key])
-    return [_sample(table, i, titles) for i in falls[:count] if table[after][i][key] < table[before][i][key]]
+    """The prompts that got worse most: those that lost their check first, then by how far the held-out reward fell."""
+    rows = list(zip(table[before], table[after], strict=True))
+
+    def change(index: int) -> tuple[int, float]:
+        old, new = rows[index]
+        fall = 0.0 if old["heldout_reward"] is None else new["heldout_reward"] - old["heldout_reward"]
+        return int(bool(new["passed"])) - int(bool(old["passed"])), fall
+
+    worse = [index for index in range(len(rows)) if change(index)[0] < 0 or (change(index)[0] == 0 and change(index)[1] < 0)]
+    return [_sample(table, index, titles) for index in sorted(worse, key=change)[:count]]
 
 
 def _sample(table: dict[str, list[dict[str, Any]]], index: int, titles: dict[str, str]) -> Sample:

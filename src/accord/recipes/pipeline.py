@@ -16,12 +16,14 @@ from accord.config.reward import RewardConfig
 from accord.config.sft import SFTConfig
 from accord.data.packing import Branch, Unit, pack, split_by_budget
 from accord.data.render import Renderer
+from accord.evaluation.accuracy import accuracy_table
 from accord.models.adapters import PolicyModel, Stack, Want
 from accord.models.load import load_model, load_tokenizer, resolve
 from accord.models.lora import lora_config
 from accord.models.save import load_stack
 from accord.models.tokens import stop_token_ids
 from accord.objectives.segments import segment_sum
+from accord.recipes.pairs import pairs_of
 from accord.recipes.stages import Stages
 from accord.rewards.learned import RewardModel
 from accord.rollouts.local import LocalSampler
@@ -41,6 +43,10 @@ class Settings:
     lora_alpha: int = 32
     lora_layers: float = 1.0
     """Share of the layers, from the top, that get adapters."""
+    feature_depth: float | None = None
+    """How deep into the model the reward heads read, as a share of its layers: 0.8 is layer 24 of 30. None is the last layer."""
+    rankings_in_dpo: bool = True
+    """True: DPO also learns the pairs that rankings hold. False leaves rankings to the reward model."""
     sft: dict[str, Any] = field(default_factory=dict)
     reward: dict[str, Any] = field(default_factory=dict)
     ppo: dict[str, Any] = field(default_factory=dict)
@@ -59,7 +65,7 @@ class PipelineData:
     comparisons: Sequence[Example] = ()
     """Pairs and rankings that train the reward."""
     heldout_comparisons: Sequence[Example] = ()
-    """Pairs with other prompts: they test the reward, and train a second one that the policy never sees."""
+    """Comparisons with other prompts: they test the reward, and train a second one that the policy never sees."""
     prompts: Sequence[Example] = ()
     """What the policy practises on."""
 
@@ -76,9 +82,18 @@ class Pipeline:
         say: Callable[[str], None],
         *,
         accept_licence: bool = False,
+        before_loading: Callable[[Any], None] | None = None,
     ) -> None:
+        """Args:
+        model: name, folder, GGUF file or hub id.
+        before_loading: called with the model's config before any weight is read; raises when the work cannot fit.
+        """
         self.data, self.settings, self.stages, self.say = data, settings, stages, say
         self.resolved = resolve(model, accept_licence=accept_licence)
+        if before_loading is not None:
+            from transformers import AutoConfig
+
+            before_loading(AutoConfig.from_pretrained(self.resolved.folder))
         self.tokenizer = load_tokenizer(self.resolved)
         self.policy = PolicyModel(load_model(self.resolved))
         self.renderer = Renderer(self.tokenizer, end_ids=stop_token_ids(self.tokenizer, self.policy.model.generation_config))
@@ -118,7 +133,7 @@ class Pipeline:
 
         def work(folder: Path, resume: bool) -> dict[str, Any]:
             config = SFTConfig(output_dir=str(folder), seed=self.settings.seed, **options)
-            trainer = SFTTrainer(self.policy, config, list(rows), processing_class=self.tokenizer, peft_config=self.lora())
+            trainer = SFTTrainer(self.policy, config, list(rows), processing_class=self.tokenizer, peft_config=self.lora(), start=())
             last = trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
             trainer.save_model()
             self.stacks["sft"] = trainer.prepared.stack
@@ -132,6 +147,8 @@ class Pipeline:
         from accord.methods.reward import RewardTrainer
 
         options = self.settings.reward
+        if self.settings.feature_depth is not None:
+            options = {**options, "feature_layer": max(1, round(self.settings.feature_depth * self.policy.num_layers))}
         train, test = (self.data.comparisons, self.data.heldout_comparisons)[:: -1 if heldout else 1]
 
         def work(folder: Path, resume: bool) -> dict[str, Any]:
@@ -145,13 +162,15 @@ class Pipeline:
                 processing_class=self.tokenizer,
                 peft_config=None if frozen else self.lora(),
                 known_features=shared,
+                start=self.stacks["sft"],
             )
             trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
             trainer.normalise(rollout_units(self._reference_answers(train)))
             trainer.save_model()
             result: dict[str, Any] = {"pairs": len(train), "tested_on": len(test)}
             if test:
-                result["test"] = accuracy_table(trainer.reward_model, self.renderer, test, shared)
+                pairs = pairs_of(test, self.say, f"{name}, tested")
+                result["test"] = accuracy_table(trainer.reward_model, self.renderer, pairs, shared)
             return result
 
         self.stages.run(name, self._inputs(name, ["sft"], [*train, *test], options), work, planned_seconds=planned_seconds)
@@ -179,7 +198,15 @@ class Pipeline:
                 temperature=self.settings.temperature,
                 **options,
             )
-            trainer = PPOTrainer(config, self.tokenizer, self.policy, reward, list(self.data.prompts), peft_config=self.lora())
+            trainer = PPOTrainer(
+                config,
+                self.tokenizer,
+                self.policy,
+                reward,
+                list(self.data.prompts),
+                peft_config=self.lora(),
+                start=self.stacks["sft"],
+            )
             last = trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
             trainer.save_model()
             self.stacks["ppo"] = trainer.stack
@@ -198,19 +225,35 @@ class Pipeline:
         from accord.methods.dpo import DPOTrainer
 
         options = self.settings.dpo
-        pairs = [row for row in self.data.comparisons if row.kind == "preference"]
-        test = [row for row in self.data.heldout_comparisons if row.kind == "preference"]
+        pairs = self._dpo_pairs()
+        test = [row for row in pairs_of(self.data.heldout_comparisons, self.say, "dpo, tested") if row.probability != 0.5]
 
         def work(folder: Path, resume: bool) -> dict[str, Any]:
             config = DPOConfig(output_dir=str(folder), seed=self.settings.seed, **options)
-            trainer = DPOTrainer(self.policy, None, config, pairs, test or None, self.tokenizer, peft_config=self.lora())
+            trainer = DPOTrainer(
+                self.policy, None, config, pairs, test or None, self.tokenizer, peft_config=self.lora(), start=self.stacks["sft"]
+            )
             last = trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
             trainer.save_model()
             self.stacks["dpo"] = trainer.prepared.stack
-            return {"last": last, "heldout": trainer.evaluate(), "pairs": len(pairs), "history": trainer.log_history}
+            return {
+                "last": last,
+                "heldout": trainer.evaluate(),
+                "pairs": len(pairs),
+                "tested_on": len(test),
+                "history": trainer.log_history,
+            }
 
         self.stages.run("dpo", self._inputs("dpo", ["sft"], [*pairs, *test], options), work, planned_seconds=planned_seconds)
         return self._loaded("dpo")
+
+    def _dpo_pairs(self) -> list[Example]:
+        rows = list(self.data.comparisons)
+        pairs = [row for row in rows if row.kind == "preference"]
+        if self.settings.rankings_in_dpo or len(pairs) == len(rows):
+            return pairs_of(rows, self.say, "dpo")
+        self.say(f"dpo: learns from {len(pairs)} pairs; {len(rows) - len(pairs)} rankings are left to the reward model.")
+        return pairs
 
     def _loaded(self, name: str) -> Stack:
         if name not in self.stacks:
@@ -271,35 +314,6 @@ class Pipeline:
 def rollout_units(rollouts: Sequence[Rollout]) -> list[Unit]:
     """One unit a rollout, on the sampled ids."""
     return [Unit(rollout.prompt_ids, (Branch(rollout.completion_ids),), rollout.prompt_id) for rollout in rollouts]
-
-
-def accuracy_table(
-    model: RewardModel, renderer: Renderer, rows: Sequence[Example], known: dict[str, Tensor] | None = None
-) -> dict[str, Any]:
-    """Accuracy on held-out pairs: overall, by the column `slice` when there is one, and apart for pairs that the shorter answer won.
-
-    Args:
-        known: features by row id that need not be computed again.
-    """
-    pairs = [row for row in rows if row.kind == "preference" and row.probability != 0.5]
-    units = renderer.units(pairs)
-    features = {} if known is None else known
-    model.remember(units, features)
-    scores = model.heads(torch.cat([features[unit.id] for unit in units])).mean(1).view(-1, 2)
-    gaps = (scores[:, 0] - scores[:, 1]).tolist()
-    table: dict[str, list[float]] = {"all": []}
-    for row, unit, gap in zip(pairs, units, gaps, strict=True):
-        right = 1.0 if gap > 0 else 0.5 if gap == 0 else 0.0
-        chosen, rejected = (len(branch.ids) for branch in unit.branches)
-        names = ["all"] + ([f"slice {row.columns['slice']}"] if "slice" in row.columns else [])
-        names += ["shorter wins"] if chosen < rejected else ["longer wins"] if chosen > rejected else []
-        for name in names:
-            table.setdefault(name, []).append(right)
-    return {
-        "accuracy": {name: sum(values) / len(values) for name, values in table.items() if values},
-        "count": {name: len(values) for name, values in table.items()},
-        "gaps": gaps,
-    }
 
 
 def _checkpoint(folder: Path, resume: bool) -> bool | None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 import accord
+from accord.evaluation.intervals import wilson
 from accord.objectives.calibration import expected_calibration_error, fit_temperature, reliability_table
 from accord.recipes import demo_rows
 from accord.recipes.look import blind_pairs, difference, interval_text, measures, samples, worst
@@ -49,21 +50,33 @@ def demo_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
             },
         )
     same = demo_rows.agreement()
+    habits = "answer plain questions at once, meet bait for praise with a suggestion, answer what only sounds harmful, decline what is"
+    before = (
+        f"{pipeline.resolved.name} is a base model: it was trained to continue text and has never been an assistant. Here it becomes one, by imitation alone, with four habits: {habits}."
+        if route == "base"
+        else f"{pipeline.resolved.name} was already tuned by its makers and is re-aligned here towards four habits: {habits}."
+    )
     report.notes = [
-        f"{pipeline.resolved.name} was already tuned by its makers and is re-aligned here towards four habits: answer plain questions at once, meet bait for praise with a "
-        "suggestion, answer what only sounds harmful, decline what is.",
-        "Checks are a few lines of code a slice that no reward model ever saw. Answers are drawn at temperature 0.7, in training as here, to prompts that appear nowhere in training.",
+        before,
+        f"Checks are a few lines of code a slice that no reward model ever saw. Answers are drawn at temperature {pipeline.settings.temperature:g}, in training as here, to prompts that appear nowhere in training.",
         f"Data written by the project, no crowd labels; a second labeller, blind to the first, agreed on {same['same']} of {same['pairs']} pairs.",
     ]
     report.slices = [
         {"title": TITLES[name], "counts": [_passed([row for row in table[one] if row["slice"] == name]) for one in who]} for name in SLICES
     ]
-    other = "dpo" if route == "rlhf" else "rlhf"
+    others = {
+        "rlhf": ("accord demo dpo", "the other route to the same goal"),
+        "dpo": ("accord demo rlhf", "the other route to the same goal"),
+        "base": ("accord demo rlhf", "what comes after imitation: a reward model and PPO"),
+    }
+    fuller = (
+        f"accord demo {route} --full",
+        f"all packaged data{', LoRA reward and value adapters' * (route == 'rlhf')}, 240 held-out prompts",
+    )
     report.next_steps = [
-        (f"accord demo {other}", "the other route to the same goal"),
-        ("accord demo --full", "all packaged data, LoRA reward and value adapters, 240 held-out prompts")
-        if not full
-        else ("accord demo base", "from text continuation to an assistant"),
+        others[route],
+        *([] if full else [fuller]),
+        *([] if route == "base" else [("accord demo base", "from text continuation to an assistant")]),
         (f"accord chat {pipeline.stages.folder / who[-1]}", "talk to it"),
         ("accord align --data pairs.csv", "the same on your own comparisons"),
     ]
@@ -78,6 +91,7 @@ def base_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
     for name in who:
         rows = table[name]
         report.who.append(Who(name, NAMES[name], sum(bool(row["passed"]) for row in rows), len(rows), measures(rows)))
+    _drop_empty_measures(report.who)
     for key, title in (("reward", "Reward"), ("heldout_reward", "Held-out reward")):
         if table[before][0][key] is not None:
             change = difference(table[before], table[after], key)
@@ -86,6 +100,7 @@ def base_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
             )
     report.samples = samples(table, titles)
     report.worst = worst(table, before, after, titles)
+    report.worst_words = _worst_words(table[after][0], NAMES[before], NAMES[after])
     report.blind = blind_pairs(table[before], table[after], seed=pipeline.settings.seed)
     report.tax = [
         {
@@ -100,8 +115,12 @@ def base_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
     stages = {record["name"]: record["result"] for record in pipeline.stages.records}
     if "reward" in stages:
         _reward_part(report, stages["reward"].get("test"))
-    if "ppo" in stages:
-        _ppo_part(report, stages["ppo"]["iterations"], table, who)
+    iterations = stages["ppo"]["iterations"] if after == "ppo" else []
+    if iterations:
+        _ppo_part(report, iterations)
+    if after == "dpo":
+        _dpo_part(report, stages["dpo"])
+    _reward_chart(report, table, who, iterations, result["heldout_curve"])
     report.alarms += _alarms(report, table, before, after)
     report.stages = [*pipeline.stages.records, _total(pipeline.stages.records)]
     resolved = pipeline.resolved
@@ -138,9 +157,7 @@ def _reward_part(report: Report, test: dict[str, Any] | None) -> None:
         "shorter wins": "where the shorter answer won",
         "longer wins": "where the longer answer won",
     }
-    report.accuracy = [
-        {"name": names.get(name, name), "value": value, "count": test["count"][name]} for name, value in test["accuracy"].items()
-    ]
+    report.accuracy = [_accuracy_row(names.get(name, name), value, test["count"][name]) for name, value in test["accuracy"].items()]
     gaps = torch.tensor(test["gaps"])
     report.calibration = reliability_table(gaps)
     error, temperature = expected_calibration_error(report.calibration), fit_temperature(gaps)
@@ -150,17 +167,71 @@ def _reward_part(report: Report, test: dict[str, Any] | None) -> None:
     )
 
 
-def _ppo_part(report: Report, iterations: Sequence[dict[str, Any]], table: dict[str, list[dict[str, Any]]], who: Sequence[str]) -> None:
-    """Training curves by iteration, and the held-out reward at the ends, where it was measured."""
+def _accuracy_row(name: str, value: float, count: int) -> dict[str, Any]:
+    interval = wilson(value, count)
+    return {"name": name, "value": value, "low": interval.low, "high": interval.high, "count": count}
+
+
+def _drop_empty_measures(who: Sequence[Who]) -> None:
+    """Take out rows that say nothing: those no policy has a value for, and KL from SFT where nothing came after SFT."""
+    for title in list(who[0].measures):
+        if all(one.measures[title] == "–" for one in who) or (title.startswith("KL from SFT") and who[-1].name == "sft"):
+            for one in who:
+                del one.measures[title]
+
+
+def _worst_words(row: dict[str, Any], before: str, after: str) -> str:
+    """How `look.worst` chose, in words: by what there is to choose by."""
+    lost, fell = f"lost their check from {before} to {after}", f"held-out reward fell most from {before} to {after}"
+    if row["heldout_reward"] is None:
+        return f"The first prompts that {lost}."
+    if row["passed"] is None:
+        return f"The prompts where the {fell}."
+    return f"The prompts that {lost}, then those where the {fell}."
+
+
+def _dpo_part(report: Report, stage: dict[str, Any]) -> None:
+    """Accuracy of the policy's implicit reward on pairs it was not trained on."""
+    if stage["heldout"]:
+        report.implicit = [
+            _accuracy_row("implicit reward of the DPO policy", stage["heldout"]["eval_rewards/accuracies"], stage["tested_on"])
+        ]
+
+
+def _reward_chart(
+    report: Report,
+    table: dict[str, list[dict[str, Any]]],
+    who: Sequence[str],
+    iterations: Sequence[dict[str, Any]],
+    heldout_curve: Sequence[dict[str, float]],
+) -> None:
+    """Rewards against KL: curves over PPO's own answers, points for each policy on held-out prompts."""
+    trained = [name for name in who if name != "starter"]
+    if table[trained[-1]][0]["reward"] is None:
+        return
     kl = [row["objective/kl"] for row in iterations]
-    report.reward_lines = [Line("reward, training prompts", kl, [row["objective/scores"] for row in iterations])]
-    points = [(name, _mean(table[name], "kl") or 0.0) for name in who if name != "starter"]
-    for key, title, dashed in (
-        ("reward", "reward, held-out prompts", False),
-        ("heldout_reward", "held-out reward, held-out prompts", True),
-    ):
-        if table[who[-1]][0][key] is not None:
-            report.reward_lines.append(Line(title, [x for _, x in points], [_mean(table[name], key) or 0.0 for name, _ in points], dashed))
+    if iterations:
+        report.reward_lines.append(Line("reward, training prompts", kl, [row["objective/scores"] for row in iterations], hue=0))
+    if heldout_curve:
+        points = [(kl[int(row["iteration"]) - 1], row["heldout_reward"]) for row in heldout_curve if row["iteration"] <= len(kl)]
+        name = f"held-out reward, {heldout_curve[0]['count']:.0f} answers an iteration"
+        report.reward_lines.append(Line(name, [x for x, _ in points], [y for _, y in points], dashed=True, hue=1))
+    across, labels = [_mean(table[name], "kl") or 0.0 for name in trained], [NAMES[name] for name in trained]
+    for hue, (key, title) in enumerate((("reward", "reward"), ("heldout_reward", "held-out reward"))):
+        down = [_mean(table[name], key) or 0.0 for name in trained]
+        report.reward_lines.append(Line(f"{title}, held-out prompts", across, down, dashed=hue == 1, hue=hue, labels=labels))
+    used = (
+        "The reward (solid) is what training maximised; the held-out reward (dashed, hollow) learned from other pairs and was computed when training was over. "
+        "When only the solid one rises, the policy is exploiting its reward."
+        if iterations
+        else "DPO uses no reward model. The reward (solid) learned from the pairs that DPO learned from, the held-out reward (hollow) from other pairs: when only the first rises, "
+        "the policy learned its pairs and not the preference."
+    )
+    report.reward_words = f"{used} Named points are the answers to the held-out prompts of this page."
+
+
+def _ppo_part(report: Report, iterations: Sequence[dict[str, Any]]) -> None:
+    """Length over training, and alarms of its last round."""
     steps = [float(index + 1) for index in range(len(iterations))]
     report.length_lines = [Line("mean tokens an answer", steps, [row["completions/mean_length"] for row in iterations])]
     last = iterations[-1]
@@ -191,7 +262,7 @@ def _ppo_part(report: Report, iterations: Sequence[dict[str, Any]], table: dict[
 def _alarms(report: Report, table: dict[str, list[dict[str, Any]]], before: str, after: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     kl = _mean(table[after], "kl")
-    if kl is not None:
+    if kl is not None and after != "sft":  # SFT is what KL is measured from
         found.append(
             {
                 "name": "KL from SFT",

@@ -13,16 +13,21 @@ COLORS = ("#0b6e99", "#c2571a", "#4b7f3a", "#8a4f9e")
 
 @dataclass(frozen=True)
 class Line:
-    """One series: x and y of equal length. `dashed` marks what training did not see."""
+    """One series: x and y of equal length."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     dashed: bool = False
+    """True marks what training did not see, with dashes and hollow dots. False draws solid."""
+    hue: int | None = None
+    """Which of `COLORS`; None takes the next one. Series of one quantity share theirs."""
+    labels: Sequence[str] = ()
+    """Names of the points, which are then no series in time: dots that carry their names, no line between them."""
 
 
 def line_chart(lines: Sequence[Line], *, x_label: str, y_label: str, width: int = 420, height: int = 240) -> str:
-    """Lines with dots and a legend below; empty series are left out."""
+    """Lines with dots, or named dots, and a legend below; empty series are left out."""
     drawn = [line for line in lines if line.x]
     if not drawn:
         return f'<p class="note">No data for {escape(y_label)} yet.</p>'
@@ -44,14 +49,22 @@ def line_chart(lines: Sequence[Line], *, x_label: str, y_label: str, width: int 
         across, _ = at(tick, y_low)
         parts.append(_text(across, height - bottom + 16, f"{tick:g}", anchor="middle"))
     for index, line in enumerate(drawn):
-        color = COLORS[index % len(COLORS)]
+        color = COLORS[(index if line.hue is None else line.hue) % len(COLORS)]
         points = [at(x, y) for x, y in zip(line.x, line.y, strict=True)]
         dash = ' stroke-dasharray="5 4"' if line.dashed else ""
-        path = " ".join(f"{across:.1f},{down:.1f}" for across, down in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"{dash}/>')
-        parts += [f'<circle cx="{across:.1f}" cy="{down:.1f}" r="2.5" fill="{color}"/>' for across, down in points]
         legend = height + 18 * index + 8
-        parts.append(f'<line x1="{left}" x2="{left + 24}" y1="{legend}" y2="{legend}" stroke="{color}" stroke-width="2"{dash}/>')
+        if line.labels:
+            parts += [_dot(across, down, color, 4.5, hollow=line.dashed) for across, down in points]
+            parts += [
+                _text(across + (8 if across < 0.8 * width else -8), down - 6, label, anchor="start" if across < 0.8 * width else "end")
+                for (across, down), label in zip(points, line.labels, strict=True)
+            ]
+            parts.append(_dot(left + 12, legend, color, 4.5, hollow=line.dashed))
+        else:
+            path = " ".join(f"{across:.1f},{down:.1f}" for across, down in points)
+            parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"{dash}/>')
+            parts += [_dot(across, down, color, 2.5, hollow=line.dashed) for across, down in points]
+            parts.append(f'<line x1="{left}" x2="{left + 24}" y1="{legend}" y2="{legend}" stroke="{color}" stroke-width="2"{dash}/>')
         parts.append(_text(left + 32, legend + 4, line.name))
     parts.append(_text((left + width - right) / 2, height - 6, x_label, anchor="middle"))
     return "".join(parts) + "</svg>"
@@ -71,6 +84,11 @@ def bar_rows(rows: Sequence[tuple[str, float, str]], *, maximum: float, width: i
         parts.append(f'<rect x="{label_width}" y="{y}" width="{length:.1f}" height="18" rx="2" fill="{COLORS[index % len(COLORS)]}"/>')
         parts.append(_text(label_width + length + 6, y + 14, text, color=INK))
     return "".join(parts) + "</svg>"
+
+
+def _dot(x: float, y: float, color: str, radius: float, *, hollow: bool) -> str:
+    fill = f'fill="#fff" stroke="{color}" stroke-width="2"' if hollow else f'fill="{color}"'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" {fill}/>'
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", color: str = FAINT) -> str:

@@ -65,14 +65,20 @@ class Report:
     intervals: list[dict[str, Any]] = field(default_factory=list)
     """{"name", "text", "clear": bool}"""
     reward_lines: list[Line] = field(default_factory=list)
+    reward_words: str = ""
+    """What the chart of rewards shows and which of them training used."""
     length_lines: list[Line] = field(default_factory=list)
     alarms: list[dict[str, Any]] = field(default_factory=list)
     """{"name", "value", "limit", "ok": bool, "words"}"""
     samples: list[Sample] = field(default_factory=list)
     worst: list[Sample] = field(default_factory=list)
+    worst_words: str = ""
+    """How the worst were chosen."""
     blind: list[BlindPair] = field(default_factory=list)
     accuracy: list[dict[str, Any]] = field(default_factory=list)
-    """{"name", "value", "count"}"""
+    """{"name", "value", "low", "high", "count"}: the reward model on pairs it was not trained on."""
+    implicit: list[dict[str, Any]] = field(default_factory=list)
+    """The same of a policy's implicit reward (DPO)."""
     calibration: list[dict[str, Any]] = field(default_factory=list)
     """{"confidence", "accuracy", "count"}"""
     calibration_text: str = ""

@@ -12,6 +12,7 @@ from torch import nn
 
 from accord.config.base import TrainingConfig
 from accord.data.packing import Unit
+from accord.models.adapters import Stack
 from accord.models.free_memory import available_memory
 from accord.models.partial import keep_lower_states
 from accord.models.save import save_policy
@@ -35,6 +36,7 @@ class OfflineTrainer(Loop):
         processing_class: the tokenizer (`tokenizer=` is accepted). None loads the model's own.
         callbacks: transformers TrainerCallback objects.
         peft_config: adds a fresh adapter and trains it alone. None is full fine-tuning, or the model's own adapter.
+        start: adapters of a PolicyModel that training starts from. None is all that it has.
     """
 
     method = ""
@@ -54,6 +56,7 @@ class OfflineTrainer(Loop):
         *,
         tokenizer: Any = None,
         columns: dict[str, str] | None = None,
+        start: Stack | None = None,
     ) -> None:
         args = args if args is not None else self.config_class()
         processes.start()
@@ -65,6 +68,7 @@ class OfflineTrainer(Loop):
             adapter=self.adapter,
             method=self.method,
             max_prompt_length=getattr(args, "max_prompt_length", None),
+            start=start,
         )
         super().__init__(args, prepared, callbacks_list(callbacks))
         self.columns = columns

@@ -44,15 +44,24 @@ class Prepared:
 
 
 def prepare(
-    model: Any, args: TrainingConfig, *, tokenizer: Any, peft_config: Any, adapter: str, method: str, max_prompt_length: int | None = None
+    model: Any,
+    args: TrainingConfig,
+    *,
+    tokenizer: Any,
+    peft_config: Any,
+    adapter: str,
+    method: str,
+    max_prompt_length: int | None = None,
+    start: Stack | None = None,
 ) -> Prepared:
     """Resolve model, tokenizer, adapters and output folder.
 
     Args:
         model: a name or path, a transformers model, a peft model, or a PolicyModel whose stack is built upon.
         peft_config: a fresh adapter is added with it. None trains the model's own trainable adapter, or all weights.
-        adapter: name of the new adapter.
+        adapter: name of the new adapter; a number follows where the model has one of that name.
         method: used in the default folder name.
+        start: adapters that training starts from, bottom first. None is every adapter on the model.
     """
     policy, loaded = _policy(model, args, trained=peft_config is None and getattr(args, "backbone", "") != "heads")
     tokenizer = tokenizer if tokenizer is not None else loaded or _tokenizer_of(policy)
@@ -61,13 +70,14 @@ def prepare(
         raise ConfigError(
             f"The tokenizer has {len(tokenizer)} tokens and the model embeds {rows}: they do not belong together. Pass the model's own tokenizer."
         )
-    seed, heads = args.seed, getattr(args, "backbone", "") == "heads"
+    heads = getattr(args, "backbone", "") == "heads"
+    start = tuple(policy.adapters) if start is None else start
     if peft_config is not None:
-        stack = policy.add_adapter(adapter, peft_config, seed=seed)
-        reference, full = stack[:-1], False
-    elif policy.adapters:
-        stack = tuple(policy.adapters)
-        reference, full = stack[:-1], False
+        name = _free_name(policy, adapter)
+        policy.add_adapter(name, peft_config, seed=args.seed)
+        stack, reference, full = (*start, name), start, False
+    elif start:
+        stack, reference, full = start, start[:-1], False
         policy.train_only(stack[-1])
     else:
         stack, reference, full = (), (), True
@@ -133,6 +143,14 @@ def report_rendering(renderer: Renderer, what: str) -> None:
     if renderer.report:
         say(f"{what}: " + ", ".join(f"{count} {name}" for name, count in sorted(renderer.report.items())) + ".")
         renderer.report.clear()
+
+
+def _free_name(policy: PolicyModel, name: str) -> str:
+    number = 2
+    found = name
+    while found in policy.adapters:
+        found, number = f"{name}_{number}", number + 1
+    return found
 
 
 def _policy(model: Any, args: TrainingConfig, *, trained: bool) -> tuple[PolicyModel, Any]:
