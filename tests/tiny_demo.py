@@ -55,7 +55,9 @@ def pipeline(model: str, folder: Path, *, full: bool = False, said: list[str] | 
     return Pipeline(model, data(), small(FULL if full else QUICK, **changes), Stages(folder, lines.append), lines.append)
 
 
-def run(model: str, folder: Path, route: str, *, full: bool = False, probes: int = 3, said: list[str] | None = None) -> tuple[Pipeline, str]:
+def run(
+    model: str, folder: Path, route: str, *, full: bool = False, probes: int = 3, said: list[str] | None = None
+) -> tuple[Pipeline, str]:
     """One route from SFT to the report; returns the pipeline and the page."""
     made = pipeline(model, folder, full=full, said=said)
     page = run_route(made, DemoOptions(route=route, full=full, probes=probes, output_dir=str(folder)), folder)

@@ -1,0 +1,227 @@
+"""`accord align`: the demo's settings on the user's own file, whatever kind of comparisons it holds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny
+import tiny_demo
+from accord.cli import main
+from accord.config.base import field_help
+from accord.config.options import AlignOptions
+from accord.data.kinds import as_kind
+from accord.errors import DataError, MachineError
+from accord.evaluation.accuracy import accuracy_table
+from accord.recipes import align
+from accord.recipes.align import expectations, run_align, settings_of, split
+from accord.recipes.demo import QUICK
+from accord.recipes.look import look
+from accord.recipes.pairs import pairs_of
+from accord.recipes.pipeline import Pipeline, PipelineData
+from accord.recipes.stages import Stages
+from accord.types import Completion, Example, Message
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_demo.model_folder(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def csv_of_pairs(path: Path, count: int = 12) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["question", "best", "worst"])
+        writer.writerows(
+            [f"What is {word} number {i}?", f"It is {i}.", "Well, who knows."] for i, word in enumerate((tiny.WORDS * 2)[:count])
+        )
+    return path
+
+
+def rankings(count: int, *, ranks: tuple[int, ...] = (1, 2, 2, 3)) -> list[Example]:
+    answers = tuple(Completion((Message("assistant", f"answer {k}"),)) for k in range(4))
+    return [Example("ranking", (Message("user", f"Rank {i}"),), answers, ranks=ranks, where=f"r.jsonl line {i}") for i in range(count)]
+
+
+def test_settings_are_the_demo_s() -> None:
+    """All of them, apart from what the user chose: rates tuned for half of the layers train half, and temperature 0.7 stays 0.7."""
+    mine = asdict(settings_of(AlignOptions(data="x.csv", iterations=5, max_new_tokens=20, seed=7)))
+    demo = asdict(QUICK)
+    changed = {key for key in demo if mine[key] != demo[key]}
+    assert changed == {"ppo", "max_new_tokens", "seed", "rankings_in_dpo"}
+    assert {key for key in demo["ppo"] if mine["ppo"][key] != demo["ppo"][key]} == {"num_iterations"}
+    assert (mine["lora_layers"], mine["temperature"], mine["feature_depth"], mine["max_new_tokens"]) == (0.5, 0.7, 0.8, 20)
+
+
+def test_help_tells_the_sizes_that_run() -> None:
+    words = field_help(AlignOptions)["iterations"]
+    assert f"{QUICK.ppo['prompts_per_iteration']} prompts with {QUICK.ppo['num_generations']} answers" in words
+    assert AlignOptions(data="x").iterations == QUICK.ppo["num_iterations"]
+
+
+@pytest.mark.parametrize("method", ["ppo", "dpo"])
+def test_a_csv_end_to_end(
+    method: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(align, "QUICK", tiny_demo.small(QUICK))  # sizes alone: the code is the command's own
+    path, folder = csv_of_pairs(tmp_path / "pairs.csv"), tmp_path / "run"
+    given = [
+        "--method",
+        method,
+        "--columns",
+        "prompt=question",
+        "chosen=best",
+        "rejected=worst",
+        "--iterations",
+        "2",
+        "--max-new-tokens",
+        "6",
+    ]
+    assert main(["align", "--data", str(path), "--model", model, "--output-dir", str(folder), *given]) == 0
+    said = capsys.readouterr().err
+    assert "12 comparisons on 12 prompts; 2 held out by prompt." in said and "Under 200 comparisons" in said
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    final = method.upper()
+    assert f"{final} moves a reward it never saw by" in page and "accord align pairs.csv" in page
+    assert "expect a change of form, not of knowledge" in page and "passes its checks" not in page
+    assert re.search(r"The reward model is right on \d+ % of the comparisons held out", page)
+    assert ("Did the preferences arrive?" in page) == (method == "dpo")
+    assert "already tuned" not in page  # nobody knows that of a user's own model
+    records = {name: json.loads((folder / name / "stage.json").read_text(encoding="utf-8")) for name in ("sft", "reward", method, "look")}
+    assert records["sft"]["result"]["rows"] == 10 and records["reward"]["result"]["test"]["count"]["all"] == 2
+    assert {row["prompt"] for row in records["look"]["result"]["answers"][method]}.isdisjoint(
+        row.prompt[-1].content for row in split_of(path).comparisons
+    )
+
+
+def split_of(path: Path) -> PipelineData:
+    from accord.data.read import read_examples
+
+    return split(list(read_examples(str(path), columns={"prompt": "question", "chosen": "best", "rejected": "worst"})), str(path))
+
+
+@pytest.mark.parametrize("method", ["ppo", "dpo"])
+def test_rankings_alone(method: str, model: str, tmp_path: Path) -> None:
+    """No pair in the file: rankings of four are six pairs each, said with their count, and ties count for no accuracy."""
+    said: list[str] = []
+    data = split(rankings(12), "rankings.jsonl")
+    settings = tiny_demo.small(settings_of(AlignOptions(data="rankings.jsonl", method=method)))
+    pipeline = Pipeline(model, data, settings, Stages(tmp_path, said.append), said.append)
+    pipeline.sft()
+    reward, heldout = pipeline.reward(), pipeline.reward("heldout_reward", heldout=True)
+    pipeline.ppo(reward) if method == "ppo" else pipeline.dpo()
+    who = ["starter", "sft", method]
+    result = look(pipeline, who, align.heldout_prompts(data), reward=reward, heldout=heldout)
+    report = align.align_report(pipeline, result, who, "rankings.jsonl")
+    stages = {record["name"]: record["result"] for record in pipeline.stages.records}
+    assert stages["reward"]["test"]["count"]["all"] == 2 * 5  # of six pairs one is a tie
+    assert "reward, tested: 2 rankings taken apart into 12 pairs." in said
+    assert report.accuracy[0]["count"] == 10
+    if method == "dpo":
+        assert "dpo: 10 rankings taken apart into 60 pairs." in said
+        assert stages["dpo"]["pairs"] == 60 and stages["dpo"]["tested_on"] == 10
+        assert report.implicit[0]["count"] == 10
+
+
+def test_pairs_of_keeps_pairs_and_counts_rankings() -> None:
+    said: list[str] = []
+    pairs = tiny.pairs(3)
+    found = pairs_of([*pairs, *rankings(1)], said.append, "mine")
+    assert found[:3] == pairs and len(found) == 9 and sum(row.probability == 0.5 for row in found) == 1
+    assert said == ["mine: 1 ranking taken apart into 6 pairs."]
+    assert pairs_of(pairs, said.append, "mine") == pairs and len(said) == 1
+    with pytest.raises(DataError, match="tiny demonstration is a demonstration and a preference is needed"):
+        pairs_of(tiny.demonstrations(1), said.append, "mine")
+
+
+def test_accuracy_needs_a_preferred_answer(model: str, tmp_path: Path) -> None:
+    pipeline = tiny_demo.pipeline(model, tmp_path)
+    pipeline.sft()
+    reward = pipeline.reward()
+    ties = [pair for row in rankings(2, ranks=(1, 1, 1, 1)) for pair in as_kind(row, "preference")]
+    for rows in (ties, []):
+        with pytest.raises(DataError, match="No comparison has a preferred answer"):
+            accuracy_table(reward, pipeline.renderer, rows)
+
+
+@pytest.mark.parametrize("stage", ["reward", "dpo"])
+def test_evaluate_reads_rankings(stage: str, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline = tiny_demo.pipeline(model, tmp_path / "run")
+    pipeline.sft()
+    pipeline.reward() if stage == "reward" else pipeline.dpo()
+    path = tmp_path / "rankings.jsonl"
+    rows = [{"prompt": f"Rank {i}", "completions": ["a b", "c", "d", "e f g"], "ranks": [1, 2, 2, 3]} for i in range(3)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run" / stage), "--data", str(path)]) == 0
+    out, error = capsys.readouterr()
+    assert "3 rankings taken apart into 18 pairs." in error
+    assert "(15 pairs)" in out if stage == "reward" else "eval_rewards/accuracies" in out
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (tiny.demonstrations(12), "has no comparisons"),
+        (tiny.pairs(9), "has 9 different prompts; accord align needs 10"),
+        (rankings(12, ranks=(1, 1, 1, 1)), "are ties"),
+    ],
+)
+def test_split_refuses_what_cannot_be_learned(rows: list[Example], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        split(rows, "mine.jsonl")
+
+
+def test_split_is_by_prompt_and_leaves_nothing_out_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [*rankings(10), *tiny.pairs(10), *tiny.demonstrations(2)]
+    data = split([*rows, *rows], "mine.jsonl")
+    assert {row.prompt_id for row in data.comparisons}.isdisjoint({row.prompt_id for row in data.heldout_comparisons})
+    assert len({row.prompt_id for row in data.heldout_comparisons}) == 4
+    assert len(data.comparisons) + len(data.heldout_comparisons) == 40 and len(data.demonstrations) == len(data.comparisons)
+    assert all(row.completions[0].text == "answer 0" for row in data.demonstrations if row.prompt[-1].content.startswith("Rank"))
+    assert "4 rows are no comparisons and are left out" in capsys.readouterr().err
+
+
+def test_expectations_under_200() -> None:
+    rows = tiny.pairs(10)
+    assert "Under 200 comparisons" in expectations(PipelineData(comparisons=rows * 19, heldout_comparisons=rows[:9]))
+    assert "Under 200" not in expectations(PipelineData(comparisons=rows * 19, heldout_comparisons=rows))
+
+
+def test_memory_is_checked_before_loading(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = csv_of_pairs(tmp_path / "pairs.csv")
+    monkeypatch.setattr(align, "available_memory", lambda: 100_000_000)
+    columns = {"prompt": "question", "chosen": "best", "rejected": "worst"}
+    with pytest.raises(MachineError, match=r"accord align on .* needs \d.\d GB of memory and 0.1 GB are free"):
+        run_align(AlignOptions(data=str(path), model=model, columns=columns, output_dir=str(tmp_path / "run")))
+    assert not list((tmp_path / "run").glob("*"))
+
+
+def test_accept_licence_reaches_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def resolve(name: str, *, accept_licence: bool) -> Any:
+        asked.append(accept_licence)
+        raise MachineError("far enough")
+
+    monkeypatch.setattr("accord.recipes.pipeline.resolve", resolve)
+    path = csv_of_pairs(tmp_path / "pairs.csv")
+    given = ["--data", str(path), "--model", "gemma3-270m", "--output-dir", str(tmp_path / "run")]
+    columns = ["--columns", "prompt=question", "chosen=best", "rejected=worst"]
+    assert main(["align", *given, *columns, "--accept-licence"]) == 4 and main(["align", *given, *columns]) == 4
+    assert asked == [True, False]
+
+
+def test_feature_layer_beyond_the_model_is_one_line(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 4, encoding="utf-8")
+    given = ["--data", str(path), "--model", model, "--output-dir", str(tmp_path / "run"), "--backbone", "heads"]
+    assert main(["reward", *given, "--feature-layer", "3"]) == 2
+    assert "feature_layer=3: this model has 2 layers. Choose 1 to 2" in capsys.readouterr().err
+    assert main(["reward", *given, "--feature-layer", "2"]) == 0
