@@ -24,6 +24,8 @@ NEUTRAL_TEXT = (
     "Bread rises because yeast turns sugar into carbon dioxide, which is held in the dough by gluten. Warm dough rises faster than cold dough, but a slow rise in a "
     "cool place gives more flavor. When the loaf goes into a hot oven the gas expands once more before the crust sets.",
 )
+ROUNDING = 1e-5
+"""Nats a token that two answers may differ by in fp32 and still be a tie."""
 QUESTIONS = (
     ("What is the capital of France?", "Paris", "London"),
     ("How many legs does a spider have?", "Eight", "Six"),
@@ -60,7 +62,7 @@ def alignment_tax(policy: PolicyModel, stack: Stack, renderer: Renderer) -> dict
 
 @torch.no_grad()
 def questions_right(policy: PolicyModel, stack: Stack, renderer: Renderer, questions: Sequence[tuple[str, str, str]] = QUESTIONS) -> int:
-    """How often the right answer has the higher mean log-probability a token."""
+    """How often the right answer has the higher mean log-probability a token. A tie is not right."""
     rows = [
         Example("preference", (Message("user", q),), tuple(Completion((Message("assistant", a + "."),)) for a in answers))
         for q, *answers in questions
@@ -70,4 +72,4 @@ def questions_right(policy: PolicyModel, stack: Stack, renderer: Renderer, quest
     assert logprobs is not None
     counts = torch.bincount(batch.completion, minlength=batch.num_completions)
     means = (segment_sum(logprobs, batch.completion, batch.num_completions) / counts).view(-1, 2)
-    return int((means[:, 0] > means[:, 1]).sum())
+    return int((means[:, 0] - means[:, 1] > ROUNDING).sum())
