@@ -34,7 +34,13 @@ def report() -> Report:
         "accord demo",
         "SFT 1 of 2, PPO 2 of 2.",
         who=[Who("sft", "SFT", 1, 2, {"median words": "9"}), Who("ppo", "PPO", 2, 2, {"median words": "8"})],
-        reward_lines=[Line("reward", [0.0, 1.0], [0.0, 0.5])],
+        slices=[{"title": "sounds harmful but is not", "counts": ["100 of 240", "200 of 240"]}],
+        reward_lines=[Line("reward", [0.0, 1.0], [0.0, 0.5]), Line("held-out", [0.0, 1.0], [0.1, 0.2], dashed=True, labels=("SFT", EVIL))],
+        accuracy=[{"name": "where the shorter answer won", "value": 0.9, "low": 0.86, "high": 0.93, "count": 267}],
+        implicit=[{"name": "implicit reward of the DPO policy", "value": 0.9, "low": 0.86, "high": 0.93, "count": 267}],
+        lineage=[("sha256", "0123456789abcdef" * 4), ("stage hashes", ", ".join(["sft 0123456789abcdef"] * 4))],
+        next_steps=[("accord chat runs/a-folder-with-a-long-name/and-another-one/ppo", "talk to it")],
+        load_lines=f'model = AutoPeftModelForCausalLM.from_pretrained("{"long/" * 20}ppo")',
         samples=[Sample("plain", f"Why? {EVIL}", [{"who": "sft", "text": EVIL, "passed": False, "finished": True}])],
         blind=pairs,
     )
@@ -61,6 +67,8 @@ def test_one_file_and_no_network(page: Any) -> None:
 
 def test_a_phone_need_not_scroll_sideways(page: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    cut = page.evaluate("[...document.querySelectorAll('.scroll, pre')].filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText)")
+    assert not cut  # hashes, commands and the lines that load the model are all in sight
 
 
 def test_the_reader_judges_and_is_told_the_count(page: Any) -> None:

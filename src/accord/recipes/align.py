@@ -15,9 +15,9 @@ from accord.errors import DataError
 from accord.models.free_memory import available_memory
 from accord.planning.memory import check_fits, model_size, predict
 from accord.recipes.demo import QUICK, say
-from accord.recipes.look import difference, interval_text, look
+from accord.recipes.look import NAMES, difference, interval_text, look
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
-from accord.recipes.report_page import NAMES, base_report
+from accord.recipes.report_page import base_report
 from accord.recipes.stages import Stages, peak_rss_gb
 from accord.reporting.report import Report, write
 from accord.types import Example, content_hash

@@ -21,6 +21,8 @@ from accord.types import Example, Rollout, from_json
 
 Check = Callable[[str, bool, Example], bool]
 
+NAMES = {"starter": "starter", "sft": "SFT", "ppo": "PPO", "dpo": "DPO"}
+"""What the report calls each policy."""
 CURVE_ROUNDS, CURVE_ANSWERS = 6, 24
 """Iterations of PPO that the held-out reward reads again, and answers of each: about 9 s on two cores for the demo."""
 
@@ -169,8 +171,14 @@ def measures(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     found["gibberish"] = _share([gibberish(row["text"]) > 0.5 for row in rows])
     for key, title in (("reward", "reward"), ("heldout_reward", "held-out reward"), ("kl", "KL from SFT, nats an answer")):
         values = [row[key] for row in rows if row[key] is not None]
-        found[title] = f"{sum(values) / len(values):.2f}" if values else "–"
+        found[title] = decimals(sum(values) / len(values)) if values else "–"
     return found
+
+
+def decimals(value: float, places: int = 2, *, sign: bool = False) -> str:
+    """A rounded number that is never "-0.00"."""
+    rounded = round(value, places) + 0.0
+    return f"{rounded:+.{places}f}" if sign else f"{rounded:.{places}f}"
 
 
 def _share(flags: Sequence[bool]) -> str:
@@ -186,7 +194,8 @@ def difference(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]
 
 def interval_text(interval: Interval, *, percent: bool = False) -> str:
     """`+0.41 (95 % interval +0.20 to +0.63, 48 prompts)`; percent shows points."""
-    mean, low, high = ((f"{100 * value:+.0f}" if percent else f"{value:+.2f}") for value in (interval.mean, interval.low, interval.high))
+    scale, places = (100, 0) if percent else (1, 2)
+    mean, low, high = (decimals(scale * value, places, sign=True) for value in (interval.mean, interval.low, interval.high))
     return f"{mean}{' points' if percent else ''} (95 % interval {low} to {high}, {interval.count} prompts)"
 
 
@@ -217,7 +226,7 @@ def worst(table: dict[str, list[dict[str, Any]]], before: str, after: str, title
 def _sample(table: dict[str, list[dict[str, Any]]], index: int, titles: dict[str, str]) -> Sample:
     row = next(iter(table.values()))[index]
     answers = [
-        {"who": who, "text": rows[index]["text"], "passed": rows[index]["passed"], "finished": rows[index]["finished"]}
+        {"who": NAMES.get(who, who), "text": rows[index]["text"], "passed": rows[index]["passed"], "finished": rows[index]["finished"]}
         for who, rows in table.items()
     ]
     return Sample(titles.get(row["slice"]) or str(row["slice"]), row["prompt"], answers)

@@ -11,13 +11,12 @@ import accord
 from accord.evaluation.intervals import wilson
 from accord.objectives.calibration import expected_calibration_error, fit_temperature, reliability_table
 from accord.recipes import demo_rows
-from accord.recipes.look import blind_pairs, difference, interval_text, measures, samples, worst
+from accord.recipes.look import NAMES, blind_pairs, decimals, difference, interval_text, measures, samples, worst
 from accord.recipes.pipeline import Pipeline
 from accord.recipes.straight_answers import SLICES, TITLES
 from accord.reporting.charts import Line
 from accord.reporting.report import Report, Who
 
-NAMES = {"starter": "starter", "sft": "SFT", "ppo": "PPO", "dpo": "DPO"}
 KL_BUDGET = 15.0
 """Nats an answer that the demo's PPO may move from the SFT model before the report calls it an alarm."""
 
@@ -152,18 +151,22 @@ def _passed(rows: Sequence[dict[str, Any]]) -> str:
 def _reward_part(report: Report, test: dict[str, Any] | None) -> None:
     if not test:
         return
-    names = {f"slice {key}": title for key, title in TITLES.items()} | {
+    titles = {
         "all": "all",
+        **{f"slice {key}": title for key, title in TITLES.items()},
         "shorter wins": "where the shorter answer won",
         "longer wins": "where the longer answer won",
     }
-    report.accuracy = [_accuracy_row(names.get(name, name), value, test["count"][name]) for name, value in test["accuracy"].items()]
+    order = [*titles, *(name for name in test["accuracy"] if name not in titles)]
+    report.accuracy = [
+        _accuracy_row(titles.get(name, name), test["accuracy"][name], test["count"][name]) for name in order if name in test["accuracy"]
+    ]
     gaps = torch.tensor(test["gaps"])
     report.calibration = reliability_table(gaps)
     error, temperature = expected_calibration_error(report.calibration), fit_temperature(gaps)
     report.calibration_text = (
         f"Expected calibration error {error:.3f} in units of normalised reward. "
-        f"Dividing score gaps by {temperature:.2f} would make its confidence match its accuracy best; PPO only uses their order and scale."
+        f"Dividing score gaps by {temperature:.2f} would make its confidence match its accuracy best."
     )
 
 
@@ -266,7 +269,7 @@ def _alarms(report: Report, table: dict[str, list[dict[str, Any]]], before: str,
         found.append(
             {
                 "name": "KL from SFT",
-                "value": f"{kl:.1f}",
+                "value": decimals(kl, 1),
                 "limit": f"{KL_BUDGET:g}",
                 "ok": kl <= KL_BUDGET,
                 "words": "nats an answer, held-out prompts",
@@ -290,10 +293,10 @@ def _alarms(report: Report, table: dict[str, list[dict[str, Any]]], before: str,
         found.append(
             {
                 "name": "held-out reward follows",
-                "value": f"{heldout.mean:+.2f}",
+                "value": decimals(heldout.mean, sign=True),
                 "limit": "0",
                 "ok": ok,
-                "words": f"training reward moved {reward.mean:+.2f}",
+                "words": f"the reward moved {decimals(reward.mean, sign=True)}",
             }
         )
     return found
