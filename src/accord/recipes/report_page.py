@@ -151,7 +151,7 @@ def _passed(rows: Sequence[dict[str, Any]]) -> str:
 def _reward_part(report: Report, test: dict[str, Any] | None) -> None:
     if not test:
         return
-    titles = {
+    titles: dict[str, str] = {
         "all": "all",
         **{f"slice {key}": title for key, title in TITLES.items()},
         "shorter wins": "where the shorter answer won",
