@@ -15,10 +15,10 @@ from accord.recipes.stages import Stages
 from accord.types import Example
 
 
-def model_folder(folder: Path, **changes: Any) -> str:
-    """A tiny model and its tokenizer as people have them: a folder."""
-    tiny.model("llama", **changes).save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
+def model_folder(folder: Path, architecture: str = "llama", *, template: bool = True, **changes: Any) -> str:
+    """A tiny model and its tokenizer as people have them: a folder. template: True gives it a chat template, False none (a base model)."""
+    tiny.model(architecture, **changes).save_pretrained(folder)
+    tiny.tokenizer(template=template).save_pretrained(folder)
     return str(folder)
 
 

@@ -125,6 +125,15 @@ def test_base_says_that_it_is_one(base: tuple[Any, str]) -> None:
     assert "accord demo base --full" in page and "What comes after" not in headings(page)
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_base_on_its_own_kind_of_model(full: bool, tmp_path: Path) -> None:
+    """Gemma 3's shape (sliding windows, tied head) without a chat template: one is given to it and saved with the run."""
+    gemma = tiny_demo.model_folder(tmp_path / "gemma", "gemma3_text", template=False, tie_word_embeddings=True)
+    pipeline, page = tiny_demo.run(gemma, tmp_path / "run", "base", full=full, probes=1)
+    assert "is a base model" in page and pipeline.stacks["sft"] == ("sft",)
+    assert (tmp_path / "run" / "sft" / "chat_template.jinja").stat().st_size > 0
+
+
 @pytest.mark.parametrize("route", ["rlhf", "dpo", "base"])
 def test_full(route: str, model: str, tmp_path: Path) -> None:
     """LoRA reward and value adapters lie beside the policy's, not under it."""

@@ -52,23 +52,15 @@ def test_force_does_it_again(tmp_path: Path) -> None:
     assert work.resumed == [False, False]
 
 
-def test_a_stage_that_broke_off_is_resumed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("then", "parts", "resumed"), [({"rows": 3}, "xx", True), ({"rows": 4}, "x", False)])
+def test_a_stage_that_broke_off_goes_on_with_the_same_inputs_alone(tmp_path: Path, then: Any, parts: str, resumed: bool) -> None:
     work = Work()
     work.breaks = True
     with pytest.raises(KeyboardInterrupt):
         Stages(tmp_path, print).run("one", {"rows": 3}, work)
     work.breaks = False
-    assert Stages(tmp_path, print).run("one", {"rows": 3}, work) == {"parts": "xx"}
-    assert work.resumed == [False, True]
-
-
-def test_a_stage_that_broke_off_with_other_inputs_is_not_resumed(tmp_path: Path) -> None:
-    work = Work()
-    work.breaks = True
-    with pytest.raises(KeyboardInterrupt):
-        Stages(tmp_path, print).run("one", {"rows": 3}, work)
-    work.breaks = False
-    assert Stages(tmp_path, print).run("one", {"rows": 4}, work) == {"parts": "x"}
+    assert Stages(tmp_path, print).run("one", then, work) == {"parts": parts}
+    assert work.resumed == [False, resumed]
 
 
 def test_a_damaged_record_means_do_it_again(tmp_path: Path) -> None:
