@@ -157,10 +157,9 @@ def _reward_part(report: Report, test: dict[str, Any] | None) -> None:
         "shorter wins": "where the shorter answer won",
         "longer wins": "where the longer answer won",
     }
-    order = [*titles, *(name for name in test["accuracy"] if name not in titles)]
-    report.accuracy = [
-        _accuracy_row(titles.get(name, name), test["accuracy"][name], test["count"][name]) for name in order if name in test["accuracy"]
-    ]
+    values: dict[str, float] = test["accuracy"]
+    order: list[str] = [*titles, *(name for name in values if name not in titles)]
+    report.accuracy = [_accuracy_row(titles.get(name, name), values[name], test["count"][name]) for name in order if name in values]
     gaps = torch.tensor(test["gaps"])
     report.calibration = reliability_table(gaps)
     error, temperature = expected_calibration_error(report.calibration), fit_temperature(gaps)
