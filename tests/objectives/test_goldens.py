@@ -299,6 +299,21 @@ def test_bradley_terry() -> None:
         ranking.bradley_terry(d(1, 2), d(1))
 
 
+def test_soft_label_gradient_is_0_at_its_minimum() -> None:
+    """p = 0.7: the minimum lies at D = logit(0.7) = 0.8472979, between two points that cost more."""
+    gap = d(math.log(0.7 / 0.3)).requires_grad_()
+    ranking.bradley_terry(gap, torch.zeros_like(gap), probability=0.7).sum().backward()
+    assert gap.grad is not None and abs(float(gap.grad)) < 1e-12
+    assert float(gap) == pytest.approx(0.8472979, abs=1e-7)
+
+
+def test_bradley_terry_probabilities_of_both_orders_add_to_1() -> None:
+    """exp(-loss) is p(a > b)."""
+    for a, b in ((1.0, 0.5), (-3.0, 4.0), (0.0, 0.0), (30.0, -30.0)):
+        total = torch.exp(-ranking.bradley_terry(d(a), d(b))) + torch.exp(-ranking.bradley_terry(d(b), d(a)))
+        assert close(total, 1.0, 1e-12)
+
+
 def test_bradley_terry_gradients_cancel_and_a_constant_changes_nothing() -> None:
     a, b = d(1.0).requires_grad_(), d(0.2).requires_grad_()
     ranking.bradley_terry(a, b).sum().backward()
@@ -321,21 +336,41 @@ def test_plackett_luce() -> None:
     assert close(ranking.plackett_luce(d(1, 0.5), group[:2], tensor([1, 2])), ranking.bradley_terry(d(1), d(0.5)), 1e-12)
 
 
-def test_k_wise() -> None:
-    scores, group = d(1, 0.5, -0.3), torch.zeros(3, dtype=torch.int64)
-    assert close(ranking.k_wise(scores, group, tensor([1, 2, 3])), 0.3620620, 1e-6)
-    tie = ranking.k_wise(d(0.4, 0.1), group[:2], tensor([1, 1]))
-    assert close(tie, 0.5 * (ranking.bradley_terry(d(0.4), d(0.1)) + ranking.bradley_terry(d(0.1), d(0.4))))
-    two = ranking.k_wise(d(1, 0.5, -0.3, 1, 0.5, -0.3), tensor([0, 0, 0, 1, 1, 1]), tensor([1, 2, 3, 1, 2, 3]))
-    assert close(two, d(0.3620620, 0.3620620), 1e-6)  # a ranking weighs 1 however long it is
-
-
 def test_davidson() -> None:
     """a = 1, b = .5, nu = .6: win .4822040, loss .2924715, tie .2253245; they add to 1."""
     log_nu = d(math.log(0.6))
     found = [math.exp(-float(ranking.davidson(d(1), d(0.5), d(outcome), log_nu))) for outcome in (1.0, 0.0, 0.5)]
     assert found == pytest.approx([0.4822040, 0.2924715, 0.2253245], abs=1e-6)
     assert sum(found) == pytest.approx(1, abs=1e-12)
+    # A soft label 0.7 of a decided pair is 0.7 of a win and 0.3 of a loss.
+    soft = ranking.davidson(d(1), d(0.5), d(0.7), log_nu)
+    assert close(soft, -0.7 * math.log(found[0]) - 0.3 * math.log(found[1]))
+
+
+@settings(deadline=None)
+@given(st.floats(-5, 5), st.floats(0, 2), st.floats(0, 1), st.sampled_from([0.0, 0.1, 0.3]))
+def test_exchanging_the_answers_and_the_label_changes_nothing(gap: float, margin: float, p: float, flip_rate: float) -> None:
+    a, b, zero = d(gap), d(-gap), d(0)
+    assert close(
+        ranking.bradley_terry(a, zero, margin=margin, probability=p), ranking.bradley_terry(zero, a, margin=margin, probability=1 - p)
+    )
+    robust = [ranking.robust_bradley_terry(one, flip_rate=flip_rate, margin=margin, probability=q) for one, q in ((a, p), (b, 1 - p))]
+    assert close(robust[0], robust[1])
+    clean = [
+        ranking.robust_bradley_terry(a, flip_rate=0.0, margin=margin, probability=p),
+        ranking.bradley_terry(a, zero, margin=margin, probability=p),
+    ]
+    assert close(clean[0], clean[1])
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.8])
+@pytest.mark.parametrize("probability", [None, 0.5, 0.7])
+def test_robust_is_the_clean_loss_on_average(margin: float, probability: float | None) -> None:
+    """A label kept with 1 - e and flipped with e, a flip turning p into 1 - p: the expectation is the loss of the clean label."""
+    gap, e = d(0.6), 0.2
+    p = 1.0 if probability is None else probability
+    kept, flipped = (ranking.robust_bradley_terry(gap, flip_rate=e, margin=margin, probability=q) for q in (p, 1 - p))
+    assert close((1 - e) * kept + e * flipped, ranking.bradley_terry(gap, d(0), margin=margin, probability=p))
 
 
 def test_centering_and_accuracy() -> None:

@@ -10,6 +10,8 @@ from accord.config.known_names import accepts_known_names
 from accord.errors import ConfigError
 
 LOSSES = ("sigmoid", "ipo", "hinge", "robust", "simpo", "orpo", "apo_zero", "sigmoid_norm")
+SOFT_LABELS = ("sigmoid", "robust")
+"""Losses that use label_smoothing and the probabilities of rows."""
 
 
 @accepts_known_names
@@ -22,7 +24,7 @@ class DPOConfig(TrainingConfig):
     loss_type: str | list[str] = "sigmoid"
     """sigmoid (DPO), ipo, hinge, robust, simpo, orpo, apo_zero, sigmoid_norm (length-normalised); a list of one is accepted."""
     label_smoothing: float = 0.0
-    """Share of labels taken to be flipped, 0 to 0.5. With sigmoid this is conservative DPO."""
+    """Share of labels taken to be flipped, 0 to 0.5. With sigmoid this is conservative DPO; 0 for losses other than robust."""
     simpo_gamma: float = 1.0
     """Target margin of simpo, in the units of beta times log-prob a token."""
     sft_coefficient: float = 0.0
@@ -47,5 +49,9 @@ class DPOConfig(TrainingConfig):
             raise ConfigError(f"DPOConfig: loss_type={self.loss_name!r} must be one of {', '.join(LOSSES)}.")
         self.require("beta", self.beta > 0, "above 0")
         self.require("label_smoothing", 0 <= self.label_smoothing < 0.5, "0 up to (not including) 0.5")
+        if self.label_smoothing and self.loss_name not in SOFT_LABELS:
+            raise ConfigError(
+                f"DPOConfig: loss_type={self.loss_name!r} does not use label_smoothing; {' and '.join(SOFT_LABELS)} do. Set it to 0."
+            )
         if self.loss_name == "robust" and self.label_smoothing == 0:
             raise ConfigError("DPOConfig: loss_type='robust' needs label_smoothing above 0: the share of flipped labels it corrects for.")

@@ -23,9 +23,10 @@ class RewardConfig(TrainingConfig):
     head_context: bool = False
     """True lets heads read the prompt's last token and the mean over the answer beside the answer's last token. False is the last alone."""
     loss: str = "bradley_terry"
-    """bradley_terry, plackett_luce (whole rankings), davidson (ties have their own probability), robust (a known share of flipped labels)."""
+    """bradley_terry, plackett_luce (whole rankings), davidson (ties have their own probability), robust (a known share of flipped labels).
+    All take soft labels; davidson has no margins."""
     label_smoothing: float = 0.0
-    """Share of labels taken to be flipped, 0 to 0.5: softens Bradley-Terry targets, is the flip rate of robust."""
+    """Share of labels taken to be flipped, 0 to 0.5: softens Bradley-Terry targets, is the flip rate of robust. 0 for the other losses."""
     use_margin: bool = True
     """True subtracts a row's strength (column margin) from the score gap. False ignores it."""
     center_rewards_coefficient: float | None = None
@@ -56,4 +57,6 @@ class RewardConfig(TrainingConfig):
         self.require("num_heads", self.num_heads >= 1, "1 or more")
         self.require("head_width", self.head_width >= 0, "0 (linear) or more")
         self.require("label_smoothing", 0 <= self.label_smoothing < 0.5, "0 up to (not including) 0.5")
+        if self.loss in ("plackett_luce", "davidson"):
+            self.require("label_smoothing", self.label_smoothing == 0, f"0 with loss={self.loss!r}: bradley_terry and robust use it")
         self.require("feature_layer", self.feature_layer is None or self.feature_layer >= 1, "1 or more, or None")

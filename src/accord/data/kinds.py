@@ -47,6 +47,10 @@ def as_kind(example: Example, kind: str) -> Iterator[Example]:
         return
     found = list(_converted(example, cast("Kind", kind)))
     if not found:
+        if kind == "labelled" and _tied(example):
+            raise DataError(
+                f"{example.where or 'A row'} is a tie: neither answer is desirable. Remove it, or train on ties with accord dpo or reward."
+            )
         raise DataError(f"{example.where} is a {example.kind} and a {kind} is needed. Use a file of {_INSTEAD[kind]}.")
     yield from found
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from accord.config.dpo import DPOConfig
+from accord.config.dpo import SOFT_LABELS, DPOConfig
 from accord.data.packing import Unit, pack
 from accord.errors import ConfigError, DivergedError
 from accord.methods.reference import ReferenceLogprobs
@@ -69,6 +69,17 @@ class DPOTrainer(OfflineTrainer):
         self.needs_reference = self.loss_name not in REFERENCE_FREE
         self.reference = ReferenceLogprobs(self.policy, self.prepared.reference, ref_model, self.token_budget)
 
+    def make_units(self, rows: Sequence[Any]) -> list[Unit]:
+        """Raises ConfigError at the first soft label or tie, if the loss has no place for it."""
+        if self.config.loss_name not in SOFT_LABELS:
+            for row in rows:
+                if row.probability not in (None, 1.0):
+                    raise ConfigError(
+                        f"{row.where or 'A row'} has a soft label (probability {row.probability:g}) and loss_type {self.config.loss_name!r} does not use it. "
+                        f"Use loss_type={' or '.join(map(repr, SOFT_LABELS))}, or drop the column."
+                    )
+        return super().make_units(rows)
+
     def prepare_units(self, units: Sequence[Unit]) -> None:
         if self.needs_reference:
             self.reference.fill(units, moved=self.prepared.full and self.global_step > 0)
@@ -119,22 +130,13 @@ class DPOTrainer(OfflineTrainer):
     def _options(self, units: Sequence[Unit], pair: PairLogprobs) -> dict[str, Any]:
         config = self.config
         options: dict[str, Any] = {"beta": config.beta}
-        probabilities = [unit.data["example"].probability for unit in units]
-        soft = any(probability is not None for probability in probabilities)
-        if self.loss_name in ("sigmoid", "robust"):
+        if self.loss_name in SOFT_LABELS:
             options["label_smoothing"] = config.label_smoothing
-        if self.loss_name == "sigmoid" and soft:
-            options["probability"] = torch.tensor(
-                [1.0 if p is None else p for p in probabilities], dtype=pair.chosen.dtype, device=pair.chosen.device
-            )
-        elif soft:
-            raise ConfigError(
-                f"Some rows have soft labels (probability) and loss_type {self.loss_name!r} does not use them. Use loss_type='sigmoid', or drop the column."
-            )
+            probabilities = [unit.data["example"].probability for unit in units]
+            if any(probability is not None for probability in probabilities):
+                options["probability"] = pair.chosen.new_tensor([1.0 if p is None else p for p in probabilities])
         if self.loss_name == "simpo":
             options["gamma"] = config.simpo_gamma
-        if self.loss_name == "orpo":
-            options = {"beta": config.beta}
         return options
 
     def _metrics(self, pair: PairLogprobs) -> Metrics:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from accord.config.kto import KTOConfig
+from accord.data.kinds import as_kind
 from accord.data.packing import Unit, pack
 from accord.errors import DataError
 from accord.methods.reference import ReferenceLogprobs
@@ -21,8 +22,7 @@ from accord.objectives.preference import kto
 from accord.objectives.segments import segment_sum
 from accord.training.metrics import Metrics
 from accord.training.offline import OfflineTrainer
-from accord.training.setup import Rows
-from accord.types import Example
+from accord.training.setup import Rows, say
 
 
 class KTOTrainer(OfflineTrainer):
@@ -62,9 +62,14 @@ class KTOTrainer(OfflineTrainer):
         """One unit an answer; `mismatch` holds the unit of this prompt with the next row's answer.
 
         Raises:
-            DataError: with fewer than two rows there is no mismatched answer.
+            DataError: with fewer than two rows there is no mismatched answer; a tie has no desirable one.
         """
-        units = self.renderer.units(single for row in rows for single in single_answers(row))
+        soft = sum(row.kind == "preference" and row.probability not in (None, 0.5, 1.0) for row in rows)
+        if soft:
+            say(
+                f"{soft} pairs have soft labels, which KTO has no place for: the preferred answer counts as desirable, the other as undesirable."
+            )
+        units = self.renderer.units(single for row in rows for single in as_kind(row, "labelled"))
         if len(units) < 2:
             raise DataError("KTO needs at least two rows: its baseline pairs each prompt with another row's answer.")
         mates = [*units[1:], units[0]]
@@ -122,11 +127,3 @@ class KTOTrainer(OfflineTrainer):
         if "rewards/chosen" not in values or "rewards/rejected" not in values:
             return {}
         return {"rewards/margins": values["rewards/chosen"] - values["rewards/rejected"]}
-
-
-def single_answers(row: Example) -> list[Example]:
-    """A labelled row as it is; a preference row as one desirable and one undesirable answer."""
-    if row.kind == "labelled":
-        return [row]
-    chosen, rejected = row.completions
-    return [replace(row, kind="labelled", completions=(answer,), label=label) for answer, label in ((chosen, True), (rejected, False))]

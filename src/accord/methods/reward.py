@@ -19,7 +19,7 @@ from accord.data.packing import Unit, pack
 from accord.errors import ConfigError, DataError
 from accord.models.adapters import Want
 from accord.models.heads import RewardHeads, pair_weights
-from accord.objectives.ranking import bradley_terry, davidson, plackett_luce, robust_bradley_terry
+from accord.objectives.ranking import accuracy, bradley_terry, centering, davidson, plackett_luce, robust_bradley_terry
 from accord.rewards.learned import RewardModel
 from accord.training import processes
 from accord.training.metrics import Metrics
@@ -42,15 +42,23 @@ class Comparisons:
     """(Q,): 1 over the number of pairs of the unit."""
     unit: Tensor
     """(Q,) int64"""
+    group: Tensor
+    """(C,) int64: the unit of each completion."""
+    ranks: Tensor
+    """(C,) int64: 1 is best, equal ranks are ties."""
+    ranked: Tensor
+    """(U,) bool: True for rankings, False for preferences."""
 
 
-def comparisons(units: Sequence[Unit]) -> Comparisons:
+def comparisons(units: Sequence[Unit], device: torch.device | str = "cpu") -> Comparisons:
     """Ordered pairs of preference and ranking units.
 
     Raises:
         DataError: if there is none.
     """
     rows: list[tuple[int, int, float, float, float, int]] = []
+    group: list[int] = []
+    all_ranks: list[int] = []
     offset = 0
     for index, unit in enumerate(units):
         example = unit.data["example"]
@@ -63,13 +71,62 @@ def comparisons(units: Sequence[Unit]) -> Comparisons:
             pairs = [(i, j) if ranks[i] <= ranks[j] else (j, i) for i in range(count) for j in range(i + 1, count)]
             for i, j in pairs:
                 rows.append((offset + i, offset + j, 0.5 if ranks[i] == ranks[j] else 1.0, 0.0, 1.0 / len(pairs), index))
+        group += [index] * count
+        all_ranks += ranks
         offset += count
     if not rows:
         raise DataError("No comparison in this batch of rows.")
-    columns = list(zip(*rows, strict=True))
-    better, worse, unit_index = (torch.tensor(columns[i]) for i in (0, 1, 5))
-    probability, margin, weight = (torch.tensor(columns[i], dtype=torch.float32) for i in (2, 3, 4))
-    return Comparisons(better, worse, probability, margin, weight, unit_index)
+    better, worse, probability, margin, weight, unit_index = zip(*rows, strict=True)
+    ranked = [unit.data["example"].kind == "ranking" for unit in units]
+
+    def tensor(values: Sequence[Any], dtype: torch.dtype = torch.int64) -> Tensor:
+        return torch.tensor(values, dtype=dtype, device=device)
+
+    return Comparisons(
+        better=tensor(better),
+        worse=tensor(worse),
+        probability=tensor(probability, torch.float32),
+        margin=tensor(margin, torch.float32),
+        weight=tensor(weight, torch.float32),
+        unit=tensor(unit_index),
+        group=tensor(group),
+        ranks=tensor(all_ranks),
+        ranked=tensor(ranked, torch.bool),
+    )
+
+
+def comparison_losses(scores: Tensor, pairs: Comparisons, config: RewardConfig, log_nu: Tensor | None = None) -> Tensor:
+    """Loss of each unit under each head; every unit weighs 1, however many answers it compares.
+
+    Args:
+        scores: raw scores, larger is better. (C, K)
+        pairs: what `comparisons` made of the units, on the same device.
+        config: which loss, and its options.
+        log_nu: the tie parameter of `davidson`.
+    Returns:
+        (U, K)
+    """
+    better, worse = scores[pairs.better], scores[pairs.worse]
+    probability, weight = pairs.probability[:, None], pairs.weight[:, None]
+    margin = pairs.margin[:, None] if config.use_margin else 0.0
+    if config.loss == "davidson":
+        assert log_nu is not None
+        losses = davidson(better, worse, probability, log_nu)
+    elif config.loss == "robust":
+        losses = robust_bradley_terry(better - worse, flip_rate=config.label_smoothing, margin=margin, probability=probability)
+    else:
+        soft = probability * (1 - config.label_smoothing) + (1 - probability) * config.label_smoothing
+        losses = bradley_terry(better, worse, margin=margin, probability=soft)
+    whole_rankings = config.loss == "plackett_luce"
+    if whole_rankings:  # of two answers it is Bradley-Terry, soft labels and margins included
+        losses = losses.masked_fill(pairs.ranked[pairs.unit][:, None], 0.0)
+    if config.center_rewards_coefficient:
+        losses = losses + config.center_rewards_coefficient * centering(better, worse)
+    found = losses.new_zeros(len(pairs.ranked), scores.shape[1]).index_add(0, pairs.unit, losses * weight)
+    if whole_rankings:
+        heads = torch.stack([plackett_luce(head, pairs.group, pairs.ranks) for head in scores.unbind(1)], 1)
+        found = found + heads.masked_fill(~pairs.ranked[:, None], 0.0)
+    return found
 
 
 class RewardTrainer(OfflineTrainer):
@@ -140,6 +197,17 @@ class RewardTrainer(OfflineTrainer):
         scale = 1.0 if self.frozen else self.config.head_learning_rate_scale
         return [{"params": backbone, "scale": 1.0}, {"params": heads, "scale": scale}] if backbone else [{"params": heads, "scale": scale}]
 
+    def make_units(self, rows: Sequence[Any]) -> list[Unit]:
+        """Raises ConfigError at the first row whose label the loss cannot use."""
+        if self.config.loss == "davidson" and self.config.use_margin:
+            for row in rows:
+                if row.strength:
+                    raise ConfigError(
+                        f"{row.where or 'A row'} has a margin ({row.strength:g}) and loss 'davidson' has none. "
+                        "Use loss='bradley_terry' or 'robust', or use_margin=False to ignore margins."
+                    )
+        return super().make_units(rows)
+
     # -- features -----------------------------------------------------------------------------------------------------------------------
 
     def prepare_units(self, units: Sequence[Unit]) -> None:
@@ -178,61 +246,29 @@ class RewardTrainer(OfflineTrainer):
 
     def loss(self, units: Sequence[Unit], totals: dict[str, float]) -> tuple[Tensor, Metrics]:
         scores = self._scores(units)
-        pairs = comparisons(units)
+        pairs = comparisons(units, scores.device)
         weights = self._head_weights(units).to(scores.device)
         per_head = torch.tensor([max(totals[f"head{k}"], 1e-9) for k in range(scores.shape[1])], device=scores.device)
-        per_unit = self._unit_losses(units, scores, pairs)
+        per_unit = comparison_losses(scores, pairs, self.config, self.log_nu)
         # Each head is its own model: the loss is the sum over heads of its weighted mean, divided by K so that it reads as one loss.
         loss = (per_unit * weights / per_head).sum() / scores.shape[1]
         return loss, self._metrics(scores, pairs, units)
-
-    def _unit_losses(self, units: Sequence[Unit], scores: Tensor, pairs: Comparisons) -> Tensor:
-        """(U, K)"""
-        config = self.config
-        if config.loss == "plackett_luce":
-            return self._plackett_luce(units, scores)
-        better, worse = scores[pairs.better], scores[pairs.worse]
-        probability, margin, weight = (value.to(scores.device)[:, None] for value in (pairs.probability, pairs.margin, pairs.weight))
-        if config.loss == "davidson":
-            assert self.log_nu is not None
-            outcome = torch.where(probability == 0.5, 0.5, 1.0).expand_as(better)
-            losses = davidson(better, worse, outcome, self.log_nu)
-        elif config.loss == "robust":
-            losses = robust_bradley_terry(better - worse, flip_rate=config.label_smoothing)
-        else:
-            soft = probability * (1 - config.label_smoothing) + (1 - probability) * config.label_smoothing
-            losses = bradley_terry(better, worse, margin=margin if config.use_margin else None, probability=soft)
-        if config.center_rewards_coefficient:
-            losses = losses + config.center_rewards_coefficient * (better + worse) ** 2
-        return torch.zeros(len(units), scores.shape[1], device=scores.device).index_add(0, pairs.unit.to(scores.device), losses * weight)
-
-    def _plackett_luce(self, units: Sequence[Unit], scores: Tensor) -> Tensor:
-        rows, offset = [], 0
-        for unit in units:
-            count = len(unit.branches)
-            ranks = torch.tensor(unit.data["example"].ranks or (1, 2), device=scores.device)
-            group = torch.zeros(count, dtype=torch.int64, device=scores.device)
-            rows.append(
-                torch.stack([plackett_luce(scores[offset : offset + count, k], group, ranks).sum() for k in range(scores.shape[1])])
-            )
-            offset += count
-        return torch.stack(rows)
 
     @torch.no_grad()
     def _metrics(self, scores: Tensor, pairs: Comparisons, units: Sequence[Unit]) -> Metrics:
         metrics = Metrics()
         mean = scores.mean(1)
-        gap = mean[pairs.better] - mean[pairs.worse]
-        decided = (pairs.probability != 0.5).to(gap.device)
+        better, worse = mean[pairs.better], mean[pairs.worse]
+        decided = pairs.probability != 0.5
         if decided.any():
-            right = (gap > 0).double() + 0.5 * (gap == 0).double()
+            right = accuracy(better, worse)
             metrics.mean("accuracy", right[decided])
-            metrics.mean("margin", gap[decided])
-            lengths = torch.tensor([len(branch.ids) for unit in units for branch in unit.branches])
-            shorter = (lengths[pairs.better] < lengths[pairs.worse]) & (pairs.probability != 0.5)
-            longer = (lengths[pairs.better] > lengths[pairs.worse]) & (pairs.probability != 0.5)
-            metrics.ratio("accuracy_shorter_wins", right[shorter.to(gap.device)].sum(), int(shorter.sum()))
-            metrics.ratio("accuracy_longer_wins", right[longer.to(gap.device)].sum(), int(longer.sum()))
+            metrics.mean("margin", (better - worse)[decided])
+            lengths = torch.tensor([len(branch.ids) for unit in units for branch in unit.branches], device=mean.device)
+            shorter = (lengths[pairs.better] < lengths[pairs.worse]) & decided
+            longer = (lengths[pairs.better] > lengths[pairs.worse]) & decided
+            metrics.ratio("accuracy_shorter_wins", right[shorter].sum(), int(shorter.sum()))
+            metrics.ratio("accuracy_longer_wins", right[longer].sum(), int(longer.sum()))
         metrics.mean("mean_reward", mean)
         metrics.minimum("min_reward", mean.min())
         metrics.maximum("max_reward", mean.max())

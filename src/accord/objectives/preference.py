@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from accord.errors import ShapeError
+from accord.objectives.ranking import robust_bradley_terry
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,16 @@ def hinge(pair: PairLogprobs, *, beta: float) -> Tensor:
     return torch.relu(1 - beta * pair.margin)
 
 
-def robust(pair: PairLogprobs, *, beta: float, label_smoothing: float) -> Tensor:
+def robust(pair: PairLogprobs, *, beta: float, label_smoothing: float, probability: Tensor | None = None) -> Tensor:
     """[(1 - e) l(beta h) - e l(-beta h)] / (1 - 2 e) (Chowdhury et al. 2024, arXiv:2403.00409): the clean risk in expectation.
 
     Unbounded below on a single pair: keep weight decay or stop early. Use it when: a known share e of labels is flipped.
+
+    Args:
+        label_smoothing: e, 0 up to (not including) 0.5.
+        probability: soft label p of each pair: p times the loss above + (1 - p) times that of the opposite label; None is 1. (P,)
     """
-    logits = beta * pair.margin
-    return (-(1 - label_smoothing) * F.logsigmoid(logits) + label_smoothing * F.logsigmoid(-logits)) / (1 - 2 * label_smoothing)
+    return robust_bradley_terry(beta * pair.margin, flip_rate=label_smoothing, probability=probability)
 
 
 def simpo(pair: PairLogprobs, *, beta: float, gamma: float) -> Tensor:

@@ -9,55 +9,44 @@ from torch import Tensor
 from accord.errors import ShapeError
 
 
-def bradley_terry(
-    better: Tensor, worse: Tensor, *, margin: Tensor | float | None = None, probability: Tensor | float | None = None
-) -> Tensor:
-    """-p log sigmoid(D) - (1 - p) log sigmoid(-D) with D = better - worse - margin (Bradley and Terry 1952).
+def bradley_terry(better: Tensor, worse: Tensor, *, margin: Tensor | float = 0.0, probability: Tensor | float | None = None) -> Tensor:
+    """-p log sigmoid(D - m) - (1 - p) log sigmoid(-D - m) with D = better - worse (Bradley and Terry 1952).
+
+    The margin belongs to the label, whichever it is: exchanging the answers and p for 1 - p changes nothing.
 
     Args:
         better, worse: scores of the two answers, any equal shape.
-        margin: strength that the gap must exceed (Touvron et al. 2023); broadcast.
-        probability: soft label; 0.5 is a tie, None is 1. The minimum lies at D = logit(p). Broadcast.
+        margin: strength m that the gap must exceed (Touvron et al. 2023); broadcast.
+        probability: soft label; 0.5 is a tie, None is 1. Without a margin the minimum lies at D = logit(p). Broadcast.
     Returns:
         one loss a pair, the shape of the scores.
     """
     if better.shape != worse.shape:
         raise ShapeError(f"scores {tuple(better.shape)} and {tuple(worse.shape)} must have the same shape.")
-    gap = better - worse if margin is None else better - worse - margin
+    gap = better - worse
     if probability is None:
-        return F.softplus(-gap)
-    return probability * F.softplus(-gap) + (1 - probability) * F.softplus(gap)
+        return F.softplus(margin - gap)
+    return probability * F.softplus(margin - gap) + (1 - probability) * F.softplus(margin + gap)
 
 
-def robust_bradley_terry(gap: Tensor, *, flip_rate: float) -> Tensor:
+def robust_bradley_terry(
+    gap: Tensor, *, flip_rate: float, margin: Tensor | float = 0.0, probability: Tensor | float | None = None
+) -> Tensor:
     """[(1 - e) l(D) - e l(-D)] / (1 - 2 e): unbiased for the clean loss when a share e of labels is flipped (Natarajan et al. 2013).
 
     Unbounded below on a single pair: keep weight decay or stop early.
-    """
-    return ((1 - flip_rate) * F.softplus(-gap) - flip_rate * F.softplus(gap)) / (1 - 2 * flip_rate)
-
-
-def k_wise(scores: Tensor, group: Tensor, ranks: Tensor) -> Tensor:
-    """Mean Bradley-Terry loss over all pairs of each ranking, so that a ranking of K weighs 1 (Ouyang et al. 2022, Eq. 1, arXiv:2203.02155).
-
-    Ties count as pairs with probability 0.5.
 
     Args:
-        scores: (C,)
-        group: which ranking each answer belongs to. (C,), int64
-        ranks: 1 is best; equal ranks are ties. (C,), int64
-    Returns:
-        (number of rankings,)
+        gap: D, score of the better answer minus that of the worse.
+        flip_rate: e, 0 up to (not including) 0.5.
+        margin: m in l(D) = -log sigmoid(D - m), for either label; broadcast.
+        probability: soft label p: p times the loss above + (1 - p) times that of the opposite label. A tie (0.5) costs what it costs
+            in `bradley_terry`; None is 1. Broadcast.
     """
-    first, second = torch.triu_indices(len(scores), len(scores), 1, device=scores.device)
-    same = group[first] == group[second]
-    first, second = first[same], second[same]
-    gap = scores[first] - scores[second]
-    order = torch.sign(ranks[second] - ranks[first]).to(scores.dtype)
-    losses = 0.5 * (1 + order) * F.softplus(-gap) + 0.5 * (1 - order) * F.softplus(gap)
-    num_groups = int(group.max()) + 1
-    counts = torch.bincount(group[first], minlength=num_groups).clamp_min(1)
-    return torch.zeros(num_groups, dtype=losses.dtype, device=losses.device).index_add(0, group[first], losses) / counts
+    kept, flipped = F.softplus(margin - gap), F.softplus(margin + gap)
+    share = (1 - flip_rate) / (1 - 2 * flip_rate)
+    target = share if probability is None else probability * share + (1 - probability) * (1 - share)
+    return target * kept + (1 - target) * flipped
 
 
 def plackett_luce(scores: Tensor, group: Tensor, ranks: Tensor) -> Tensor:
@@ -90,12 +79,13 @@ def davidson(better: Tensor, worse: Tensor, outcome: Tensor, log_nu: Tensor) -> 
 
     Args:
         better, worse: scores a and b.
-        outcome: 1 if a won, 0.5 for a tie, 0 if b won.
+        outcome: 1 if a won, 0.5 for a tie, 0 if b won. Anything between is a soft label p of a decided pair: p times the loss of a
+            win + (1 - p) times that of a loss.
         log_nu: log of the tie parameter, may be learned. Scalar.
     """
     tie = log_nu + 0.5 * (better + worse)
     normaliser = torch.stack([better.expand_as(tie), worse.expand_as(tie), tie]).logsumexp(0)
-    chosen = torch.where(outcome == 0.5, tie, torch.where(outcome == 1.0, better, worse))
+    chosen = torch.where(outcome == 0.5, tie, outcome * better + (1 - outcome) * worse)
     return normaliser - chosen
 
 
