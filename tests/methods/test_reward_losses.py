@@ -17,6 +17,8 @@ from accord.data.packing import Branch, Unit
 from accord.errors import ConfigError, DataError
 from accord.methods.reward import comparison_losses, comparisons
 from accord.models.adapters import PolicyModel
+from accord.rollouts.local import LocalSampler
+from accord.rollouts.sampler import Prompt, SamplingConfig
 from accord.types import Example
 
 
@@ -81,7 +83,7 @@ def test_k_wise_mean_over_pairs() -> None:
     """Scores (1, .5, -.3) in this order: mean pairwise loss 0.3620620, however many rankings stand beside it."""
     scores = [1.0, 0.5, -0.3]
     assert losses(scores, ranking(1, 2, 3)) == pytest.approx([0.3620620], abs=1e-6)
-    assert losses(scores + [0.7, 0.1] + scores, ranking(1, 2, 3), pair(), ranking(1, 2, 3)) == pytest.approx(
+    assert losses([*scores, 0.7, 0.1, *scores], ranking(1, 2, 3), pair(), ranking(1, 2, 3)) == pytest.approx(
         [0.3620620, nll(0.6), 0.3620620], abs=1e-6
     )
     assert losses([0.4, 0.1], ranking(1, 1)) == pytest.approx([0.5 * nll(0.3) + 0.5 * nll(-0.3)])
@@ -135,6 +137,44 @@ def test_a_tie_has_no_label_for_kto(tmp_path: Path, capsys: pytest.CaptureFixtur
     units = kto(pair(), pair(0.7)).train_units
     assert [one.data["example"].label for one in units] == [True, False, True, False]
     assert "1 pairs have soft labels" in capsys.readouterr().err
+
+
+# -- the scale ----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", ["lora", "heads"])
+def test_rewards_are_normalised_on_reference_samples(tmp_path: Path, backbone: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Mean 0 and variance 1 of each head on answers sampled from the policy before the reward adapter, drawn here once more."""
+
+    def trained(**options: Any) -> RewardTrainer:
+        args = RewardConfig(output_dir=str(tmp_path), backbone=backbone, max_steps=2, learning_rate=1e-2, max_new_tokens=6, **options)
+        lora = tiny.lora() if backbone == "lora" else None
+        trainer = RewardTrainer(tiny.policy(), args, tiny.pairs(), processing_class=tiny.tokenizer(), peft_config=lora)
+        trainer.train()
+        return trainer
+
+    trainer = trained()
+    assert "mean 0 and variance 1 on 9 sampled answers of the reference policy (normalise_on=samples)" in capsys.readouterr().err
+    prompts = [Prompt(row.prompt_id, tuple(trainer.renderer.prompt_ids(row.prompt))) for row in tiny.pairs()]
+    answers = LocalSampler(tiny.policy(), trainer.renderer, ()).sample(prompts, SamplingConfig(6, seed=trainer.config.seed))
+    scores = trainer.reward_model.score_rollouts(answers)
+    assert torch.allclose(scores.mean(0), torch.zeros(5), atol=1e-4)
+    assert torch.allclose(scores.std(0, unbiased=False), torch.ones(5), atol=1e-3)
+    other = trained(normalise_on="training")
+    assert "on 18 training answers (normalise_on=training)" in capsys.readouterr().err
+    scores = other.reward_model.score(other.train_units)
+    assert torch.allclose(scores.mean(0), torch.zeros(5), atol=1e-4)
+
+
+def test_full_fine_tuning_has_no_reference_to_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(**options: Any) -> RewardTrainer:
+        args = RewardConfig(output_dir=str(tmp_path), max_steps=1, **options)
+        return RewardTrainer(tiny.policy(), args, tiny.pairs(), processing_class=tiny.tokenizer())
+
+    with pytest.raises(ConfigError, match="normalise_on='training'"):
+        full(normalise_on="samples")
+    full().train()
+    assert "normalise_on=training" in capsys.readouterr().err
 
 
 # -- K answers, K forwards --------------------------------------------------------------------------------------------------------------

@@ -258,7 +258,7 @@ def test_exported_classifier_gives_our_score(tmp_path: Path, layer: int | None) 
 
 @pytest.mark.parametrize("backbone", ["lora", "heads"])
 def test_trained_reward_model_reloads(tmp_path: Path, backbone: str) -> None:
-    args = RewardConfig(output_dir=str(tmp_path), max_steps=3, learning_rate=1e-2, backbone=backbone)
+    args = RewardConfig(output_dir=str(tmp_path), max_steps=3, learning_rate=1e-2, backbone=backbone, normalise_on="training")
     trainer = RewardTrainer(stacked("sft"), args, tiny.pairs(), processing_class=tiny.tokenizer(), peft_config=tiny.lora())
     trainer.train()
     trainer.save_model()

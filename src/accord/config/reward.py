@@ -34,7 +34,13 @@ class RewardConfig(TrainingConfig):
     feature_layer: int | None = None
     """Layer the heads read, 1 to the number of layers. None is the last."""
     normalise: bool = True
-    """True fixes mean 0 and variance 1 of each head on the training answers afterwards. False leaves raw scores."""
+    """True fixes mean 0 and variance 1 of each head afterwards, on what normalise_on says. False leaves raw scores."""
+    normalise_on: str | None = None
+    """samples: 64 answers of the frozen reference policy to training prompts, so that PPO starts at reward 0 and KL has one price for any
+    reward model (Ziegler et al. 2019). training: the answers in the data, without sampling. None: samples, or training where full
+    fine-tuning leaves no reference."""
+    max_new_tokens: int = 48
+    """Longest answer in tokens that normalise_on="samples" draws: what PPO will draw."""
     head_learning_rate_scale: float = 1.0
     """Multiplies the learning rate for the heads when a LoRA backbone is trained beside them."""
     max_prompt_length: int | None = None
@@ -54,6 +60,9 @@ class RewardConfig(TrainingConfig):
         super().validate()
         self.choice("backbone", ("lora", "heads"))
         self.choice("loss", ("bradley_terry", "plackett_luce", "davidson", "robust"))
+        if self.normalise_on is not None:
+            self.choice("normalise_on", ("samples", "training"))
+        self.require("max_new_tokens", self.max_new_tokens >= 1, "1 or more")
         self.require("num_heads", self.num_heads >= 1, "1 or more")
         self.require("head_width", self.head_width >= 0, "0 (linear) or more")
         self.require("label_smoothing", 0 <= self.label_smoothing < 0.5, "0 up to (not including) 0.5")

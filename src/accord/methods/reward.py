@@ -17,13 +17,16 @@ from torch import Tensor, nn
 from accord.config.reward import RewardConfig
 from accord.data.packing import Unit, pack
 from accord.errors import ConfigError, DataError
+from accord.methods.reference_answers import reference_answers, rollout_units
 from accord.models.adapters import Want
 from accord.models.heads import RewardHeads, pair_weights
 from accord.objectives.ranking import accuracy, bradley_terry, centering, davidson, plackett_luce, robust_bradley_terry
 from accord.rewards.learned import RewardModel
+from accord.rollouts.sampler import SamplingConfig
 from accord.training import processes
 from accord.training.metrics import Metrics
 from accord.training.offline import OfflineTrainer
+from accord.training.setup import say
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,12 @@ class RewardTrainer(OfflineTrainer):
             self.policy.train_only(None)
             if not self.prepared.full:
                 self.prepared.stack = self.prepared.reference if self._fresh_adapter() else self.prepared.stack
+        moving = self.prepared.full and not self.frozen
+        if moving and config.normalise and config.normalise_on == "samples":
+            raise ConfigError(
+                "normalise_on='samples' needs the reference policy and full fine-tuning changes it. Pass a peft_config, or normalise_on='training'."
+            )
+        self.normalise_on = config.normalise_on or ("training" if moving else "samples")
         self.log_nu = nn.Parameter(torch.zeros(())) if config.loss == "davidson" else None
         self.standardised = False
 
@@ -278,20 +287,29 @@ class RewardTrainer(OfflineTrainer):
 
     # -- after training -----------------------------------------------------------------------------------------------------------------
 
-    def normalise(self, units: Sequence[Unit] | None = None) -> None:
-        """Fix mean 0 and variance 1 of each head on reference samples (prompts with answers of the SFT policy); None uses the training rows.
-
-        Makes the KL coefficient mean the same for any reward model (lm-human-preferences).
-        """
-        chosen = self.train_units if units is None else list(units)
-        known = [unit.data["features"] for unit in chosen if "features" in unit.data]
-        features = known if len(known) == len(chosen) else self.reward_model.features(chosen, self.token_budget)
+    def normalise(self, units: Sequence[Unit]) -> None:
+        """Fix mean 0 and variance 1 of each head on these answers. Makes the KL coefficient mean the same for any reward model."""
+        known = [unit.data["features"] for unit in units if "features" in unit.data]
+        features = known if len(known) == len(units) else self.reward_model.features(units, self.token_budget)
         self.heads.normalise(torch.cat(features).to(self.policy.device))
+
+    def _reference_units(self) -> list[Unit]:
+        """Sampled answers of the policy that training starts from. (Base weights that are trained themselves are no such policy.)"""
+        config = self.config
+        stack = self.prepared.stack if self.frozen else self.prepared.reference
+        rows = [unit.data["example"] for unit in self.train_units]
+        sampling = SamplingConfig(config.max_new_tokens, seed=config.seed)
+        return rollout_units(reference_answers(self.policy, self.renderer, stack, rows, sampling, seed=config.seed))
 
     def train(self, resume_from_checkpoint: str | bool | None = None) -> dict[str, Any]:
         last = super().train(resume_from_checkpoint)
         if self.config.normalise:
-            self.normalise()
+            sampled = self.normalise_on == "samples"
+            units = self._reference_units() if sampled else self.train_units
+            self.normalise(units)
+            count = sum(len(unit.branches) for unit in units)
+            what = "sampled answers of the reference policy" if sampled else "training answers"
+            say(f"Rewards have mean 0 and variance 1 on {count} {what} (normalise_on={self.normalise_on}).")
         return last
 
     def save_model(self, output_dir: str | Path | None = None) -> None:

@@ -17,6 +17,7 @@ from accord.config.sft import SFTConfig
 from accord.data.packing import Branch, Unit, pack, split_by_budget
 from accord.data.render import Renderer
 from accord.evaluation.accuracy import accuracy_table
+from accord.methods.reference_answers import reference_answers, rollout_units, sample_answers
 from accord.models.adapters import PolicyModel, Stack, Want
 from accord.models.load import load_model, load_tokenizer, resolve
 from accord.models.lora import lora_config
@@ -26,13 +27,8 @@ from accord.objectives.segments import segment_sum
 from accord.recipes.pairs import pairs_of
 from accord.recipes.stages import Stages
 from accord.rewards.learned import RewardModel
-from accord.rollouts.local import LocalSampler
-from accord.rollouts.random import shuffled
-from accord.rollouts.sampler import Prompt, SamplingConfig
+from accord.rollouts.sampler import SamplingConfig
 from accord.types import Example, Rollout, content_hash
-
-REFERENCE_ANSWERS = 64
-"""Answers of the SFT policy that fix the scale of the reward."""
 
 
 @dataclass
@@ -152,7 +148,9 @@ class Pipeline:
         train, test = (self.data.comparisons, self.data.heldout_comparisons)[:: -1 if heldout else 1]
 
         def work(folder: Path, resume: bool) -> dict[str, Any]:
-            config = RewardConfig(output_dir=str(folder), seed=self.settings.seed + (1 if heldout else 0), **options)
+            config = RewardConfig(
+                output_dir=str(folder), seed=self.settings.seed + (1 if heldout else 0), **{**options, "normalise": False}
+            )
             frozen = config.backbone == "heads"
             shared = self._features if frozen else None
             trainer = RewardTrainer(
@@ -179,9 +177,9 @@ class Pipeline:
     def _reference_answers(self, rows: Sequence[Example]) -> list[Rollout]:
         """Answers of the SFT policy to some training prompts: rewards are given mean 0 and variance 1 on them. Sampled once."""
         if not self._reference:
-            prompts = list({row.prompt_id: row for row in rows}.values())
-            chosen = shuffled(len(prompts), "reference answers", self.settings.seed)[:REFERENCE_ANSWERS]
-            self._reference = self.answers("sft", [prompts[index] for index in chosen])
+            self._reference = reference_answers(
+                self.policy, self.renderer, self.stacks["sft"], rows, self._sampling(1), seed=self.settings.seed
+            )
         return self._reference
 
     def ppo(self, reward: RewardModel, *, planned_seconds: float | None = None) -> Stack:
@@ -264,10 +262,10 @@ class Pipeline:
 
     def answers(self, who: str, prompts: Sequence[Example], *, num_samples: int = 1) -> list[Rollout]:
         """Sample answers of one of the stacks, at the temperature it was trained with."""
-        sampler = LocalSampler(self.policy, self.renderer, self.stacks[who])
-        items = [Prompt(row.prompt_id, tuple(self.renderer.prompt_ids(row.prompt)), row.prompt, dict(row.columns)) for row in prompts]
-        config = SamplingConfig(self.settings.max_new_tokens, num_samples, self.settings.temperature, seed=self.settings.seed + 1000)
-        return sampler.sample(items, config)
+        return sample_answers(self.policy, self.renderer, self.stacks[who], prompts, self._sampling(num_samples))
+
+    def _sampling(self, num_samples: int) -> SamplingConfig:
+        return SamplingConfig(self.settings.max_new_tokens, num_samples, self.settings.temperature, seed=self.settings.seed + 1000)
 
     @torch.no_grad()
     def measure(
@@ -311,9 +309,6 @@ class Pipeline:
         return result
 
 
-def rollout_units(rollouts: Sequence[Rollout]) -> list[Unit]:
-    """One unit a rollout, on the sampled ids."""
-    return [Unit(rollout.prompt_ids, (Branch(rollout.completion_ids),), rollout.prompt_id) for rollout in rollouts]
 
 
 def _checkpoint(folder: Path, resume: bool) -> bool | None:
