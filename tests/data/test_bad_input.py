@@ -192,7 +192,7 @@ def test_bad_rows_in_memory(rows: Any, pattern: str) -> None:
         ("preference", {"prompt": "x", "completion": "y"}, r"--columns chosen=COLUMN rejected=COLUMN"),
         ("steps", GOOD, "columns of a steps row"),
         ("demonstration", {"prompt": "x"}, "columns of a demonstration row"),
-        ("labelled", {**GOOD, "probability": 0.5}, "row 1 is a preference and a labelled is needed"),
+        ("labelled", {**GOOD, "probability": 0.5}, "row 1 is a tie: neither answer is desirable"),
         ("prefs", GOOD, 'no kind of example "prefs"'),
     ],
 )

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 import tiny
+from accord.commands.data import run
 from accord.data import check as names
 from accord.data.check import check
 from accord.data.commands import data_check, data_convert, data_template
 from accord.data.draw import COUNTED_STYLE, PROMPT_STYLE, draw_examples
 from accord.data.read import read_examples
 from accord.data.template_rows import TEMPLATES
+from accord.errors import DataError
 
 
 def pair(prompt: str, chosen: str, rejected: str) -> dict[str, Any]:
@@ -106,6 +108,21 @@ def test_check_command_prints_and_exits(tmp_path: Path, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["counts"] == {names.UNUSABLE: 1}
 
 
+def test_truncation_is_counted_without_max_length(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At 1024 tokens, the default of training, or at the model's own limit when that is lower; without a model the command says how."""
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(json.dumps(pair("a?", "x" * n, "y")) for n in (5, 200, 1100)), "utf-8")
+    assert data_check(str(path), model=tiny.tokenizer()) == 0
+    assert "Truncated at 1024 tokens: 33.3% of the examples." in capsys.readouterr().out
+    short = tiny.tokenizer()
+    short.model_max_length = 128
+    assert data_check(str(path), model=short) == 0
+    assert "Truncated at 128 tokens: 66.7% of the examples." in capsys.readouterr().out
+    assert data_check(str(path)) == 0
+    shown = capsys.readouterr().out
+    assert "Truncated" not in shown and "add --model smollm2-135m" in shown
+
+
 def test_convert_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = tmp_path / "a.csv", tmp_path / "b.jsonl"
     source.write_text("question,best,worst\nHi?,Yo.,Hm.\n", "utf-8")
@@ -124,6 +141,10 @@ def test_convert_leaves_out_bad_rows_only_when_asked(tmp_path: Path, capsys: pyt
     shown = capsys.readouterr().out
     assert "Left out: a.jsonl line 2" in shown
     assert "1 rows were left out." in shown
+    assert run(["convert", str(source), str(tmp_path / "c.jsonl"), "--skip-bad"]) == 0
+    assert "1 rows were left out." in capsys.readouterr().out
+    with pytest.raises(DataError, match="line 2"):
+        run(["convert", str(source), str(tmp_path / "d.jsonl")])
 
 
 @pytest.mark.parametrize("kind", list(TEMPLATES))

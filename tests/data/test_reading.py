@@ -20,7 +20,7 @@ from accord.data.kinds import as_kind, can_become
 from accord.data.mixture import BLOCK, Mixture, Part, parse_data, permutation
 from accord.data.read import read_examples
 from accord.data.write import write_examples
-from accord.errors import DataError
+from accord.errors import ConfigError, DataError
 from accord.types import Example
 
 ROWS: list[dict[str, Any]] = [{"prompt": f"q{i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(5)]
@@ -47,6 +47,33 @@ def test_every_source_gives_the_same_examples(tmp_path: Path) -> None:
     assert len(list(read_examples(both, split="test"))) == 1
     assert len(list(read_examples(tmp_path / "splits", split="test"))) == 1
     assert len(list(read_examples(ROWS, limit=2))) == 2
+
+
+def test_a_split_is_named_after_an_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in `HuggingFaceH4/ultrafeedback_binarized@train_prefs`, which has no split called train."""
+    from accord.cli import main
+    from accord.recipes.train import load_rows
+
+    datasets = pytest.importorskip("datasets")
+    dataset = datasets.Dataset.from_list(ROWS)
+    folder = tmp_path / "prefs"
+    datasets.DatasetDict({"train_prefs": dataset, "test_prefs": dataset.select([1])}).save_to_disk(str(folder))
+    assert chosen(list(read_examples(f"{folder}@train_prefs"))) == [f"good {i}" for i in range(5)]
+    assert chosen(load_rows(f"{folder}@test_prefs", None, 0)) == ["good 1"]
+    assert len(load_rows(f"{folder}@train_prefs:0.5,{folder}@test_prefs:0.5", None, 0)) == 6
+    assert main(["data", "check", f"{folder}@test_prefs"]) == 0
+    assert "prefs@test_prefs: 1 examples" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"has the splits train_prefs, test_prefs; name one of them: .*prefs@train_prefs\."):
+        list(read_examples(str(folder)))
+    with pytest.raises(DataError, match=r'no split "dev"'):
+        list(read_examples(f"{folder}@dev"))
+    with pytest.raises(ConfigError, match="names one split"):
+        list(read_examples(f"{folder}@train_prefs", split="test_prefs"))
+    with pytest.raises(DataError, match="me@home.jsonl does not exist"):
+        list(read_examples("me@home.jsonl"))
+    odd = tmp_path / "me@home.jsonl"
+    odd.write_text('{"text": "x"}\n', "utf-8")
+    assert len(list(read_examples(odd))) == 1
 
 
 def test_places_count_from_one_and_name_the_line_where_a_row_begins(tmp_path: Path) -> None:

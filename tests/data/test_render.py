@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 from accord.data.render import Renderer
+from accord.errors import DataError
+from accord.methods.prompts import as_prompt, prompts_of
 from accord.models.tokens import ensure_template, stop_token_ids
 from accord.types import Completion, Example, Message
 
@@ -126,8 +129,6 @@ def test_the_prompt_is_what_the_sampler_sees(name: str) -> None:
 
 
 def test_a_template_without_the_system_role_says_so() -> None:
-    from accord.errors import DataError
-
     with pytest.raises(DataError, match="row 1.*system"):
         learned(tokenizer(TEMPLATES["turns"]), (SYSTEM, ASK), (BLUE,))
 
@@ -138,3 +139,50 @@ def test_a_plain_prompt_alone_is_the_prompt_of_its_row() -> None:
     row = Example("demonstration", (Message("user", "Hi"),), (Completion((Message("assistant", "Yes"),)),), plain=True)
     assert renderer.prompt_ids(row.prompt) == renderer.render(row).prompt_ids
     assert renderer.tokenizer.decode(renderer.prompt_ids(row.prompt)).startswith("<|start|>user\nHi")
+
+
+# -- tools ------------------------------------------------------------------------------------------------------------------------------
+
+TOOL = {"type": "function", "function": {"name": "add", "description": "Add two numbers.", "parameters": {}}}
+WITH_TOOLS = Template(
+    "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}" + str(TEMPLATES["chatml"].text),
+    "<|im_end|>",
+    ("<|im_start|>",),
+)
+
+
+@pytest.mark.parametrize("column", [[TOOL], json.dumps([TOOL])], ids=["list", "JSON text"])
+def test_tools_reach_the_template_and_are_not_learned(column: Any) -> None:
+    made = tokenizer(WITH_TOOLS)
+    renderer = Renderer(made, end_ids=stop_token_ids(made))
+    call, result = Message("assistant", '{"name": "add"}'), Message("tool", "5")
+    row = Example("demonstration", (ASK,), (Completion((call, result, BLUE)),), columns={"tools": column}, where="row 1")
+    rendered = renderer.render(row)
+    assert '"name": "add", "description": "Add two numbers."' in made.decode(rendered.prompt_ids)
+    completion = rendered.completions[0]
+    counted = [token for token, is_counted in zip(completion.ids, completion.counted, strict=True) if is_counted]
+    assert made.decode(counted) == '{"name": "add"}<|im_end|>Blue, of course.<|im_end|>'
+    assert as_prompt(row, renderer).ids == tuple(rendered.prompt_ids)
+    assert prompts_of([row], renderer, "rows")[0].ids == tuple(rendered.prompt_ids)
+
+
+@pytest.mark.parametrize(
+    ("template", "column", "message"),
+    [
+        (TEMPLATES["chatml"], [TOOL], "row 1: it has tools and the chat template has no place for them"),
+        (WITH_TOOLS, "hammer and saw", "row 1: its column tools is no list of tool descriptions"),
+    ],
+)
+def test_tools_that_would_be_lost_are_refused(template: Template, column: Any, message: str) -> None:
+    made = tokenizer(template)
+    row = Example("demonstration", (ASK,), (Completion((BLUE,)),), columns={"tools": column}, where="row 1")
+    for render in (Renderer(made).render, lambda found: as_prompt(found, Renderer(made))):
+        with pytest.raises(DataError, match=message):
+            render(row)
+
+
+@pytest.mark.parametrize("column", [None, [], "", "[]"])
+def test_no_tools_are_no_tools(column: Any) -> None:
+    made = tokenizer(TEMPLATES["chatml"])
+    row = Example("demonstration", (ASK,), (Completion((BLUE,)),), columns={"tools": column}, where="row 1")
+    assert Renderer(made).render(row).prompt_ids == Renderer(made).prompt_ids((ASK,))

@@ -21,7 +21,9 @@ def run(given: Sequence[str]) -> int:
     check.add_argument("path")
     check.add_argument("--against", help="another file: prompts in both are leakage")
     check.add_argument("--model", help="draw three rows with the loss mask, count truncation")
-    check.add_argument("--max-length", "--max_length", type=int, help="longest prompt + answer in tokens")
+    check.add_argument(
+        "--max-length", "--max_length", type=int, help="longest prompt + answer in tokens; 1024 when left out, as in training"
+    )
     check.add_argument("--columns", nargs="+", metavar="NAME=COLUMN", help="prompt=question chosen=best rejected=worst")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
     convert = verbs.add_parser("convert", help="write the same rows in another layout or file type")
@@ -29,6 +31,7 @@ def run(given: Sequence[str]) -> int:
     convert.add_argument("target")
     convert.add_argument("--to", help="layout to write; the file ending decides the file type")
     convert.add_argument("--columns", nargs="+", metavar="NAME=COLUMN")
+    convert.add_argument("--skip-bad", "--skip_bad", action="store_true", help="leave out rows that cannot be used, and say which")
     template = verbs.add_parser("template", help="a small example file to start from")
     template.add_argument("kind", choices=["demonstration", "preference", "ranking", "labelled", "prompt", "steps"])
     template.add_argument("path")
@@ -47,7 +50,7 @@ def _dispatch(chosen: argparse.Namespace) -> int:
         return int(data_template(chosen.kind, chosen.path) or 0)
     columns = parse_columns(chosen.columns) if chosen.columns else None
     if chosen.verb == "convert":
-        return int(data_convert(chosen.source, chosen.target, to=chosen.to, columns=columns) or 0)
+        return int(data_convert(chosen.source, chosen.target, to=chosen.to, columns=columns, skip_bad=chosen.skip_bad) or 0)
     tokenizer = None
     if chosen.model:
         from accord.models.load import load_tokenizer, resolve

@@ -9,11 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from accord.config.base import TrainingConfig
 from accord.data.check import CheckReport, check
 from accord.data.read import read_located, read_source
 from accord.data.template_rows import write_template
 from accord.data.write import write_examples
 from accord.errors import DataError, MachineError
+
+MAX_LENGTH = TrainingConfig.max_length
 
 
 def data_check(
@@ -31,7 +34,7 @@ def data_check(
         path: file, folder or hub id.
         against: other data that must not share prompts with it.
         model: a tokenizer, or a folder or hub id to load one from; None: no tokens are counted.
-        max_length: longest example in tokens that training will take.
+        max_length: longest example in tokens that training will take; None: 1024, the default of training, or the model's own limit.
         columns: which column plays which part.
         json: True prints the report as JSON; False in words.
     Returns:
@@ -40,6 +43,8 @@ def data_check(
     from rich.console import Console
 
     tokenizer = _tokenizer(model)
+    if tokenizer is not None and max_length is None:
+        max_length = min(MAX_LENGTH, int(tokenizer.model_max_length))
     report = check(path, against=against, tokenizer=tokenizer, max_length=max_length, columns=columns)
     console = Console(highlight=False)
     if json:
@@ -51,6 +56,10 @@ def data_check(
 
         located = read_located(read_source(path, on_error=_pass_over), columns=columns, on_error=_pass_over)
         console.print(draw_examples((example for _, example in islice(located, 3)), tokenizer, max_length=max_length), soft_wrap=True)
+    else:
+        console.print(
+            "To see three rows as tokens, with what is learned in color, and how many are cut: add --model smollm2-135m", markup=False
+        )
     return _exit_code(report)
 
 

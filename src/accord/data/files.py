@@ -190,7 +190,7 @@ class _ZstdReader(io.RawIOBase):
         try:
             zstandard = cast("Any", importlib.import_module("zstandard"))
         except ImportError as error:
-            raise MachineError("Reading .zst files needs zstandard: pip install zstandard") from error
+            raise MachineError("Reading .zst files needs zstandard: pip install 'accord[zst]'") from error
         self._file, self._new, self._error = file, zstandard.ZstdDecompressor, zstandard.ZstdError
         self._frame: Any = None
         self._input = self._output = b""

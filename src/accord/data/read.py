@@ -22,6 +22,7 @@ Source = str | Path | Iterable[Mapping[str, object]] | Mapping[str, Iterable[Map
 """A path or hub id, rows (a list of dicts, a datasets object), or splits by name (a DatasetDict)."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SPLIT = re.compile(r"\w+(\.\w+)*")
 
 
 def read_examples(
@@ -30,10 +31,10 @@ def read_examples(
     """Examples of a source, streamed in order; nothing is dropped.
 
     Args:
-        source: .jsonl, .json, .csv (also with .gz or .zst), .parquet; a folder written by `datasets` save_to_disk; a hub id
-            `ORG/NAME`; a datasets object; a list of dicts.
+        source: .jsonl, .json, .csv (also with .gz or .zst), .parquet; a folder written by `datasets` save_to_disk or a hub id
+            `ORG/NAME`, both also with a split after them: `ORG/NAME@train_prefs`; a datasets object; a list of dicts.
         columns: which column of the table plays which part, {"prompt": "question", "chosen": "best"}; None: by their names.
-        split: which split of a dataset with several; None: "train" if there is one.
+        split: which split of a dataset with several; None: the one named in `source`, or "train" if there is one.
         kind: the kind of example wanted; rows that hold more are reduced to it (a preference to its chosen demonstration).
             None: whatever the rows are.
         limit: stop after so many examples; None: all.
@@ -142,14 +143,25 @@ def read_source(source: Source, *, split: str | None = None, on_error: OnError |
 
 
 def _read_named(source: str | Path, split: str | None, on_error: OnError | None) -> Iterator[tuple[Row, str]]:
+    source, split = _named_split(str(source), split)
     path = Path(source).expanduser()
     if path.is_dir():
         return _located_rows(_saved_dataset(path, split), f"{path.name} row")
-    if path.exists() or data_suffix(path) or not _HUB_ID.fullmatch(str(source)):
+    if path.exists() or data_suffix(path) or not _HUB_ID.fullmatch(source):
         if split is not None:
             raise ConfigError(f'{path.name} is one file without splits; leave out the split "{split}" or name its file.')
         return read_rows(path, on_error)
-    return _located_rows(_hub_dataset(str(source), split), f"{source} row")
+    return _located_rows(_hub_dataset(source, split), f"{source} row")
+
+
+def _named_split(source: str, split: str | None) -> tuple[str, str | None]:
+    """`ORG/NAME@split` taken apart; a file or folder whose own name holds an @ is left alone."""
+    name, at, named = source.rpartition("@")
+    if not at or not _SPLIT.fullmatch(named) or data_suffix(Path(source)) or Path(source).expanduser().exists():
+        return source, split
+    if split is not None and split != named:
+        raise ConfigError(f'{source} names one split and the argument another ("{split}"). Give one of them.')
+    return name, named
 
 
 def _located_rows(rows: Iterable[object], place: str) -> Iterator[tuple[Row, str]]:
@@ -166,8 +178,9 @@ def _choose_split(splits: Mapping[str, Any], split: str | None, name: str) -> It
     if split is None:
         split = "train" if "train" in splits else next(iter(splits), None) if len(splits) == 1 else None
     if split is None or split not in splits:
+        example = f": {name}@{next(iter(splits))}" if splits and name != "The dataset" else " as the split"
         asked = "" if split is None else f' and no split "{split}"'
-        raise DataError(f"{name} has the splits {', '.join(splits) or '(none)'}{asked}; name one of them as the split.")
+        raise DataError(f"{name} has the splits {', '.join(splits) or '(none)'}{asked}; name one of them{example}.")
     return splits[split]
 
 

@@ -6,16 +6,21 @@ The end token is counted once, nothing after it is kept, and a completion that w
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import TemplateError
 
 from accord.data.packing import Branch, Unit
 from accord.errors import ConfigError, DataError
 from accord.types import Completion, Example, Message
+
+Tools = list[dict[str, Any]] | None
+"""Tool descriptions for a chat template; None: there are none."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,13 @@ class Renderer:
     def has_template(self) -> bool:
         return bool(getattr(self.tokenizer, "chat_template", None))
 
-    def prompt_ids(self, prompt: Sequence[Message]) -> list[int]:
-        """Token ids of a prompt as the sampler sees it, ready for the assistant to answer."""
-        return self._cut_prompt(self._ids(self._prompt_text(prompt)))
+    def prompt_ids(self, prompt: Sequence[Message], *, tools: object = None) -> list[int]:
+        """Token ids of a prompt as the sampler sees it, ready for the assistant to answer.
+
+        Args:
+            tools: what the row's column `tools` holds: descriptions of the tools the model may call, for the chat template.
+        """
+        return self._cut_prompt(self._ids(self._prompt_text(prompt, self._tools(tools))))
 
     def render(self, example: Example) -> RenderedExample:
         """Token ids of one example.
@@ -80,9 +89,10 @@ class Renderer:
             raise DataError(f"{example.where or 'row'}: {error}") from error
 
     def _render(self, example: Example) -> RenderedExample:
-        prompt_text = self._prompt_text(example.prompt)
+        tools = self._tools(example.columns.get("tools"))
+        prompt_text = self._prompt_text(example.prompt, tools)
         prompt_ids = self._ids(prompt_text)
-        completions = [self._completion(example, completion, prompt_text, prompt_ids) for completion in example.completions]
+        completions = [self._completion(example, completion, prompt_text, prompt_ids, tools) for completion in example.completions]
         prompt_ids = self._cut_prompt(prompt_ids)
         if self.max_length is not None and completions:
             longest = max(len(completion.ids) for completion in completions)
@@ -110,15 +120,36 @@ class Renderer:
 
     # -- prompts ------------------------------------------------------------------------------------------------------------
 
-    def _prompt_text(self, prompt: Sequence[Message]) -> str:
+    def _tools(self, found: object) -> Tools:
+        """The column `tools`: a list of descriptions, or the same as JSON text (as tables keep it).
+
+        Raises:
+            DataError: if it is something else, or the chat template has no place for tools.
+        """
+        if isinstance(found, str) and found.strip():
+            with contextlib.suppress(ValueError):
+                found = json.loads(found)
+        if not found:
+            return None
+        if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in cast("list[object]", found)):
+            raise DataError("its column tools is no list of tool descriptions. Rename the column if it means something else.")
+        tools = cast("list[dict[str, Any]]", found)
+        question = [Message("user", "?")]
+        if not self.has_template or self._template(question, add_generation_prompt=True, tools=tools) == self._template(
+            question, add_generation_prompt=True
+        ):
+            raise DataError("it has tools and the chat template has no place for them. Use a model whose template has, or drop the column.")
+        return tools
+
+    def _prompt_text(self, prompt: Sequence[Message], tools: Tools = None) -> str:
         if not self.has_template:
             return "".join(message.content for message in prompt)
-        return self._template(prompt, add_generation_prompt=True)
+        return self._template(prompt, add_generation_prompt=True, tools=tools)
 
-    def _template(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+    def _template(self, messages: Sequence[Message], *, add_generation_prompt: bool, tools: Tools = None) -> str:
         rows = [{"role": message.role, "content": message.content} for message in messages]
         try:
-            return self.tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=add_generation_prompt)
+            return self.tokenizer.apply_chat_template(rows, tools=tools, tokenize=False, add_generation_prompt=add_generation_prompt)
         except TemplateError as error:
             roles = ", ".join(message.role for message in messages)
             raise DataError(
@@ -140,13 +171,15 @@ class Renderer:
 
     # -- completions ----------------------------------------------------------------------------------------------------------
 
-    def _completion(self, example: Example, completion: Completion, prompt_text: str, prompt_ids: list[int]) -> RenderedCompletion:
+    def _completion(
+        self, example: Example, completion: Completion, prompt_text: str, prompt_ids: list[int], tools: Tools
+    ) -> RenderedCompletion:
         if not self.has_template:
             text = "".join(message.content for message in completion.messages)
             spans = [(0, len(text))]
             rest = text
         else:
-            rest, spans = self._templated(example, completion, prompt_text)
+            rest, spans = self._templated(example, completion, prompt_text, tools)
         ids, offsets = self._suffix_ids(prompt_text, prompt_ids, rest)
         return self._ended(ids, self._counted(ids, offsets, spans), completion.finished)
 
@@ -166,10 +199,10 @@ class Renderer:
             ended = span if span is not None and token in self.end_ids else ended
         return counted
 
-    def _templated(self, example: Example, completion: Completion, prompt_text: str) -> tuple[str, list[tuple[int, int]]]:
+    def _templated(self, example: Example, completion: Completion, prompt_text: str, tools: Tools) -> tuple[str, list[tuple[int, int]]]:
         """Text after the prompt, and the character spans in it that the assistant wrote (turn terminator included)."""
         messages = [*example.prompt, *completion.messages]
-        full = self._template(messages, add_generation_prompt=False)
+        full = self._template(messages, add_generation_prompt=False, tools=tools)
         if not full.startswith(prompt_text):
             raise DataError(
                 "the chat template does not keep the prompt as a prefix of prompt + answer, so training and sampling would see different text. "
@@ -179,8 +212,8 @@ class Renderer:
         for index in range(len(example.prompt), len(messages)):
             if messages[index].role != "assistant":
                 continue
-            before = self._template(messages[:index], add_generation_prompt=True)
-            after = self._template(messages[: index + 1], add_generation_prompt=False)
+            before = self._template(messages[:index], add_generation_prompt=True, tools=tools)
+            after = self._template(messages[: index + 1], add_generation_prompt=False, tools=tools)
             if not (full.startswith(before) and (full.startswith(after) or index == len(messages) - 1)):
                 raise DataError(
                     f"the chat template rewrites turn {index + 1} when later turns follow, so its tokens cannot be marked. Split the conversation."

@@ -190,7 +190,7 @@ def _open_text(partial: Path, path: Path) -> Generator[IO[str]]:
             try:
                 zstandard = cast("Any", importlib.import_module("zstandard"))
             except ImportError as error:
-                raise MachineError("Writing .zst files needs zstandard: pip install zstandard") from error
+                raise MachineError("Writing .zst files needs zstandard: pip install 'accord[zst]'") from error
             packed = cast("IO[bytes]", zstandard.ZstdCompressor().stream_writer(raw, closefd=False))
         else:
             packed = raw

@@ -8,6 +8,7 @@ from accord.errors import ConfigError, DataError
 from accord.models.adapters import PolicyModel
 from accord.rollouts.sampler import Prompt
 from accord.training.setup import Rows, examples, report_rendering
+from accord.types import Example
 
 KINDS = ("prompt", "demonstration", "preference", "ranking", "labelled")
 """Rows that have a prompt; answers in them are not read."""
@@ -21,16 +22,25 @@ def prompts_of(rows: Rows, renderer: Renderer, what: str, columns: dict[str, str
     """
     found: dict[str, Prompt] = {}
     for row in examples(rows, kinds=KINDS, what=what, columns=columns):
-        if row.prompt_id in found:
-            continue
-        ids = renderer.prompt_ids(row.prompt)
-        if not ids:
-            raise DataError(
-                f"{row.where or 'row'}: {what} has a prompt without tokens: there is nothing to answer. Remove the row or fix its text."
-            )
-        found[row.prompt_id] = Prompt(row.prompt_id, tuple(ids), row.prompt, dict(row.columns))
+        if row.prompt_id not in found:
+            found[row.prompt_id] = as_prompt(row, renderer)
     report_rendering(renderer, what)
     return list(found.values())
+
+
+def as_prompt(row: Example, renderer: Renderer) -> Prompt:
+    """What a sampler answers: the prompt of a row as tokens, and the columns that rewards may read.
+
+    Raises:
+        DataError: naming the row, if it cannot be rendered or has no tokens.
+    """
+    try:
+        ids = renderer.prompt_ids(row.prompt, tools=row.columns.get("tools"))
+    except DataError as error:
+        raise DataError(f"{row.where or 'row'}: {error}") from error
+    if not ids:
+        raise DataError(f"{row.where or 'row'}: its prompt has no tokens: there is nothing to answer. Remove the row or fix its text.")
+    return Prompt(row.prompt_id, tuple(ids), row.prompt, dict(row.columns))
 
 
 def prompt_room(config: PPOConfig, policy: PolicyModel) -> int | None:

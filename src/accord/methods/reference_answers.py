@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from accord.data.packing import Branch, Unit
 from accord.data.render import Renderer
+from accord.methods.prompts import as_prompt
 from accord.models.adapters import PolicyModel, Stack
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.random import shuffled
-from accord.rollouts.sampler import Prompt, SamplingConfig
+from accord.rollouts.sampler import SamplingConfig
 from accord.types import Example, Rollout
 
 REFERENCE_ANSWERS = 64
@@ -27,7 +28,7 @@ def reference_answers(
 
 def sample_answers(policy: PolicyModel, renderer: Renderer, stack: Stack, rows: Sequence[Example], config: SamplingConfig) -> list[Rollout]:
     """Answers of the policy under `stack` to the prompts of these rows."""
-    prompts = [Prompt(row.prompt_id, tuple(renderer.prompt_ids(row.prompt)), row.prompt, dict(row.columns)) for row in rows]
+    prompts = [as_prompt(row, renderer) for row in rows]
     return LocalSampler(policy, renderer, stack).sample(prompts, config)
 
 
