@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,12 @@ from torch import Tensor
 
 import tiny
 from accord.data.packing import Branch, Unit, pack
+from accord.methods.reference_answers import rollout_units
 from accord.models.adapters import Want
+from accord.objectives.kl import k3
+from accord.objectives.policy_gradient import ppo_policy_loss
+from accord.rollouts.local import LocalSampler
+from accord.rollouts.sampler import Prompt, SamplingConfig
 from accord.training.loop import StepBatch
 from accord.types import Completion, Example, Message
 
@@ -56,7 +62,12 @@ def with_uncounted_tail(unit: Unit, tail: tuple[int, ...]) -> Unit:
 
 
 class TrainerInvariants:
-    """Subclasses give `build`; offline trainers also `rows`."""
+    """The seven invariants. Subclasses give `build`; offline trainers also `rows`."""
+
+    at_start: float | None = None
+    """The loss before the first step, where policy and reference are one; None when it has no known value."""
+    teaches_without_signal = False
+    """True: part of the objective imitates, whatever the comparison says."""
 
     reads_the_last_token = False
     """True for reward models: what stands after the answer would be part of what is scored, so the renderer must cut it."""
@@ -82,6 +93,13 @@ class TrainerInvariants:
         with torch.no_grad():
             logprobs = trainer.policy.forward(pack(units), trainer.prepared.stack, Want()).logprobs
         return list(logprobs.split([unit.num_counted for unit in units]))
+
+    def without_signal(self) -> list[Example]:
+        """Rows that say nothing: comparisons of an answer with itself."""
+        return equal_answers(tiny.pairs())
+
+    def at_step_0(self, trainer: Any, row: dict[str, float]) -> None:
+        """What else is known of the first step's metrics."""
 
     # -- 1, 2: packing and micro-batches ------------------------------------------------------------------------------------------
 
@@ -135,6 +153,76 @@ class TrainerInvariants:
             found.append(gradients(trainer, StepBatch(units)))
         assert_equal(found[0][0], found[1][0])
         assert found[0][1]["loss"] == found[1][1]["loss"]
+
+    # -- 4, 5: sampler, trainer and reference are the same model -------------------------------------------------------------------
+
+    def test_on_policy_identity(self, tmp_path: Path) -> None:
+        """Right after sampling, training reads the log-probs that were sampled from: ratio 1, nothing clipped, KL to the old policy 0."""
+        trainer = self.ready(tmp_path)
+        stack = trainer.prepared.stack
+        prompts = [Prompt(unit.id, unit.prompt_ids) for unit in trainer.train_units]
+        rollouts = LocalSampler(trainer.policy, trainer.renderer, stack).sample(prompts, SamplingConfig(8, num_samples=2))
+        sampled = torch.tensor([value for rollout in rollouts for value in rollout.sampler_logprobs])
+
+        def read() -> Tensor:
+            with torch.no_grad():
+                found = trainer.policy.forward(pack(rollout_units(rollouts)), stack, Want()).logprobs
+            assert found is not None
+            return found
+
+        now = read()
+        assert float((now - sampled).abs().max()) < 1e-4
+        _, clipped = ppo_policy_loss(now, sampled, torch.ones_like(now), clip=0.2)
+        assert not clipped.any() and float(k3(now, sampled).mean()) < 1e-9
+        if stack:  # and the check can fail: another policy disagrees
+            tiny.shake(trainer.policy, stack[-1], seed=11, scale=0.3)
+            assert float((read() - sampled).abs().max()) > 1e-2
+
+    def test_reference_identity(self, tmp_path: Path) -> None:
+        """Before the first step the policy is its reference, token by token, and the loss has its known value."""
+        trainer = self.build(tmp_path, self.rows(), **{**ARGUMENTS, "learning_rate": 1e-4, "skip_step0_checks": False, "max_steps": 1})
+        units = [Unit((5, 6, 7), (Branch((8, 9, 10, 2)), Branch((11, 2))))]
+        with torch.no_grad():
+            policy, reference = (
+                trainer.policy.forward(pack(units), stack, Want()).logprobs
+                for stack in (trainer.prepared.stack, trainer.prepared.reference)
+            )
+        assert torch.equal(policy, reference)
+        row = trainer.train()
+        if self.at_start is not None:
+            assert row["loss"] == pytest.approx(self.at_start, rel=1e-4)
+        self.at_step_0(trainer, row)
+
+    # -- 6: no signal, no gradient -------------------------------------------------------------------------------------------------
+
+    def test_zero_signal_teaches_nothing(self, tmp_path: Path) -> None:
+        trainer = self.ready(tmp_path / "none", self.without_signal())
+        found, values = gradients(trainer, self.batch(trainer))
+        assert math.isfinite(values["loss"]) and all(gradient.isfinite().all() for gradient in found.values())
+        if not self.teaches_without_signal:
+            real = self.ready(tmp_path / "real")
+            expected, _ = gradients(real, self.batch(real))
+            assert found.keys() == expected.keys() and expected
+            assert all(float(found[name].norm()) <= 2e-6 * float(expected[name].norm()) for name in found)
+
+    # -- 7: resume -----------------------------------------------------------------------------------------------------------------
+
+    def test_resume_equality(self, tmp_path: Path) -> None:
+        """4 steps are 2 steps, a checkpoint and 2 more, bit for bit. (`training/test_resume.py` does it in a new process, after SIGKILL.)"""
+
+        def run(resume: str | None) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+            settings = {"max_steps": 4, "save_steps": 2, "save_total_limit": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
+            trainer = self.build(tmp_path, self.rows(), **settings)
+            trainer.train(resume)
+            tensors = {**trainer.parameters(), **trainer.buffers()}
+            rows = [{name: value for name, value in row.items() if not name.endswith("_seconds")} for row in trainer.log_history]
+            return rows, {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+        rows, tensors = run(None)
+        again, resumed = run(str(tmp_path / "checkpoint-2"))
+        assert [row["step"] for row in rows] == [1, 2, 3, 4] and again == rows
+        assert len({row["loss"] for row in rows}) == 4
+        assert resumed.keys() == tensors.keys() and all(torch.equal(resumed[name], tensors[name]) for name in tensors)
 
 
 def equal_answers(rows: list[Example]) -> list[Example]:

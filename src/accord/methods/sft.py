@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from accord.config.sft import SFTConfig
 from accord.data.packing import Unit, pack
 from accord.models.adapters import Want
-from accord.objectives.segments import segment_sum
+from accord.objectives.segments import segment_mean
 from accord.training.metrics import Metrics
 from accord.training.offline import OfflineTrainer
 
@@ -37,7 +36,5 @@ class SFTTrainer(OfflineTrainer):
         metrics.mean("mean_token_logprob", out.logprobs)
         metrics.mean("perplexed_tokens", (out.logprobs.detach() < -5).float())
         if self.config.loss_aggregation == "sequence":
-            counts = torch.bincount(batch.completion, minlength=batch.num_completions)
-            means = segment_sum(out.logprobs, batch.completion, batch.num_completions) / counts
-            return -means.sum() / totals["rows"], metrics
-        return -out.logprobs.sum() / totals["tokens"], metrics
+            return -segment_mean(out.logprobs, batch.completion, batch.num_completions).sum() / totals["rows"], metrics
+        return -out.logprobs.sum() / max(totals["tokens"], 1.0), metrics
