@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+import enumeration
 import tiny
 from accord import PPOConfig, PPOTrainer
 from accord.data.packing import Branch, Unit, pack
 from accord.errors import ConfigError
 from accord.methods.experience import advantages_and_returns
-from accord.models.adapters import Want
+from accord.models.adapters import PolicyModel, Want
 from accord.models.heads import RewardHeads, ValueHead
 from accord.models.save import adapter_hash
 from accord.rewards.combine import LearnedReward
@@ -86,12 +87,18 @@ def test_the_score_lands_on_the_last_token_alone() -> None:
 
 
 def test_training_moves_the_policy_and_never_the_reference(tmp_path: Path) -> None:
-    """The reference is the policy with its own adapter off, bit for bit, before and after."""
+    """The reference is the policy with its own adapter off, bit for bit, before and after 100 steps."""
     policy, tokenizer = tiny.policy(), tiny.tokenizer()
     policy.add_adapter("sft", tiny.lora())
     tiny.shake(policy, "sft")
     config = PPOConfig(
-        output_dir=str(tmp_path), num_iterations=4, prompts_per_iteration=3, num_generations=2, max_new_tokens=5, learning_rate=1e-2
+        output_dir=str(tmp_path),
+        num_iterations=25,
+        num_ppo_epochs=4,
+        prompts_per_iteration=3,
+        num_generations=2,
+        max_new_tokens=5,
+        learning_rate=1e-3,
     )
     trainer = PPOTrainer(
         config,
@@ -114,9 +121,62 @@ def test_training_moves_the_policy_and_never_the_reference(tmp_path: Path) -> No
     )
     assert torch.equal(read(trainer.stack), before)  # a fresh adapter changes nothing
     trainer.train()
+    assert trainer.global_step == 100
     assert torch.equal(read(("sft",)), before)
     assert (adapter_hash(policy, "sft"), [float(p.double().sum()) for p in policy.model.parameters() if not p.requires_grad]) == frozen
     assert not torch.allclose(read(trainer.stack), before, atol=1e-3)
+
+
+def test_the_trainers_own_loss_has_the_exact_gradient(tmp_path: Path) -> None:
+    """All 27 answers of three tokens over three, each weighted by its probability, through token rewards, advantages and the policy loss
+    of the trainer itself, on a transformer of three tokens: the gradient of E[r] - beta KL, to 1e-6, in every tensor."""
+    beta = 0.5
+    policy, reference = (PolicyModel(tiny.model(vocab_size=3, pad_token_id=None, eos_token_id=None, seed=seed).double()) for seed in (0, 1))
+    policy.model.requires_grad_(True)
+    config = PPOConfig(
+        output_dir=str(tmp_path),
+        kl_coef=beta,
+        lam=1.0,
+        gamma=1.0,
+        whiten_advantages=False,
+        missing_eos_penalty=None,
+        skip_step0_checks=True,
+    )
+    trainer = PPOTrainer(config, tiny.tokenizer(), tiny.policy(), lambda completions: [0.0], tiny.prompts(2), peft_config=tiny.lora())
+    trainer.policy, trainer.stack = policy, ()
+    answers = [tuple(row) for row in enumeration.SEQUENCES.tolist()]
+    rewards = (torch.randn(27, generator=torch.Generator().manual_seed(2)) * 8).round() / 8
+
+    def logprobs(model: PolicyModel) -> torch.Tensor:
+        found = model.forward(pack([Unit((0,), (Branch(answer),)) for answer in answers]), (), Want()).logprobs
+        assert found is not None
+        return found
+
+    now, ref = logprobs(policy), logprobs(reference).detach()
+    assert now.dtype == torch.float64
+    sums, weights = now.view(27, 3).sum(1), now.detach().view(27, 3).sum(1).exp()
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-10)
+    objective = (sums.exp() * (rewards - beta * (sums - ref.view(27, 3).sum(1)))).sum()
+    parameters = dict(policy.model.named_parameters())
+    exact = dict(zip(parameters, torch.autograd.grad(objective, list(parameters.values()), allow_unused=True), strict=True))
+
+    units = []
+    for index, answer in enumerate(answers):
+        part = slice(3 * index, 3 * index + 3)
+        rollout = Rollout("p", (), (0,), answer, "", tuple(now[part].tolist()), "stop")
+        data = {"rollouts": [rollout], "scores": [Score(float(rewards[index]))], "states": torch.zeros(3, 4)}
+        data |= {"old_logprobs": now[part].detach(), "sampler_logprobs": now[part].detach(), "ref_logprobs": ref[part]}
+        units.append(Unit((0,), (Branch(answer),), "p", data))
+    units, _ = advantages_and_returns(units, ValueHead(4), config, beta)
+    policy.model.zero_grad()
+    for unit, weight in zip(units, weights, strict=True):
+        loss, _ = trainer._policy_loss([unit], {"tokens": 1.0})
+        (weight * loss).backward()
+    assert len([name for name, gradient in exact.items() if gradient is not None]) > 10
+    for name, gradient in exact.items():
+        if gradient is not None:
+            found = parameters[name].grad
+            assert found is not None and torch.allclose(-found, gradient, atol=1e-6), name
 
 
 def test_siblings_need_company() -> None:

@@ -87,6 +87,9 @@ def test_which_kl_losses_have_which_gradient(setting: tuple[Tensor, ...]) -> Non
     token_k3 = E.gradient(weighted(k3(logprobs, reference), probabilities), logits)
     assert E.cosine(token_k2, exact) < 0.9999 and E.cosine(token_k3, exact) < E.cosine(token_k2, exact)
     assert float(E.gradient(weighted(k1(logprobs, reference), probabilities), logits).abs().max()) < 1e-12
+    # k1 as the coefficient of its own token only, no reward-to-go, is token k2: the same gradient, so the same bias.
+    coefficient = weighted(k1(logprobs, reference).detach() * logprobs, probabilities)
+    assert torch.allclose(E.gradient(coefficient, logits), token_k2, atol=1e-12)
 
 
 # -- fixed points: one token, r = (1, .5, 0, -.5), reference (.1, .2, .3, .4), beta .5 ------------------------------------------------------
@@ -112,8 +115,11 @@ def exact_ascent(regulariser: str, *, steps: int = 6000, rate: float = 0.5) -> T
         logprobs = logits.log_softmax(0)
         policy = logprobs.exp().detach()
         advantage = REWARDS - (BETA * k1(logprobs.detach(), REFERENCE.log()) if regulariser == "k1 in the reward" else 0)
+        if regulariser == "normalised, k2 loss":  # what `group_advantages(scale="group")` tends to in a large group
+            mean = (policy * REWARDS).sum()
+            advantage = (REWARDS - mean) / (policy * (REWARDS - mean) ** 2).sum().sqrt()
         value = (policy * advantage * logprobs).sum()
-        if regulariser == "k2 loss":
+        if regulariser.endswith("k2 loss"):
             value = value - BETA * (policy * k2(logprobs, REFERENCE.log())).sum()
         if regulariser == "k3 loss":
             value = value - BETA * (policy * k3(logprobs, REFERENCE.log())).sum()
@@ -137,6 +143,11 @@ def test_k3_as_a_loss_reaches_the_forward_kl_optimum_instead() -> None:
 
 def test_k1_as_a_loss_does_not_regularise() -> None:
     assert float(exact_ascent("k1 loss")[0]) > 0.99
+
+
+def test_normalised_advantages_collapse_whatever_the_kl_price() -> None:
+    """Divided by their deviation, advantages stay large as the policy concentrates: beta = 0.5 no longer holds it, as it does above."""
+    assert float(exact_ascent("normalised, k2 loss")[0]) > 0.999
 
 
 def test_sampled_ppo_reaches_the_optimum() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import tensor
 
+from accord.data.packing import Branch, Unit, pack
 from accord.errors import ShapeError
 from accord.objectives import advantages, calibration, kl, logprobs, policy_gradient, preference, ranking, segments
 from accord.objectives.preference import PairLogprobs
@@ -140,6 +142,17 @@ def test_gae(gamma: float, lam: float, expected: tuple[float, ...]) -> None:
     assert close(around[2:6], d(*expected))
 
 
+def test_gae_skips_what_the_policy_did_not_write() -> None:
+    """A tool's output in the middle of an answer and a tail after it are no counted tokens: the same advantages as without them."""
+    ids = tuple(range(3, 12))
+    written = (True, True, False, False, False, True, True, False, False)
+    batch = pack([Unit((1, 2), (Branch((7, 8)),)), Unit((1, 3), (Branch(ids, written),))])
+    assert batch.completion.tolist() == [0, 0, 1, 1, 1, 1]
+    rewards, values = d(9, 9, -0.1, 0.2, -0.05, 1), d(1, 2, 0.5, 0.4, 0.3, 0.2)
+    found, _ = advantages.gae(rewards, values, batch.completion, gamma=1, lam=0.95)
+    assert close(found[2:], d(0.445525, 0.6795, 0.61, 0.8))
+
+
 def test_group_advantages() -> None:
     """One success in eight: mean 1/8, Bessel standard deviation sqrt(1/8) = .353553, so 2.474874 and -.353553."""
     rewards, group = d(1, *[0] * 7), torch.zeros(8, dtype=torch.int64)
@@ -191,11 +204,13 @@ def test_dual_clip_and_value_clip() -> None:
 # -- preferences ------------------------------------------------------------------------------------------------------------------------
 
 
-def golden_pair() -> PairLogprobs:
+def golden_pair(chosen: float = -10, dtype: torch.dtype = torch.float64) -> PairLogprobs:
     """lp -10, -12; ref -11, -11.5; 5 and 8 tokens: D_w = 1, D_l = -0.5, h = 1.5."""
-    return PairLogprobs(d(-10).requires_grad_(), d(-12).requires_grad_(), d(-11), d(-11.5), d(5), d(8))
+    values = [tensor([value], dtype=dtype) for value in (chosen, -12, -11, -11.5, 5, 8)]
+    return PairLogprobs(values[0].requires_grad_(), values[1].requires_grad_(), *values[2:])
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
@@ -210,9 +225,10 @@ def golden_pair() -> PairLogprobs:
         ("apo_zero", {}, 0.9625234),
     ],
 )
-def test_preference_goldens(name: str, options: dict[str, float], expected: float) -> None:
-    found = preference.PREFERENCE_LOSSES[name](golden_pair(), **{"beta": 0.1, **options})
-    assert float(found.detach()) == pytest.approx(expected, abs=1e-6)
+def test_preference_goldens(name: str, options: dict[str, float], expected: float, dtype: torch.dtype) -> None:
+    found = preference.PREFERENCE_LOSSES[name](golden_pair(dtype=dtype), **{"beta": 0.1, **options})
+    assert found.dtype == dtype
+    assert float(found.detach()) == pytest.approx(expected, abs=1e-6, rel=1e-6)
 
 
 def test_dpo_gradient() -> None:
@@ -272,17 +288,35 @@ def test_soft_labels_and_certainty() -> None:
     assert torch.isfinite(preference.log1mexp(d(0.0))).all()
 
 
-def test_displacement() -> None:
-    """Logits u_v . h with u = (1, 0), (2, 0), (-3, 0), chosen 0, rejected 1, from h = 0: the first DPO step moves log-probs by (-1, -2, +3)."""
+def dpop(pair: PairLogprobs, *, beta: float, penalty: float) -> torch.Tensor:
+    """DPO-Positive (Pal et al. 2024, arXiv:2402.13228): the margin pays for every nat that the chosen answer falls below the reference."""
+    fallen = (pair.ref_chosen - pair.chosen).clamp_min(0)
+    return -torch.nn.functional.logsigmoid(beta * (pair.margin - penalty * fallen))
+
+
+def test_a_loss_of_your_own() -> None:
+    """h = 1.5 and nothing fell: as DPO. At lp_w = -11.8 the chosen fell by 0.8: h = -0.3, minus 5 x 0.8."""
+    assert close(dpop(golden_pair(), beta=0.1, penalty=5), 0.6209570, 1e-6)
+    assert close(dpop(golden_pair(chosen=-11.8), beta=0.1, penalty=5), 0.9310838, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "moves"),
+    [(lambda pair: preference.sigmoid(pair, beta=1.0), (-1, -2, 3)), (lambda pair: dpop(pair, beta=1.0, penalty=2), (1, 2, -3))],
+    ids=["dpo", "dpop"],
+)
+def test_displacement(loss: Any, moves: tuple[int, ...]) -> None:
+    """Logits u_v . h with u = (1, 0), (2, 0), (-3, 0), chosen 0, rejected 1, from h = 0: the first step of DPO moves log-probs by
+    (-1, -2, +3), though 0 was chosen; that of DPOP, with (u_w - u_l) + 2 u_w for u_w - u_l, by (+1, +2, -3)."""
     h = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     u = tensor([[1.0, 0], [2, 0], [-3, 0]], dtype=torch.float64)
     logps = (u @ h).log_softmax(0)
     pair = PairLogprobs(logps[0:1], logps[1:2], logps[0:1].detach(), logps[1:2].detach(), d(1), d(1))
-    preference.sigmoid(pair, beta=1.0).sum().backward()
+    loss(pair).sum().backward()
     assert h.grad is not None
     moved = (u @ (-h.grad)).detach()
     moved = (moved - moved.mean()) / 0.5
-    assert close(moved, d(-1, -2, 3))
+    assert close(moved, d(*moves))
 
 
 # -- rewards ----------------------------------------------------------------------------------------------------------------------------
@@ -399,7 +433,16 @@ def test_reliability_table_and_brier() -> None:
     assert calibration.brier(d(0.0)) == pytest.approx(0.25)
 
 
-def test_temperature_never_hurts_and_finds_the_scale() -> None:
+@settings(deadline=None)
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=30))
+def test_temperature_never_hurts(values: list[float]) -> None:
+    gaps = d(*values)
+    temperature = calibration.fit_temperature(gaps)
+    before, after = (torch.nn.functional.softplus(-gaps / tau).mean() for tau in (1.0, temperature))
+    assert temperature > 0 and float(after) <= float(before) + 1e-12
+
+
+def test_temperature_finds_the_scale() -> None:
     generator = torch.Generator().manual_seed(0)
     truth = torch.randn(4000, generator=generator, dtype=torch.float64)
     labels = torch.rand(4000, generator=generator, dtype=torch.float64) < torch.sigmoid(truth)

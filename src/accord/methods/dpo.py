@@ -121,11 +121,14 @@ class DPOTrainer(OfflineTrainer):
 
     def loss(self, units: Sequence[Unit], totals: dict[str, float]) -> tuple[Tensor, Metrics]:
         pair = self._pair(units)
-        losses = PREFERENCE_LOSSES[self.loss_name](pair, **self._options(units, pair))
-        loss = losses.sum() / totals["pairs"]
+        loss = self.pair_losses(pair, units).sum() / totals["pairs"]
         if self.config.sft_coefficient:
             loss = loss - self.config.sft_coefficient * pair.chosen.sum() / totals["chosen_tokens"]
         return loss, self._metrics(pair)
+
+    def pair_losses(self, pair: PairLogprobs, units: Sequence[Unit]) -> Tensor:
+        """One loss a pair. A subclass that overrides this trains with a loss of its own. (P,)"""
+        return PREFERENCE_LOSSES[self.loss_name](pair, **self._options(units, pair))
 
     def _options(self, units: Sequence[Unit], pair: PairLogprobs) -> dict[str, Any]:
         config = self.config
