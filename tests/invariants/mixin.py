@@ -128,6 +128,22 @@ class TrainerInvariants:
         for name in set(metrics) - {"num_tokens"}:
             assert single_metrics[name] == pytest.approx(metrics[name], rel=1e-5, abs=1e-5), name
 
+    def test_accumulation_is_one_batch(self, tmp_path: Path) -> None:
+        """The same rows a step as 6 x 1, 2 x 3 and 1 x 6, with micro-batches of their own: the same loss and gradient norm, step by step."""
+
+        def history(size: int, accumulation: int, budget: int) -> list[dict[str, float]]:
+            batch = {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulation, "tokens_per_microbatch": budget}
+            trainer = self.build(tmp_path, self.rows(), **batch, max_steps=3, learning_rate=1e-3)
+            trainer.train()
+            return trainer.log_history
+
+        whole, *others = (history(*sizes) for sizes in ((6, 1, ALL_TOKENS), (2, 3, 64), (1, 6, 1)))
+        assert len(whole) == 3
+        for other in others:
+            for row, expected in zip(other, whole, strict=True):
+                for name in ("loss", "grad_norm"):
+                    assert row[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6)
+
     # -- 3: the mask --------------------------------------------------------------------------------------------------------------
 
     def test_uncounted_tail_changes_nothing(self, tmp_path: Path) -> None:

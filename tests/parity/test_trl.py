@@ -104,6 +104,27 @@ def test_sft(tmp_path: Any) -> None:
     compare(theirs.state.log_history, ours.log_history)
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_sft_with_accumulation(tmp_path: Any, size: int) -> None:
+    """Four rows of different lengths as 4 x 1 and 2 x 2: both average over the tokens of the whole step, and that is the step of 1 x 4."""
+    rows = chat(tiny.demonstrations(ROWS))
+    batch = {"per_device_train_batch_size": size, "gradient_accumulation_steps": ROWS // size}
+    theirs = trl.SFTTrainer(
+        model=peft_model(),
+        args=trl.SFTConfig(output_dir=str(tmp_path / "trl"), completion_only_loss=True, loss_type="nll", **trl_arguments(**batch)),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer(),
+    )
+    theirs.train()
+    arguments = accord_arguments(tmp_path / "accord")
+    ours = SFTTrainer(peft_model(), SFTConfig(**{**arguments, **batch}), rows, processing_class=tokenizer())
+    whole = SFTTrainer(peft_model(), SFTConfig(**arguments), rows, processing_class=tokenizer())
+    ours.train()
+    whole.train()
+    compare(theirs.state.log_history, ours.log_history)
+    compare(whole.log_history, ours.log_history)
+
+
 def test_newline_after_the_end_is_not_learned(tmp_path: Any) -> None:
     rows = chat(tiny.demonstrations(ROWS))
     counts = []
