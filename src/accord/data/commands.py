@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json as json_module
+import math
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -15,8 +16,6 @@ from accord.data.read import read_located, read_source
 from accord.data.template_rows import write_template
 from accord.data.write import write_examples
 from accord.errors import DataError, MachineError
-
-MAX_LENGTH = TrainingConfig.max_length
 
 
 def data_check(
@@ -44,7 +43,7 @@ def data_check(
 
     tokenizer = _tokenizer(model)
     if tokenizer is not None and max_length is None:
-        max_length = min(MAX_LENGTH, int(tokenizer.model_max_length))
+        max_length = int(min(TrainingConfig.max_length or math.inf, tokenizer.model_max_length))
     report = check(path, against=against, tokenizer=tokenizer, max_length=max_length, columns=columns)
     console = Console(highlight=False)
     if json:

@@ -28,6 +28,9 @@ from accord.training.metrics import Metrics
 from accord.training.offline import OfflineTrainer
 from accord.training.setup import say
 
+SAMPLED_BUDGETS = 4
+"""Micro-batches' worth of tokens that sampled answers and their prompts may keep at once: no gradient is kept of them."""
+
 
 @dataclass(frozen=True)
 class Comparisons:
@@ -298,7 +301,9 @@ class RewardTrainer(OfflineTrainer):
         config = self.config
         stack = self.prepared.stack if self.frozen else self.prepared.reference
         rows = [unit.data["example"] for unit in self.train_units]
-        sampling = SamplingConfig(config.max_new_tokens, seed=config.seed)
+        longest = max(len(unit.prompt_ids) for unit in self.train_units) + config.max_new_tokens
+        together = min(64, max(1, SAMPLED_BUDGETS * self.token_budget // longest))
+        sampling = SamplingConfig(config.max_new_tokens, seed=config.seed, max_batch=together)
         return rollout_units(reference_answers(self.policy, self.renderer, stack, rows, sampling, seed=config.seed))
 
     def train(self, resume_from_checkpoint: str | bool | None = None) -> dict[str, Any]:
