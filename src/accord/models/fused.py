@@ -109,7 +109,7 @@ class LoraLinears(torch.autograd.Function):
         if need_input:
             grad_input = gradients[0] @ layers[0][0]
             for gradient, (weight, _) in zip(gradients[1:], layers[1:], strict=True):
-                grad_input.addmm_(gradient, weight)
+                grad_input = grad_input.addmm_(gradient, weight)
         found: list[Tensor | None] = [None] * len(tensors)
         for slot, product in zip(slots, narrow, strict=True):
             for adapter in slot:

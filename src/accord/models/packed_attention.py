@@ -79,12 +79,7 @@ class TreeLayout:
             return TreeAttention.apply(query, key, value, self.pieces, scale, window)  # type: ignore[no-any-return]
         outputs = []
         for piece in self.pieces:
-            keys, values = (
-                torch.cat([whole[:, :, first:last] for first, last in piece.seen], dim=2)
-                if len(piece.seen) > 1
-                else whole[:, :, slice(*piece.seen[0])]
-                for whole in (key, value)
-            )
+            keys, values = (torch.cat([whole[:, :, first:last] for first, last in piece.seen], dim=2) for whole in (key, value))
             outputs.append(_attend(query[:, :, piece.start : piece.end], keys, values, scale, window, softcap))
         return torch.cat(outputs, dim=2)
 

@@ -309,8 +309,6 @@ class Pipeline:
         return result
 
 
-
-
 def _checkpoint(folder: Path, resume: bool) -> bool | None:
     from accord.training import checkpoint
 

@@ -436,5 +436,3 @@ class Loop:
 def _gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
     norms = [parameter.grad.float().norm() for parameter in parameters if parameter.grad is not None]
     return float(torch.stack(norms).norm()) if norms else 0.0
-
-
