@@ -105,11 +105,10 @@ class LoraLinears(torch.autograd.Function):
             flat.new_zeros(len(flat), len(weight)) if one is None else one.reshape(-1, len(weight))
             for one, (weight, _) in zip(given, layers, strict=True)
         ]
-        grad_input: Tensor | None = None
-        if need_input:
-            grad_input = gradients[0] @ layers[0][0]
+        grad_input = gradients[0] @ layers[0][0] if need_input else None
+        if grad_input is not None:
             for gradient, (weight, _) in zip(gradients[1:], layers[1:], strict=True):
-                grad_input = grad_input.addmm_(gradient, weight)
+                grad_input.addmm_(gradient, weight)
         found: list[Tensor | None] = [None] * len(tensors)
         for slot, product in zip(slots, narrow, strict=True):
             for adapter in slot:
