@@ -253,7 +253,9 @@ class PPOInvariants(TrainerInvariants):
 
     def build(self, folder: Path, rows: list[Example], **changes: Any) -> PPOTrainer:
         size = {"prompts_per_iteration": 6, "num_generations": 3, "max_new_tokens": 8, "num_iterations": 2}
+        # An iteration is its own batch: of a size and an accumulation only the micro-batches' token budget means something here.
         changes.pop("per_device_train_batch_size", None)
+        changes.pop("gradient_accumulation_steps", None)
         args = PPOConfig(output_dir=str(folder), **{**size, **self.options, **changes})
         policy = tiny.policy()
         policy.model.generation_config.eos_token_id = list(range(2, 40))  # many ids end an answer: lengths differ

@@ -112,7 +112,7 @@ def test_no_room_for_a_prompt_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_prompt_without_tokens_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="prompt without tokens"):
+    with pytest.raises(DataError, match="its prompt has no tokens"):
         PPOTrainer(
             PPOConfig(output_dir=str(tmp_path), **SIZES),
             tiny.tokenizer(template=False),
