@@ -10,7 +10,7 @@ from torch import Tensor
 
 from accord.data.packing import Branch, Unit, pack
 from accord.models.packed_attention import TreeLayout
-from accord.models.tree_attention import Piece, TreeAttention, _mask
+from accord.models.tree_attention import Piece, TreeAttention
 
 HEADER = tuple(range(10))
 
@@ -65,10 +65,12 @@ def test_equals_dense_attention(lengths: list[tuple[int, list[int]]], shared: bo
         assert torch.allclose(mine, theirs, atol=1e-10)
 
 
+@pytest.mark.parametrize("join", [False, True])
 @pytest.mark.parametrize("window", [None, 2])
-def test_gradient_by_finite_differences(window: int | None) -> None:
+def test_gradient_by_finite_differences(window: int | None, join: bool) -> None:
     layout = layout_of([(2, [3, 1]), (1, [2])], shared=False)
-    assert torch.autograd.gradcheck(lambda q, k, v: TreeAttention.apply(q, k, v, layout.pieces, 0.5, window), inputs(layout.pieces[-1].end))
+    pieces = layout.joined if join else layout.pieces
+    assert torch.autograd.gradcheck(lambda q, k, v: TreeAttention.apply(q, k, v, pieces, 0.5, window), inputs(layout.pieces[-1].end))
 
 
 def test_generic_path_is_the_same() -> None:
@@ -80,7 +82,13 @@ def test_generic_path_is_the_same() -> None:
 
 
 def test_long_masks_are_not_kept() -> None:
-    short, long = _mask(Piece(90, 100), 100, None, torch.float32), _mask(Piece(2990, 3000), 3000, None, torch.float32)
+    short, long = (Piece(first, first + 10, ((0, first),)).mask(None, torch.float32) for first in (90, 2990))
     assert short is not None and long is not None
     assert torch.equal(short[:, :10], long[:, :10]) and torch.equal(short[:, -10:], long[:, -10:])
     assert long.untyped_storage().nbytes() == 4 * 10 * 3000
+
+
+def test_a_pair_is_one_call_and_a_wide_group_is_not() -> None:
+    pair, group = layout_of([(120, [40, 50])], shared=False), layout_of([(30, [64] * 8)], shared=False)
+    assert len(pair.joined) == 1 and len(pair.pieces) == 3
+    assert group.joined == group.pieces and len(group.pieces) == 9

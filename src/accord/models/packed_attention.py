@@ -6,7 +6,7 @@ something we do not know (an unknown keyword, attention sinks) are rejected here
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from accord.data.packing import PackedBatch
-from accord.models.tree_attention import Piece, TreeAttention, fits
+from accord.models.tree_attention import Piece, TreeAttention, fits, pieces_of
 
 NAME = "accord_packed"
 _HARMLESS = {"position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states", "is_causal", "past_key_values"}
@@ -65,18 +65,24 @@ class TreeLayout:
     """The shared prefix causal, each prompt against [prefix; itself], each completion against [prefix; its prompt; itself]. No N x N mask, no repeated heads."""
 
     def __init__(self, batch: PackedBatch) -> None:
-        prefix = (0, batch.prefix)
-        pieces = [Piece(*prefix)]
-        for span in batch.spans:
-            pieces += [Piece(*span.prompt, (prefix,)), *(Piece(*branch, (prefix, span.prompt)) for branch in span.branches)]
-        self.pieces = tuple(piece for piece in pieces if piece.end > piece.start)
+        self.prefix, self.spans = batch.prefix, [(span.prompt, span.branches) for span in batch.spans]
+
+    @cached_property
+    def joined(self) -> tuple[Piece, ...]:
+        """As few calls as pay, for the CPU's kernel."""
+        return pieces_of(self.prefix, self.spans, join=True)
+
+    @cached_property
+    def pieces(self) -> tuple[Piece, ...]:
+        """A call for the prefix, each prompt and each completion."""
+        return pieces_of(self.prefix, self.spans, join=False)
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None
     ) -> Tensor:
         """(1, heads, N, head_dim), as `Layout` says."""
         if softcap is None and fits(query, value):
-            return TreeAttention.apply(query, key, value, self.pieces, scale, window)  # type: ignore[no-any-return]
+            return TreeAttention.apply(query, key, value, self.joined, scale, window)  # type: ignore[no-any-return]
         outputs = []
         for piece in self.pieces:
             keys, values = (torch.cat([whole[:, :, first:last] for first, last in piece.seen], dim=2) for whole in (key, value))
