@@ -141,6 +141,19 @@ def test_stop_kl_ends_after_the_round_that_passed_it(tmp_path: Path, capsys: pyt
     assert f"Stopped after iteration {first + 1}: KL {drift[first]:.1f} nats" in capsys.readouterr().err
 
 
+def test_checkpoints_stand_between_rounds_even_where_max_steps_cuts_one_short(tmp_path: Path) -> None:
+    """Three steps of four: the checkpoint is the one after the first two, and going on from there gives the straight run."""
+    sizes = {"num_ppo_epochs": 1, "num_mini_batches": 2, "save_steps": 1, "lr_scheduler_type": "constant"}
+    build(tmp_path / "short", **sizes, max_steps=3).train()
+    assert [path.name for path in (tmp_path / "short").glob("checkpoint-*")] == ["checkpoint-2"]
+    straight = build(tmp_path / "straight", **sizes, max_steps=4)
+    straight.train()
+    again = build(tmp_path / "again", **sizes, max_steps=4)
+    again.train(resume_from_checkpoint=str(tmp_path / "short" / "checkpoint-2"))
+    for name, parameter in straight.parameters().items():
+        assert torch.equal(parameter, again.parameters()[name]), name
+
+
 def test_whitened_rewards_have_variance_1_and_keep_their_mean(tmp_path: Path) -> None:
     """With gamma = lambda = 1 and a critic at zero, a token's return is what is still to come: differences of returns are the rewards."""
     trainer = build(tmp_path, reward=lambda completions: [10.0 * x for x in size(completions)], gamma=1.0, lam=1.0, kl_coef=0.0)

@@ -164,11 +164,13 @@ class Loop:
         self._write_lineage({})
         self.callbacks.call("on_train_begin")
         last: dict[str, Any] = {}
+        at_boundary = True
         with Interrupts() as interrupts, Progress(self.total_steps(), self.global_step, self.num_tokens, self.metric_names) as progress:
             started = time.perf_counter()
             for step_batch in self.batches(self.global_step):
                 last = {**self.train_step(step_batch), **step_batch.metrics}
                 last["step_seconds"] = time.perf_counter() - started
+                at_boundary = step_batch.boundary
                 self._after_step(step_batch, last, progress)
                 started = time.perf_counter()
                 # All processes leave at the same step, whichever of them got the signal.
@@ -176,7 +178,8 @@ class Loop:
                     raise Interrupted(str(self.save_checkpoint()))
                 if (self._stop and step_batch.boundary) or self.global_step >= self.total_steps():
                     break
-        if self.config.save_steps and self._saved_step != self.global_step:
+        # Where max_steps cuts an iteration short, the last checkpoint stays the one before it: there is no going on from its middle.
+        if self.config.save_steps and self._saved_step != self.global_step and at_boundary:
             self.save_checkpoint()
         if self.config.load_best_model_at_end and self.best.checkpoint:
             self._load_tensors(checkpoint.read(self.folder / self.best.checkpoint)[0])
