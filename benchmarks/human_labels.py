@@ -109,7 +109,9 @@ def resumable(folder: Path) -> bool | None:
 def lora_reward(
     opened: Opened, train: list[Example], test: list[Example], folder: Path, layers: float
 ) -> tuple[list[float], dict[str, Any]]:
-    config = RewardConfig(output_dir=str(folder), head_learning_rate_scale=10.0, max_prompt_length=PROMPT_TOKENS, seed=1, **OPTIONS)
+    config = RewardConfig(
+        output_dir=str(folder), head_learning_rate_scale=10.0, max_prompt_length=PROMPT_TOKENS, normalise=False, seed=1, **OPTIONS
+    )
     trainer = RewardTrainer(opened.policy, config, train, None, opened.tokenizer, peft_config=lora_config(opened.policy, layers=layers))
     trainer.train(resume_from_checkpoint=resumable(folder))
     trainer.save_model()
@@ -128,7 +130,7 @@ def head_rewards(opened: Opened, train: list[Example], test: list[Example], fold
     for seed in (1, 2, 3):
         config = RewardConfig(
             output_dir=str(folder / str(seed)), backbone="heads", seed=seed, num_train_epochs=20, learning_rate=1e-3, weight_decay=0.5, per_device_train_batch_size=64,
-            max_prompt_length=PROMPT_TOKENS, logging_steps=50, tokens_per_microbatch=2048,
+            max_prompt_length=PROMPT_TOKENS, logging_steps=50, tokens_per_microbatch=2048, normalise=False,
         )  # fmt: skip
         trainer = RewardTrainer(opened.policy, config, train, None, opened.tokenizer, known_features=features)
         trainer.train()
