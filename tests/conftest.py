@@ -4,13 +4,40 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from accord.models.cache import cache_folder
+
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+USERS_CACHE = cache_folder()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tests_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What fixtures of whole modules run stays out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCORD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tests_cache: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test has a cache of its own: nothing that another test computed."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("ACCORD_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def users_cache() -> Path:
+    """Where fetched models may lie."""
+    return USERS_CACHE
 
 
 @pytest.fixture(scope="session")

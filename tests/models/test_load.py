@@ -25,13 +25,6 @@ from accord.models.tokens import PLAIN_TEMPLATE_NAME, ensure_pad, ensure_templat
 IDS = torch.tensor([[5, 17, 99, 200, 31]])
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("ACCORD_CACHE", str(folder))
-    return folder
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A whole model folder."""

@@ -147,9 +147,9 @@ def test_stories_tells_the_published_story(tmp_path: Path, shared_data: Path) ->
 
 
 @pytest.mark.slow
-def test_smollm2_is_the_model_it_claims_to_be() -> None:
+def test_smollm2_is_the_model_it_claims_to_be(users_cache: Path) -> None:
     """Fetched once into the user's cache. Perplexities as transformers' own GGUF loader gives them: 5.56 and 10.16."""
-    found = resolve("smollm2-135m")
+    found = resolve("smollm2-135m", cache=users_cache)
     model, tokenizer = load_model(found, dtype="float32", device="cpu"), load_tokenizer(found)
     assert sum(parameter.numel() for parameter in model.parameters()) == 134_515_008
     assert (len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id) == (49152, 2, 0)

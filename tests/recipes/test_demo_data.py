@@ -6,12 +6,12 @@ import json
 import re
 from collections import Counter
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from accord.audit.detectors import word_count
-from accord.models.cache import cache_folder
 from accord.recipes import demo_rows
 from accord.recipes.straight_answers import MAX_WORDS, SLICES, passes
 
@@ -107,8 +107,8 @@ def test_answers_are_short_in_words() -> None:
     assert all(row["chosen_finished"] for row in PAIRS)
 
 
-def test_answers_are_under_40_tokens() -> None:
-    found = sorted((cache_folder() / "models").glob("smollm2-135m-*/tokenizer.json"))
+def test_answers_are_under_40_tokens(users_cache: Path) -> None:
+    found = sorted((users_cache / "models").glob("smollm2-135m-*/tokenizer.json"))
     if not found:
         pytest.skip("the starter model's tokenizer is not in the cache")
     from transformers import AutoTokenizer

@@ -38,7 +38,7 @@ def run() -> int:
         print(f"  memory {memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB free; the demo needs 4 GB")
     except ImportError:
         print("  memory unknown: pip install psutil")
-    print(f"  models are kept in {cache_folder()} (ACCORD_CACHE moves it)")
+    print(f"  models and reference log-probs are kept in {cache_folder()} (ACCORD_CACHE moves it)")
     if os.environ.get("OMP_NUM_THREADS"):
         print(f"  OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} limits the threads")
     print("Ready: accord demo" if not missing else f"Missing: {', '.join(missing)}", file=sys.stderr if missing else sys.stdout)

@@ -31,6 +31,8 @@ class DPOConfig(TrainingConfig):
     """Weight of the negative log-likelihood of chosen answers, a token. 0 turns it off; 0.005 to 1 keeps chosen answers likely."""
     max_prompt_length: int | None = None
     """Longest prompt in tokens, cut on the left. None cuts only by max_length."""
+    cache_reference: bool = True
+    """True keeps reference log-probs for later runs (folder `reference` in the cache, which may be deleted). False computes every row."""
 
     method: ClassVar[str] = "dpo"
     full_learning_rate: ClassVar[float] = 5e-7

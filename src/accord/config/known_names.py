@@ -33,7 +33,7 @@ HARMLESS = {
     "dataloader_drop_last": "the last batch is kept, with its own normaliser",
     "dataset_num_proc": "rows are rendered once, before training",
     "remove_unused_columns": "other columns are kept and passed through",
-    "precompute_ref_log_probs": "reference log-probs are always computed once, before training",
+    "precompute_ref_log_probs": "reference log-probs are always computed once, before training (cache_reference keeps them for later runs)",
     "precompute_ref_batch_size": "the token budget decides (tokens_per_microbatch)",
     "padding_free": "there is no padding",
     "packing": "rows are always packed, each seeing only itself",

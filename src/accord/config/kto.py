@@ -24,6 +24,8 @@ class KTOConfig(TrainingConfig):
     """Weight of undesirable rows."""
     max_prompt_length: int | None = None
     """Longest prompt in tokens, cut on the left. None cuts only by max_length."""
+    cache_reference: bool = True
+    """True keeps reference log-probs for later runs (folder `reference` in the cache, which may be deleted). False computes every row."""
 
     method: ClassVar[str] = "kto"
     full_learning_rate: ClassVar[float] = 1e-6

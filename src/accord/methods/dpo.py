@@ -15,7 +15,7 @@ from torch import Tensor
 from accord.config.dpo import SOFT_LABELS, DPOConfig
 from accord.data.packing import Unit, pack
 from accord.errors import ConfigError, DivergedError
-from accord.methods.reference import ReferenceLogprobs
+from accord.methods.reference import ReferenceLogprobs, reference_digest
 from accord.models.adapters import Stack, Want
 from accord.objectives.preference import PREFERENCE_LOSSES, REFERENCE_FREE, PairLogprobs
 from accord.objectives.segments import segment_sum
@@ -67,7 +67,9 @@ class DPOTrainer(OfflineTrainer):
         )
         self.loss_name = self.config.loss_name
         self.needs_reference = self.loss_name not in REFERENCE_FREE
-        self.reference = ReferenceLogprobs(self.policy, self.prepared.reference, ref_model, self.token_budget)
+        self.reference = ReferenceLogprobs(
+            self.policy, self.prepared.reference, ref_model, self.renderer, cache=self.config.cache_reference
+        )
 
     def make_units(self, rows: Sequence[Any]) -> list[Unit]:
         """Raises ConfigError at the first soft label or tie, if the loss has no place for it."""
@@ -82,7 +84,10 @@ class DPOTrainer(OfflineTrainer):
 
     def prepare_units(self, units: Sequence[Unit]) -> None:
         if self.needs_reference:
-            self.reference.fill(units, moved=self.prepared.full and self.global_step > 0)
+            self.reference.fill(units, self.token_budget, moved=self.prepared.full and self.global_step > 0)
+
+    def surroundings(self) -> dict[str, Any]:
+        return {**super().surroundings(), "reference": reference_digest(self.train_units)}
 
     def before_training(self) -> None:
         super().before_training()

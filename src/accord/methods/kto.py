@@ -17,7 +17,7 @@ from accord.config.kto import KTOConfig
 from accord.data.kinds import as_kind
 from accord.data.packing import Unit, pack
 from accord.errors import DataError
-from accord.methods.reference import ReferenceLogprobs
+from accord.methods.reference import ReferenceLogprobs, reference_digest
 from accord.objectives.preference import kto
 from accord.objectives.segments import segment_sum
 from accord.training.metrics import Metrics
@@ -56,7 +56,9 @@ class KTOTrainer(OfflineTrainer):
         super().__init__(
             model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, tokenizer=tokenizer, columns=columns
         )
-        self.reference = ReferenceLogprobs(self.policy, self.prepared.reference, ref_model, self.token_budget)
+        self.reference = ReferenceLogprobs(
+            self.policy, self.prepared.reference, ref_model, self.renderer, cache=self.config.cache_reference
+        )
 
     def make_units(self, rows: Sequence[Any]) -> list[Unit]:
         """One unit an answer; `mismatch` holds the unit of this prompt with the next row's answer.
@@ -78,9 +80,10 @@ class KTOTrainer(OfflineTrainer):
         return units
 
     def prepare_units(self, units: Sequence[Unit]) -> None:
-        moved = self.prepared.full and self.global_step > 0
-        self.reference.fill(units, moved=moved)
-        self.reference.fill([unit.data["mismatch"] for unit in units], moved=moved)
+        self.reference.fill(with_mismatches(units), self.token_budget, moved=self.prepared.full and self.global_step > 0)
+
+    def surroundings(self) -> dict[str, Any]:
+        return {**super().surroundings(), "reference": reference_digest(with_mismatches(self.train_units))}
 
     def totals(self, units: Sequence[Unit]) -> dict[str, float]:
         return {"rows": float(len(units))}
@@ -127,3 +130,8 @@ class KTOTrainer(OfflineTrainer):
         if "rewards/chosen" not in values or "rewards/rejected" not in values:
             return {}
         return {"rewards/margins": values["rewards/chosen"] - values["rewards/rejected"]}
+
+
+def with_mismatches(units: Sequence[Unit]) -> list[Unit]:
+    """These units, then each one's prompt with another row's answer."""
+    return [*units, *(unit.data["mismatch"] for unit in units)]

@@ -1,17 +1,23 @@
-"""Reference log-probabilities of a dataset, computed once and kept on its units."""
+"""Reference log-probabilities of a dataset, computed once and kept on its units; and, for later runs, in the user's cache."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from accord.data.packing import Unit, pack, split_by_budget
-from accord.errors import ConfigError
+from accord.data.render import Renderer
+from accord.errors import ConfigError, MachineError
+from accord.methods.reference_cache import ReferenceCache, Values, row_hash, tokenizer_hash
 from accord.models.adapters import PolicyModel, Stack, Want
+from accord.models.fingerprint import model_fingerprint
 from accord.objectives.segments import segment_sum
 from accord.training import processes
+from accord.training.setup import say
+from accord.types import content_hash
 
 
 class ReferenceLogprobs:
@@ -21,13 +27,15 @@ class ReferenceLogprobs:
         policy: the model being trained; before its first step, `stack` on it is the reference.
         stack: the reference's adapters.
         ref_model: another model to use instead.
-        token_budget: tokens a forward pass.
+        renderer: made the rows.
+        cache: True reads what earlier runs with the same reference have computed, and leaves what is new for later ones. False
+            computes every row.
     """
 
-    def __init__(self, policy: PolicyModel, stack: Stack, ref_model: Any, token_budget: int) -> None:
-        self.token_budget = token_budget
+    def __init__(self, policy: PolicyModel, stack: Stack, ref_model: Any, renderer: Renderer, *, cache: bool = True) -> None:
         self.is_start = ref_model is None
-        self.model, self.stack = policy, stack
+        self.model, self.stack, self.renderer, self.cached = policy, stack, renderer, cache
+        self._cache: ReferenceCache | None = None
         if ref_model is not None:
             if ref_model is policy.model:
                 raise ConfigError(
@@ -36,26 +44,67 @@ class ReferenceLogprobs:
             self.model = ref_model if isinstance(ref_model, PolicyModel) else PolicyModel(ref_model)
             self.stack = tuple(self.model.adapters)
 
-    @torch.no_grad()
-    def fill(self, units: Sequence[Unit], *, moved: bool = False) -> None:
+    def fill(self, units: Sequence[Unit], token_budget: int, *, moved: bool = False) -> None:
         """Set `unit.data["reference"]` to a tuple of floats, one a completion, where it is missing. Processes share the work.
 
         Args:
+            token_budget: tokens a forward pass.
             moved: True: the base weights have been trained, so the model no longer is its own reference. False: they are as at the start.
         Raises:
             ConfigError: if the start of the policy is asked about new rows after its weights moved.
         """
-        missing = [unit for unit in units if "reference" not in unit.data]
-        if missing and moved and self.is_start:
+        missing = [(row_hash(unit), unit) for unit in units if "reference" not in unit.data]
+        if not missing:
+            return
+        if moved and self.is_start:
             raise ConfigError(
                 "The reference is the model before training, whose weights full fine-tuning has changed. Give these rows as eval_dataset at the start, or pass ref_model."
             )
-        found: list[tuple[float, ...]] = []
-        for part in split_by_budget(processes.share(missing), self.token_budget):
+        values = self._read([row for row, _ in missing])
+        if values:
+            count = sum(row in values for row, _ in missing)
+            say(
+                f"reference log-probs of {count} rows read from the cache"
+                + (f", {len(missing) - count} to compute." if count < len(missing) else ".")
+            )
+        new = {row: unit for row, unit in missing if row not in values}
+        if new:
+            values |= self._keep(dict(zip(new, self._compute(list(new.values()), token_budget), strict=True)))
+        for row, unit in missing:
+            unit.data["reference"] = values[row]
+
+    @torch.no_grad()
+    def _compute(self, units: list[Unit], token_budget: int) -> list[Values]:
+        found: list[Values] = []
+        for part in split_by_budget(processes.share(units), token_budget):
             batch = pack(part, self.model.device)
             logprobs = self.model.forward(batch, self.stack, Want(logprobs=True)).logprobs
             assert logprobs is not None
             sums = iter(segment_sum(logprobs, batch.completion, batch.num_completions).tolist())
             found += [tuple(next(sums) for _ in unit.branches) for unit in part]
-        for unit, values in zip(missing, processes.gather(found), strict=True):
-            unit.data["reference"] = values
+        return processes.gather(found)
+
+    # One process reads and writes the cache, so that all have the same values whatever other runs do meanwhile.
+
+    def _read(self, rows: list[str]) -> dict[str, Values]:
+        if not self.cached:
+            return {}
+        if self._cache is None and processes.is_main():
+            self._cache = ReferenceCache(model_fingerprint(self.model, self.stack), tokenizer_hash(self.renderer))
+        return processes.gather_objects(self._cache.read(rows) if self._cache else {})[0]
+
+    def _keep(self, found: dict[str, Values]) -> dict[str, Values]:
+        if not self.cached:
+            return found
+        finite = {row: values for row, values in found.items() if all(map(math.isfinite, values))}
+        if self._cache is not None and finite:
+            try:
+                found |= self._cache.add(finite)
+            except MachineError as error:
+                say(f"The reference log-probs are not kept for later runs: {error}")
+        return processes.gather_objects(found)[0]
+
+
+def reference_digest(units: Sequence[Unit]) -> str:
+    """Hash of the reference log-probs on these units: the same when a run that is resumed goes on with the same values."""
+    return content_hash([unit.data.get("reference") for unit in units])

@@ -136,6 +136,10 @@ class Loop:
         """Content hashes of the rows this run learns from, by dataset: for the lineage."""
         return {}
 
+    def surroundings(self) -> dict[str, Any]:
+        """What a resumed run must share with the one that was stopped to go on bit for bit."""
+        return checkpoint.surroundings()
+
     def before_training(self) -> None:
         """Checks and precomputation, before step 0 and before a checkpoint is read."""
 
@@ -353,7 +357,7 @@ class Loop:
                 "best": self.best.state(),
                 "optimizer_steps": moments,
                 "generators": generators.states(),
-                "surroundings": checkpoint.surroundings(),
+                "surroundings": self.surroundings(),
                 "method": self.method_state(),
             }
             checkpoint.write(folder, tensors, state, extra=self.save_model)
@@ -413,7 +417,7 @@ class Loop:
         if processes.is_main():
             changed = [
                 f"{key} {state['surroundings'].get(key)} -> {value}"
-                for key, value in checkpoint.surroundings().items()
+                for key, value in self.surroundings().items()
                 if state["surroundings"].get(key) != value
             ]
             exact = "bit for bit" if not changed else "not bit for bit, because of " + ", ".join(changed)
