@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM
 import tiny
 from accord.cli import main
 from accord.models.heads import RewardHeads
-from accord.planning.memory import count_lora, model_size
+from accord.models.size import model_size
+from accord.planning.memory import count_lora
 
 FEW = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--learning_rate", "1e-3", "--lora_r", "2"]
 ROUNDS = ["--num_iterations", "2", "--prompts_per_iteration", "2", "--num_generations", "2", "--max_new_tokens", "4", "--lora_r", "2"]

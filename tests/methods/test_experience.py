@@ -204,7 +204,7 @@ def test_rewards_read_along_with_the_reference_are_the_same(tmp_path: Path) -> N
     alone = LearnedReward(model).score(rollouts)
     trainer.experience.rewards = [LearnedReward(model, 0.5), LearnedReward(RewardModel(policy, (), heads, trainer.renderer), 2.0, "other")]
     assert list(trainer.experience._readers()) == [0]
-    units = trainer.experience.make(groups, exact=True, stack=trainer.stack, temperature=1.0)
+    units = trainer.experience.make(groups, 1024, exact=True, stack=trainer.stack, temperature=1.0)
     found = [score for row in units for score in row.data["scores"]]
     assert [score.parts["reward_model"] for score in found] == pytest.approx([score.value for score in alone], abs=1e-4)
     assert len({round(score.parts["other"], 3) for score in found}) > 1

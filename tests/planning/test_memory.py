@@ -18,17 +18,8 @@ from accord.data.packing import Branch, Unit, pack
 from accord.errors import MachineError
 from accord.models import free_memory
 from accord.models.free_memory import available_memory
-from accord.planning.memory import (
-    GB,
-    activation_bytes,
-    check_fits,
-    choose_token_budget,
-    count_lora,
-    count_parameters,
-    model_size,
-    predict,
-    suggest,
-)
+from accord.models.size import activation_bytes, choose_token_budget, measured, model_size
+from accord.planning.memory import GB, check_fits, count_lora, count_parameters, predict, suggest
 
 _COLUMNS = (
     "vocab_size",
@@ -196,18 +187,28 @@ def test_what_is_suggested_fits() -> None:
     assert predict(size, token_budget=256).total <= 3 * GB
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+def test_a_model_with_adapters_measures_as_its_config(architecture: str) -> None:
+    policy = tiny.policy(architecture)
+    expected = model_size(policy.model.config)
+    policy.add_adapter("first", tiny.lora())
+    config = tiny.lora()
+    config.target_modules = ["q_proj", "lm_head"]
+    policy.add_adapter("second", config)
+    assert measured(policy.model, policy.adapters) == expected
+
+
+@pytest.mark.parametrize(("device", "most"), [("cpu", 1024), ("cuda", 4096)])
 @pytest.mark.parametrize("free", [-1.0, 0.0, 1e6, 1e9, 4e9, 1e11])
-def test_the_token_budget_is_a_bounded_multiple_of_256(free: float) -> None:
+def test_the_token_budget_is_a_bounded_multiple_of_256(free: float, device: str, most: int) -> None:
     size = model_size(KNOWN["SmolLM2-135M"][0])
-    budget = choose_token_budget(size, free)
-    assert 256 <= budget <= 4096 and budget % 256 == 0
+    budget = choose_token_budget(size, free, device=device)
+    assert 256 <= budget <= most and budget % 256 == 0
     if budget > 256:
         assert budget * activation_bytes(size) <= free
-    assert choose_token_budget(size, free, checkpointing=True) >= budget
-
-
-def test_the_token_budget_takes_a_config() -> None:
-    assert choose_token_budget(tiny.model("llama").config, 1e12) == 4096
+    if free == 1e11:
+        assert budget == most
+    assert choose_token_budget(size, free, device=device, checkpointing=True) >= budget
 
 
 def test_available_memory_is_what_the_system_says(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class TrainingConfig:
     dtype: str = "auto"
     """float32, bfloat16 or auto: bfloat16 where the hardware multiplies it fast, else float32."""
     tokens_per_microbatch: int | None = None
-    """Tokens that go through the model at once. None: the command line chooses from free memory, a trainer in Python takes 1024. Kept on resume."""
+    """Tokens that go through the model at once. None chooses from free memory (256 to 1024, on a GPU to 4096), says it and records it. Kept on resume."""
     cache_lower_layers: bool = True
     """True runs the frozen layers below the first trained one once per row and keeps their output (LoRA on upper layers). False runs them at every pass."""
     report_to: str = "none"

@@ -27,7 +27,6 @@ class Experience:
         policy: the shared base.
         reference, value_stack: adapters of the reference policy and of the critic.
         rewards: their weighted sum is the score.
-        token_budget: tokens a forward pass.
         keep_lower: run the layers below the first trained one once an iteration.
     """
 
@@ -38,19 +37,19 @@ class Experience:
         value_stack: Stack,
         value_head: ValueHead,
         rewards: Sequence[RewardSource],
-        token_budget: int,
         *,
         keep_lower: bool = True,
     ) -> None:
         self.policy, self.reference, self.value_stack, self.value_head = policy, reference, value_stack, value_head
-        self.rewards, self.token_budget, self.keep_lower = rewards, token_budget, keep_lower
+        self.rewards, self.keep_lower = rewards, keep_lower
 
     @torch.no_grad()
-    def make(self, groups: Sequence[Sequence[Rollout]], *, exact: bool, stack: Stack, temperature: float) -> list[Unit]:
+    def make(self, groups: Sequence[Sequence[Rollout]], token_budget: int, *, exact: bool, stack: Stack, temperature: float) -> list[Unit]:
         """One unit a prompt, its answers as branches, with per-token tensors on the CPU.
 
         Args:
             groups: the answers to each prompt.
+            token_budget: tokens a forward pass.
             exact: True takes the sampler's log-probs as the old policy's (they are the same function). False recomputes them.
             stack: the policy's adapters.
         """
@@ -61,16 +60,16 @@ class Experience:
             data = {"rollouts": list(group), "sampler_logprobs": sampled, "old_logprobs": sampled}
             units.append(Unit(group[0].prompt_ids, branches, group[0].prompt_id, data))
         if self.keep_lower:
-            keep_lower_states(self.policy, units, stack, self.token_budget)
+            keep_lower_states(self.policy, units, stack, token_budget)
         readers = self._readers()
         reading = next(iter(readers.values())).model.heads.reading if readers else {}
-        for part in split_by_budget(units, self.token_budget):
+        for part in split_by_budget(units, token_budget):
             self._read(part, exact, stack, temperature, Want(logprobs=True, states=self.value_stack == self.reference, **reading))
         ends = [unit.data.pop("ends") for unit in units if readers]
         known = {index: source.scores_of(source.model.heads(torch.cat(ends))) for index, source in readers.items() if ends}
         for index, source in self._same_base().items():
             if index not in known:
-                known[index] = source.scores_of(source.model.score(units, self.token_budget))
+                known[index] = source.scores_of(source.model.score(units, token_budget))
         scores = iter(combined(self.rewards, [rollout for group in groups for rollout in group], known))
         for unit in units:
             unit.data["scores"] = [next(scores) for _ in unit.branches]

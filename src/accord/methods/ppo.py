@@ -135,7 +135,6 @@ class PPOTrainer(Loop):
             self.value_stack,
             self.value_head,
             self.rewards,
-            self.token_budget,
             keep_lower=args.cache_lower_layers,
         )
         self.iteration = 0
@@ -236,7 +235,9 @@ class PPOTrainer(Loop):
         """Sample answers, score them and read the reference: one unit a prompt, of all processes."""
         rollouts = self.sampler.sample(processes.share(prompts), sampling)
         groups = [rollouts[i : i + sampling.num_samples] for i in range(0, len(rollouts), sampling.num_samples)]
-        return processes.gather(self.experience.make(groups, exact=self.exact_sampler, stack=self.stack, temperature=sampling.temperature))
+        return processes.gather(
+            self.experience.make(groups, self.token_budget, exact=self.exact_sampler, stack=self.stack, temperature=sampling.temperature)
+        )
 
     def _scored(self, units: Sequence[Unit], *, at_least: int) -> tuple[list[Unit], int]:
         """Prompts with at least so many scored answers, and how many answers were left out.

@@ -11,37 +11,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from accord.models.free_memory import require
+from accord.models.size import SLACK, SMALLEST_BUDGET, ModelSize, activation_bytes, logit_bytes, model_size
 
 GB = 1e9
 PROCESS = 0.42 * GB
 """Python with torch, transformers and peft imported, before any weight (measured on Linux: 0.38)."""
-LOGIT_ROWS = 256
-"""Rows of logits alive at a time (chunk_size of `objectives.logprobs.chunked_logprobs`)."""
-LOGIT_COPIES = 3
-"""Logits, their softmax and the gradient."""
-SLACK = 1.05
-"""What an allocator keeps beyond what was asked for, on the parts that come and go (with `models.allocator` on glibc)."""
-SMALLEST_BUDGET, LARGEST_BUDGET, BUDGET_STEP = 256, 4096, 256
-"""Tokens in a micro-batch: below 256 the processor idles, above 4096 nothing gets faster."""
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """What memory depends on, read from a model that was built without storage."""
-
-    parameters: int
-    """Every weight once; tied embeddings count once."""
-    linears: tuple[tuple[str, int, int], ...]
-    """Name, inputs and outputs of every linear layer apart from the LM head: what LoRA's `all-linear` adapts."""
-    layers: int
-    hidden: int
-    vocabulary: int
-    layer_floats: int
-    """Numbers that one layer keeps for the backward pass, per token, the attention mask aside."""
-    score_heads: int
-    """Attention heads whose scores are kept whole, because a soft cap rules out fused attention; else 0."""
-    kv_floats: int
-    """Numbers in the KV cache per token, all layers."""
 
 
 @dataclass(frozen=True)
@@ -68,41 +42,6 @@ class MemoryNeed:
     def __str__(self) -> str:
         parts = ((item.name, getattr(self, item.name)) for item in fields(self))
         return f"{self.total / GB:.1f} GB (" + ", ".join(f"{name.replace('_', ' ')} {size / GB:.2f}" for name, size in parts if size) + ")"
-
-
-def model_size(config: Any) -> ModelSize:
-    """Sizes of the model of a transformers config, exactly, without allocating it.
-
-    Args:
-        config: a transformers config of a causal language model.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.pytorch_utils import Conv1D
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    text = config.get_text_config()
-    head = model.get_output_embeddings()
-    linears: list[tuple[str, int, int]] = []
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and module is not head:
-            linears.append((name, module.in_features, module.out_features))
-        elif isinstance(module, Conv1D):
-            linears.append((name, int(module.weight.shape[0]), int(module.weight.shape[1])))
-    heads = int(text.num_attention_heads)
-    width = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
-    kv_heads = int(getattr(text, "num_key_value_heads", None) or heads)
-    return ModelSize(
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        linears=tuple(linears),
-        layers=int(text.num_hidden_layers),
-        hidden=int(text.hidden_size),
-        vocabulary=int(model.get_input_embeddings().weight.shape[0]),
-        layer_floats=_layer_floats(model, text, heads * width, kv_heads * width),
-        score_heads=heads if getattr(text, "attn_logit_softcapping", None) else 0,
-        kv_floats=2 * int(text.num_hidden_layers) * kv_heads * width,
-    )
 
 
 def count_parameters(config: Any) -> int:
@@ -169,37 +108,10 @@ def predict(
         activations=int(SLACK * (token_budget * per_token + layer))
         if rank != 0
         else int(SLACK * 2 * token_budget * weight_bytes * size.layer_floats),
-        logits=LOGIT_COPIES * LOGIT_ROWS * size.vocabulary * 4,
+        logits=logit_bytes(size),
         merged=adapted * weight_bytes if sample_rows and adapters and rank else 0,
         kv_cache=int(SLACK * sample_rows * (sample_tokens * size.kv_floats * weight_bytes + 2 * size.vocabulary * 4)),
     )
-
-
-def activation_bytes(size: ModelSize, *, weight_bytes: int = 4, context: int = 512, checkpointing: bool = False, rank: int = 16) -> int:
-    """Bytes kept for the backward pass per token of a micro-batch, all layers."""
-    if checkpointing:
-        return size.layers * size.hidden * weight_bytes
-    low_rank = rank * len(size.linears) // max(1, size.layers)
-    # With a soft cap the mask (as floats) and the scores of every head are kept per layer; else the kernel keeps one sum a row.
-    attention = context * (1 + 4 * size.score_heads) if size.score_heads else 0
-    return size.layers * (size.layer_floats + low_rank + attention) * weight_bytes
-
-
-def choose_token_budget(config: Any, free_bytes: float, *, weight_bytes: int = 4, context: int = 512, checkpointing: bool = False) -> int:
-    """Tokens in a micro-batch that half of the free memory holds.
-
-    Args:
-        config: a transformers config, or the `ModelSize` of one.
-        free_bytes: what is left after weights, adapters, gradients and optimizer.
-    Returns:
-        a multiple of 256 between 256 and 4096.
-    """
-    size = config if isinstance(config, ModelSize) else model_size(config)
-    per_token = SLACK * activation_bytes(size, weight_bytes=weight_bytes, context=context, checkpointing=checkpointing)
-    if checkpointing:
-        per_token += SLACK * size.layer_floats * weight_bytes
-    fitting = int(0.5 * max(0.0, free_bytes) / per_token)
-    return max(SMALLEST_BUDGET, min(LARGEST_BUDGET, fitting // BUDGET_STEP * BUDGET_STEP))
 
 
 def check_fits(need: MemoryNeed | float, have: float, *, what: str = "This", fitting: str = "", force: bool = False) -> None:
@@ -238,26 +150,3 @@ def suggest(size: ModelSize, have: float, **settings: Any) -> str:
         small = max(0.0, have - PROCESS) / (4 * SLACK)
         return f"a model of at most {small / 1e6:.0f} million weights" if small > 1e6 else ""
     return ", or ".join(found[:2])
-
-
-def _layer_floats(model: Any, text: Any, query: int, key: int) -> int:
-    """Numbers kept per token and layer: inputs of norms and linears, the MLP's gate, product and activations, queries, keys, values.
-
-    The coefficients were counted with saved-tensor hooks on the packed, fused path (tests/planning): 3 for the width of an MLP with a
-    separate gate (4.5 for others, which are not fused), 2 for queries and the attention output, 2 for keys and values, 1 for each norm
-    of full width.
-    """
-    hidden = int(text.hidden_size)
-    inner = int(getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * hidden)
-    experts = getattr(text, "num_experts_per_tok", None)
-    if experts:
-        inner = int(experts) * int(getattr(text, "moe_intermediate_size", None) or inner)
-    layers = max(1, int(text.num_hidden_layers))
-    wide = narrow = 0
-    for name, parameter in model.named_parameters():
-        if parameter.dim() == 1 and "norm" in name.rsplit(".", 2)[-2] and name.endswith("weight"):
-            wide += parameter.shape[0] == hidden
-            narrow += parameter.shape[0] != hidden
-    norms = hidden * (wide // layers) + (query + key if narrow else 0)
-    mlp = (3 if any(".gate_proj." in name for name, _ in model.named_parameters()) else 4.5) * inner
-    return int(2 * hidden + norms + mlp + 2 * query + 2 * key)

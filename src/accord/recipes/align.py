@@ -13,7 +13,8 @@ from accord.data.kinds import as_kind
 from accord.data.read import read_examples
 from accord.errors import DataError
 from accord.models.free_memory import available_memory
-from accord.planning.memory import check_fits, model_size, predict
+from accord.models.size import model_size
+from accord.planning.memory import check_fits, predict
 from accord.recipes.demo import QUICK, say
 from accord.recipes.look import NAMES, difference, interval_text, look
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings

@@ -14,7 +14,8 @@ from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
 from accord.models.lora import lora_config
 from accord.models.opened import Opened, open_model
-from accord.planning.memory import MemoryNeed, check_fits, choose_token_budget, model_size, predict, suggest
+from accord.models.size import choose_token_budget, model_size
+from accord.planning.memory import MemoryNeed, check_fits, predict, suggest
 from accord.recipes.dry_run import describe
 from accord.training.best import check_can_evaluate
 from accord.training.setup import Rows, say
@@ -83,12 +84,13 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
     """Choose the token budget from free memory when none is given, and refuse what cannot fit, before weights are read. Returns the need."""
     import torch
 
-    have, size = available_memory(), model_size(model_config)
+    device = pick_device()
+    have, size = available_memory(device), model_size(model_config)
     rank = options.lora_r or None
     if config.method == "reward" and getattr(config, "backbone", "") == "heads":
         rank = 0
     context = config.max_length or 1024
-    dtype = pick_dtype(pick_device()) if config.dtype == "auto" else getattr(torch, config.dtype)
+    dtype = pick_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
     settings: dict[str, Any] = {"context": context, "checkpointing": config.gradient_checkpointing, "weight_bytes": dtype.itemsize}
     budget_settings = dict(settings)
     settings["rank"] = rank
@@ -99,7 +101,7 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
         settings |= {"sample_rows": 64, "sample_tokens": context, "adapters": adapters, "trained_adapters": adapters}
     if config.tokens_per_microbatch is None:
         fixed = predict(size, **settings, token_budget=0).total
-        config.tokens_per_microbatch = min(2048, choose_token_budget(size, have - fixed, **budget_settings))
+        config.tokens_per_microbatch = choose_token_budget(size, have - fixed, device=device, **budget_settings)
         say(f"tokens_per_microbatch {config.tokens_per_microbatch}, from {have / 1e9:.1f} GB of free memory.")
     settings["token_budget"] = config.tokens_per_microbatch
     need = predict(size, **settings)

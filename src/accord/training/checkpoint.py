@@ -6,6 +6,8 @@ import json
 import platform
 import re
 import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +51,31 @@ def read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         DataError: if a file is missing, cut short, or was written by a newer release.
     """
-    try:
+    state = read_state(folder)
+    with _readable(folder):
+        return load_file(folder / TENSORS), state
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says beside its tensors. Raises as `read` does."""
+    with _readable(folder):
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        tensors = load_file(folder / TENSORS)
+    if state.get("schema", 0) > SCHEMA:
+        raise DataError(f"{folder} was written by a newer accord (schema {state['schema']}). Upgrade accord to resume it.")
+    return state
+
+
+@contextmanager
+def _readable(folder: Path) -> Generator[None]:
+    """One line for what cannot be read."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise DataError(
             f"{folder} is not a checkpoint: {Path(error.filename or '').name or TENSORS} is missing. Name a checkpoint-N folder of the run."
         ) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"{folder} is damaged ({str(error).splitlines()[0]}). Resume from an earlier checkpoint of the run.") from error
-    if state.get("schema", 0) > SCHEMA:
-        raise DataError(f"{folder} was written by a newer accord (schema {state['schema']}). Upgrade accord to resume it.")
-    return tensors, state
 
 
 def folders(run: Path) -> list[Path]:

@@ -22,10 +22,12 @@ from accord.data.packing import Unit, split_by_budget
 from accord.errors import ConfigError, DataError, DivergedError
 from accord.training import checkpoint, generators, lineage, processes
 from accord.training.best import Best, check_can_evaluate
+from accord.training.budget import token_budget
 from accord.training.callbacks import Callbacks
 from accord.training.interrupts import Interrupts
 from accord.training.metrics import Metrics
 from accord.training.progress import Progress
+from accord.training.setup import say
 from accord.training.trackers import Trackers
 from accord.writing import append_text, write_text
 
@@ -73,7 +75,7 @@ class Loop:
         self.epoch = 0.0
         self.log_history: list[dict[str, Any]] = []
         self.best = Best(config.metric_for_best_model or self.best_metric, config.early_stopping_patience)
-        self.token_budget = config.tokens_per_microbatch or 1024
+        self.token_budget = token_budget(config, prepared.policy)
         self.num_tokens = 0
         self._stop = False
         self._saved_step = self._evaluated_step = 0
@@ -141,7 +143,7 @@ class Loop:
         return checkpoint.surroundings()
 
     def before_training(self) -> None:
-        """Checks and precomputation, before step 0 and before a checkpoint is read."""
+        """Checks and precomputation, before step 0 and before the weights of a checkpoint are read."""
 
     # -- the loop -------------------------------------------------------------------------------------------------------------------
 
@@ -159,6 +161,8 @@ class Loop:
         source = checkpoint.find(self.folder, wanted)
         if source is not None and self.config.output_dir is None:
             self.folder = self.prepared.folder = source.parent  # the run goes on where it is
+        if source is not None:
+            self._keep_token_budget(source)
         self.before_training()
         self._build_optimizer()
         if source is not None:
@@ -401,12 +405,18 @@ class Loop:
             for name, buffer in self.buffers().items():
                 buffer.copy_(tensors[f"buffer/{name}"])
 
+    def _keep_token_budget(self, folder: Path) -> None:
+        """That of the run that is resumed, whatever is free now: other micro-batches would be rounded otherwise."""
+        kept = int(checkpoint.read_state(folder)["token_budget"])
+        if kept != self.token_budget:
+            say(f"tokens_per_microbatch {kept}, as in the run that is resumed.")
+        self.token_budget = self.config.tokens_per_microbatch = kept
+
     def _resume(self, folder: Path) -> None:
         tensors, state = checkpoint.read(folder)
         self.global_step = self._saved_step = self._evaluated_step = int(state["global_step"])
         self.epoch = float(state["epoch"])
         self.num_tokens = int(state["num_tokens"])
-        self.token_budget = int(state["token_budget"])
         self.log_history = list(state["log_history"])
         self.best.load(state["best"] or {})
         if self.best.checkpoint and folder.parent.resolve() != self.folder.resolve():

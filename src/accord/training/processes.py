@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -29,6 +30,11 @@ def rank() -> int:
 
 def world() -> int:
     return dist.get_world_size() if active() else 1
+
+
+def on_this_machine() -> int:
+    """How many of the processes share this machine's memory, as their launcher says; without its word, all of them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or world())
 
 
 def is_main() -> bool:

@@ -1,0 +1,152 @@
+"""What a model's shape says about memory: its sizes, what a forward pass keeps for the backward pass, and how many tokens fit at once.
+
+Sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LOGIT_ROWS = 256
+"""Rows of logits alive at a time (chunk_size of `objectives.logprobs.chunked_logprobs`)."""
+LOGIT_COPIES = 3
+"""Logits, their softmax and the gradient."""
+SLACK = 1.05
+"""What an allocator keeps beyond what was asked for, on the parts that come and go (with `models.allocator` on glibc)."""
+SMALLEST_BUDGET, BUDGET_STEP = 256, 256
+LARGEST_BUDGET = {"cpu": 1024}
+"""Tokens in a micro-batch: below 256 the processor idles, above these nothing gets faster (on two cores 512 and 1024 are as fast as 2048)."""
+LARGEST_ELSEWHERE = 4096
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What memory depends on, read from a model that was built without storage."""
+
+    parameters: int
+    """Every weight once; tied embeddings count once."""
+    linears: tuple[tuple[str, int, int], ...]
+    """Name, inputs and outputs of every linear layer apart from the LM head: what LoRA's `all-linear` adapts."""
+    layers: int
+    hidden: int
+    vocabulary: int
+    layer_floats: int
+    """Numbers that one layer keeps for the backward pass, per token, the attention mask aside."""
+    score_heads: int
+    """Attention heads whose scores are kept whole, because a soft cap rules out fused attention; else 0."""
+    kv_floats: int
+    """Numbers in the KV cache per token, all layers."""
+
+
+def model_size(config: Any) -> ModelSize:
+    """Sizes of the model of a transformers config, exactly, without allocating it.
+
+    Args:
+        config: a transformers config of a causal language model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return measured(AutoModelForCausalLM.from_config(config))
+
+
+def measured(model: Any, adapters: Collection[str] = ()) -> ModelSize:
+    """Sizes of a model that is there.
+
+    Args:
+        model: a transformers causal language model, bare or with adapters in it.
+        adapters: their names; they are not counted.
+    """
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    def own(name: str) -> bool:
+        return not any(part in adapters for part in name.split("."))
+
+    parameters = {name: parameter for name, parameter in model.named_parameters() if own(name)}
+    text = model.config.get_text_config()
+    head = model.get_output_embeddings()
+    head = getattr(head, "base_layer", head)
+    linears: list[tuple[str, int, int]] = []
+    for name, module in model.named_modules():
+        if not own(name) or module is head:
+            continue
+        if isinstance(module, nn.Linear):
+            linears.append((name.removesuffix(".base_layer"), module.in_features, module.out_features))
+        elif isinstance(module, Conv1D):
+            linears.append((name.removesuffix(".base_layer"), int(module.weight.shape[0]), int(module.weight.shape[1])))
+    heads = int(text.num_attention_heads)
+    width = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
+    kv_heads = int(getattr(text, "num_key_value_heads", None) or heads)
+    return ModelSize(
+        parameters=sum(parameter.numel() for parameter in parameters.values()),
+        linears=tuple(linears),
+        layers=int(text.num_hidden_layers),
+        hidden=int(text.hidden_size),
+        vocabulary=int(model.get_input_embeddings().weight.shape[0]),
+        layer_floats=_layer_floats(parameters, text, heads * width, kv_heads * width),
+        score_heads=heads if getattr(text, "attn_logit_softcapping", None) else 0,
+        kv_floats=2 * int(text.num_hidden_layers) * kv_heads * width,
+    )
+
+
+def activation_bytes(size: ModelSize, *, weight_bytes: int = 4, context: int = 512, checkpointing: bool = False, rank: int = 16) -> int:
+    """Bytes kept for the backward pass per token of a micro-batch, all layers."""
+    if checkpointing:
+        return size.layers * size.hidden * weight_bytes
+    low_rank = rank * len(size.linears) // max(1, size.layers)
+    # With a soft cap the mask (as floats) and the scores of every head are kept per layer; else the kernel keeps one sum a row.
+    attention = context * (1 + 4 * size.score_heads) if size.score_heads else 0
+    return size.layers * (size.layer_floats + low_rank + attention) * weight_bytes
+
+
+def logit_bytes(size: ModelSize) -> int:
+    """Logits of one chunk, their softmax and the gradient."""
+    return LOGIT_COPIES * LOGIT_ROWS * size.vocabulary * 4
+
+
+def choose_token_budget(
+    size: ModelSize, free_bytes: float, *, device: str = "cpu", weight_bytes: int = 4, context: int = 512, checkpointing: bool = False
+) -> int:
+    """Tokens in a micro-batch that half of the free memory holds.
+
+    Args:
+        free_bytes: what is left after weights, adapters, gradients and optimizer.
+        device: the kind of device (`cpu`, `cuda`): where more tokens at once stop being faster depends on it.
+    Returns:
+        a multiple of 256, from 256 to 1024 on a CPU, to 4096 elsewhere.
+    """
+    per_token = SLACK * activation_bytes(size, weight_bytes=weight_bytes, context=context, checkpointing=checkpointing)
+    if checkpointing:
+        per_token += SLACK * size.layer_floats * weight_bytes
+    fitting = int(0.5 * max(0.0, free_bytes) / per_token)
+    return max(SMALLEST_BUDGET, min(LARGEST_BUDGET.get(device, LARGEST_ELSEWHERE), fitting // BUDGET_STEP * BUDGET_STEP))
+
+
+def _layer_floats(parameters: dict[str, Tensor], text: Any, query: int, key: int) -> int:
+    """Numbers kept per token and layer: inputs of norms and linears, the MLP's gate, product and activations, queries, keys, values.
+
+    The coefficients were counted with saved-tensor hooks on the packed, fused path (tests/planning): 3 for the width of an MLP with a
+    separate gate (4.5 for others, which are not fused), 2 for queries and the attention output, 2 for keys and values, 1 for each norm
+    of full width.
+    """
+    hidden = int(text.hidden_size)
+    inner = int(getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * hidden)
+    experts = getattr(text, "num_experts_per_tok", None)
+    if experts:
+        inner = int(experts) * int(getattr(text, "moe_intermediate_size", None) or inner)
+    layers = max(1, int(text.num_hidden_layers))
+    wide = narrow = 0
+    for name, parameter in parameters.items():
+        if parameter.dim() == 1 and "norm" in name.rsplit(".", 2)[-2] and name.endswith("weight"):
+            wide += parameter.shape[0] == hidden
+            narrow += parameter.shape[0] != hidden
+    norms = hidden * (wide // layers) + (query + key if narrow else 0)
+    mlp = (3 if any(".gate_proj." in name for name in parameters) else 4.5) * inner
+    return int(2 * hidden + norms + mlp + 2 * query + 2 * key)
