@@ -13,6 +13,7 @@ prompt token predicts the first token of every completion, so it appears once a 
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -176,3 +177,24 @@ def split_by_budget(units: Sequence[Unit], token_budget: int) -> list[list[Unit]
         parts[-1].append(unit)
         room -= unit.num_tokens
     return parts
+
+
+def pack_by_budget(units: Sequence[Unit], token_budget: int) -> list[list[Unit]]:
+    """The same where order does not matter: best fit, longest first, and never more micro-batches than in order.
+
+    The fullest micro-batch that still has room takes the next unit. Within one the order is that of `units`; the one with the longest
+    unit is the first, so that memory is asked for once.
+    """
+    groups: list[list[int]] = []
+    rooms: list[tuple[int, int]] = []  # ascending: tokens left, number of the micro-batch
+    for index in sorted(range(len(units)), key=lambda index: -units[index].num_tokens):
+        needed = units[index].num_tokens
+        place = bisect_left(rooms, (needed, 0))
+        if place == len(rooms):
+            groups.append([])
+            rooms.append((max(token_budget, needed), len(groups) - 1))
+        room, group = rooms.pop(place)
+        groups[group].append(index)
+        insort(rooms, (room - needed, group))
+    in_order = split_by_budget(units, token_budget)
+    return in_order if len(in_order) < len(groups) else [[units[index] for index in sorted(group)] for group in groups]

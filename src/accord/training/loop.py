@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from accord.config.base import TrainingConfig
-from accord.data.packing import Unit, split_by_budget
+from accord.data.packing import Unit, pack_by_budget
 from accord.errors import ConfigError, DataError, DivergedError
 from accord.training import checkpoint, generators, lineage, processes
 from accord.training.best import Best, check_can_evaluate
@@ -236,8 +236,11 @@ class Loop:
         return {**values, "grad_norm": norm, "learning_rate": rate, "num_tokens": float(self.num_tokens)}
 
     def micro_batches(self, units: Sequence[Unit]) -> list[list[Unit]]:
-        """Units in order, cut by the token budget."""
-        return split_by_budget(units, self.token_budget)
+        """Units put together as the token budget allows, in any order: losses, statistics and metrics are sums over the step.
+
+        Processes may have different numbers of them: gradients meet after the last one.
+        """
+        return pack_by_budget(units, self.token_budget)
 
     def learning_rate(self, step: int) -> float:
         """The rate of a step (0-based): a pure function, so there is no scheduler state. Warm-up, then constant, linear or cosine to 0."""
