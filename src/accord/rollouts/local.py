@@ -193,13 +193,13 @@ class RowCache:
         self.values: dict[int, Tensor] = {}
         self._shared: _Step | None = None
 
-    def write(self, layer: int, row: int, begin: int, key: Tensor, value: Tensor) -> None:
-        """Keys and values (kv_heads, P, head_dim) of part of a prompt, for the row-th place from position `begin` on."""
+    def write(self, layer: int, places: slice, begin: int, key: Tensor, value: Tensor) -> None:
+        """Keys and values (kv_heads, P, head_dim) of part of a prompt, for these places, from position `begin` on."""
         if layer not in self.keys:
             shape = (self.slots, key.shape[0], self.size, key.shape[2])
             self.keys[layer], self.values[layer] = key.new_zeros(shape), value.new_zeros((*shape[:3], value.shape[2]))
-        self.keys[layer][row, :, begin : begin + key.shape[1]] = key
-        self.values[layer][row, :, begin : begin + value.shape[1]] = value
+        self.keys[layer][places, :, begin : begin + key.shape[1]] = key
+        self.values[layer][places, :, begin : begin + value.shape[1]] = value
 
     def enter(self, lengths: list[int]) -> None:
         """Rows with prompts of these lengths stand in the next places from now on."""
@@ -256,16 +256,21 @@ class Entering:
     """The layout of prompts that enter a cache: attends as their tree and copies keys and values to their rows' places."""
 
     def __init__(self, cache: RowCache, prompts: PackedBatch, owner: list[int]) -> None:
-        self.cache, self.prompts, self.owner = cache, prompts, owner
+        self.cache, self.prompts = cache, prompts
         self.tree = TreeLayout(prompts)
+        # Siblings stand next to each other: one copy serves a whole run of them.
+        begins = [row for row, unit in enumerate(owner) if row == 0 or owner[row - 1] != unit]
+        self.runs = [(owner[begin], begin, end) for begin, end in zip(begins, [*begins[1:], len(owner)], strict=True)]
 
     def attend(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None
     ) -> Tensor:
         """(1, heads, N, head_dim), as `Layout` says."""
-        for row, unit in enumerate(self.owner, len(self.cache.lengths)):
+        standing = len(self.cache.lengths)
+        for unit, first, last in self.runs:
+            places = slice(standing + first, standing + last)
             for begin, (start, end) in ((0, (0, self.prompts.prefix)), (self.prompts.prefix, self.prompts.spans[unit].prompt)):
-                self.cache.write(layer, row, begin, key[0, :, start:end], value[0, :, start:end])
+                self.cache.write(layer, places, begin, key[0, :, start:end], value[0, :, start:end])
         return self.tree.attend(layer, query, key, value, scale=scale, window=window, softcap=softcap)
 
 
