@@ -2,8 +2,8 @@
 
     python run_training.py FOLDER SETTINGS METHOD...
 
-SETTINGS is JSON: changes to the config, `resume` to go on from the last checkpoint, `pause` seconds after each step. Each method trains
-in FOLDER/METHOD.
+SETTINGS is JSON: changes to the config, `resume` to go on from the last checkpoint, `pause` seconds after each step, the number of
+`processes` that must have joined (1). Each method trains in FOLDER/METHOD.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 
 import tiny
 from accord import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+from accord.training import processes
 from accord.training.loop import Interrupted, Loop
 
 
@@ -45,7 +46,13 @@ def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, An
         shared = {"per_device_train_batch_size": 4, **shared}
     common: dict[str, Any] = {"processing_class": tiny.tokenizer(), "callbacks": callbacks, "peft_config": tiny.lora()}
     if method == "sft":
-        return SFTTrainer(tiny.policy(), SFTConfig(**{"eval_steps": 3, **shared}), tiny.demonstrations(), tiny.demonstrations(4), **common)
+        return SFTTrainer(
+            tiny.policy(),
+            SFTConfig(**{"eval_steps": 3, **shared}),
+            tiny.demonstrations(),
+            tiny.demonstrations(4),
+            **common,
+        )
     if method == "reward":
         return RewardTrainer(tiny.policy(), RewardConfig(**shared), [*tiny.pairs(), *tiny.rankings()], **common)
     if method == "reward_heads":
@@ -70,10 +77,11 @@ def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, An
 def main() -> None:
     torch.set_num_threads(1)
     settings = json.loads(sys.argv[2])
-    resume, pause = settings.pop("resume", None), settings.pop("pause", 0.0)
+    resume, pause, count = settings.pop("resume", None), settings.pop("pause", 0.0), settings.pop("processes", 1)
     for method in sys.argv[3:]:
         folder = Path(sys.argv[1]) / method
         trainer = build(method, folder, [Pause(pause)] if pause else [], settings)
+        assert processes.world() == count
         try:
             trainer.train(resume)
         except Interrupted as stopped:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +13,15 @@ from safetensors.torch import load_file
 
 SCRIPT = Path(__file__).with_name("run_training.py")
 METHODS = ("sft", "reward", "reward_heads", "dpo", "kto", "ppo")
+LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 STEPS = 5
 SETTINGS = {"max_steps": STEPS, "save_steps": 2, "tokens_per_microbatch": 64, "eval_steps": 0}
 
 
-def run(command: list[str], folder: Path) -> None:
+def run(command: list[str], folder: Path, processes: int) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"}
     done = subprocess.run(
-        [sys.executable, *command, str(SCRIPT), str(folder), json.dumps(SETTINGS), *METHODS],
+        [sys.executable, *command, str(SCRIPT), str(folder), json.dumps({**SETTINGS, "processes": processes}), *METHODS],
         env=environment,
         capture_output=True,
         text=True,
@@ -34,12 +34,8 @@ def run(command: list[str], folder: Path) -> None:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
-    run([*launch, "--dynamo_backend", "no", "--main_process_port", str(port)], folder / "two")
-    run([], folder / "one")
+    run(LAUNCH, folder / "two", 2)
+    run([], folder / "one", 1)
     return folder / "one", folder / "two"
 
 
@@ -56,6 +52,20 @@ def test_two_processes_equal_one(method: str, runs: tuple[Path, Path]) -> None:
         assert ours.keys() == theirs.keys()
         for key in set(ours) - {"step_seconds"}:
             assert theirs[key] == pytest.approx(ours[key], rel=1e-3, abs=1e-4), key
+
+
+def test_processes_that_cannot_join_are_an_error() -> None:
+    """`accelerate launch --cpu` starts one process only: it must not pass for several."""
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+    code = "from accord.training import processes; processes.start()"
+    done = subprocess.run(
+        [sys.executable, *launch, "--dynamo_backend", "no", "--no_python", sys.executable, "-c", code],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert "starts one process on a CPU" in done.stderr and "torch.distributed.run --nproc_per_node 2" in done.stderr
 
 
 def test_each_rollout_is_written_once(runs: tuple[Path, Path]) -> None:

@@ -10,14 +10,27 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from accord.errors import MachineError
+
 T = TypeVar("T")
 
 
 def start() -> None:
-    """Join the process group when `accelerate launch` or torchrun started several processes."""
+    """Join the process group when torchrun, or `accelerate launch` on GPUs, started several processes.
+
+    Raises:
+        MachineError: if several were asked for and this one stands alone: each would train on everything, and write over the others.
+    """
     from accelerate import PartialState
 
-    PartialState()
+    PartialState(cpu=not torch.accelerator.is_available())
+    if not active() and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise MachineError("Several processes were started and could not join: torch has no backend for this device. Start one process.")
+    if not active() and "MASTER_ADDR" in os.environ and "ACCELERATE_MIXED_PRECISION" in os.environ:
+        raise MachineError(
+            "accelerate launch starts one process on a CPU, whatever --num_processes says. "
+            "Start several with: python -m torch.distributed.run --nproc_per_node 2 -m accord.cli ..."
+        )
 
 
 def active() -> bool:
