@@ -39,15 +39,19 @@ def by_length(completions: list[Any], **columns: Any) -> list[float]:
     return [len(completion[0]["content"]) / 10 for completion in completions]
 
 
-def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, Any]) -> Loop:
-    """A trainer with uneven batches: 9 rows, 4 a step."""
+def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, Any], *, full: bool = False) -> Loop:
+    """A trainer with uneven batches: 9 rows, 4 a step.
+
+    Args:
+        full: True trains all weights (in SFT with a head that is tied to the embeddings). False a fresh adapter.
+    """
     shared: dict[str, Any] = {"output_dir": str(folder), "learning_rate": 1e-4, **changes}
     if method != "ppo":
         shared = {"per_device_train_batch_size": 4, **shared}
-    common: dict[str, Any] = {"processing_class": tiny.tokenizer(), "callbacks": callbacks, "peft_config": tiny.lora()}
+    common: dict[str, Any] = {"processing_class": tiny.tokenizer(), "callbacks": callbacks, "peft_config": None if full else tiny.lora()}
     if method == "sft":
         return SFTTrainer(
-            tiny.policy(),
+            tiny.policy(tie_word_embeddings=full),
             SFTConfig(**{"eval_steps": 3, **shared}),
             tiny.demonstrations(),
             tiny.demonstrations(4),

@@ -75,6 +75,8 @@ class TrainingConfig:
     """Tokens that go through the model at once. None chooses from free memory (256 to 1024, on a GPU to 4096), says it and records it. Kept on resume."""
     cache_lower_layers: bool = True
     """True runs the frozen layers below the first trained one once per row and keeps their output (LoRA on upper layers). False runs them at every pass."""
+    fully_shard: bool = False
+    """True splits weights, gradients and optimizer state over the processes (torch's fully_shard); False keeps all of them on each. Same numbers either way."""
     report_to: str = "none"
     """Trackers through accelerate: tensorboard, wandb, mlflow, comma-separated, each installed by you. none uses metrics.jsonl alone."""
     disable_dropout: bool = True

@@ -63,8 +63,8 @@ REPLACED = {
     "kl_estimator": "k1 in the reward (its gradient is exact); k3 is logged",
     "use_vllm": "the local sampler",
     "quantization_config": "dtype",
-    "deepspeed": "accelerate launch with several processes",
-    "fsdp": "accelerate launch with several processes",
+    "deepspeed": "fully_shard=True, with several processes (torchrun)",
+    "fsdp": "fully_shard=True, with several processes (torchrun)",
 }
 
 SHARED_DIFFERENCES = (

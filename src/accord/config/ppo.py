@@ -97,6 +97,11 @@ class PPOConfig(TrainingConfig):
             self.require(name, getattr(self, name) >= 1, "1 or more")
         self.require("temperature", self.temperature > 0, "above 0: a greedy policy has no gradient")
         self.require("ptx_coef", self.ptx_coef >= 0, "0 or more")
+        self.require(
+            "fully_shard",
+            not (self.fully_shard and self.ptx_coef),
+            "False with ptx_coef: processes that mix demonstrations in would pass through the model a different number of times",
+        )
         room = None if self.max_length is None else self.max_length - self.max_new_tokens
         self.require("max_new_tokens", room is None or room >= 1, f"below max_length={self.max_length}, which holds the prompt too")
         self.require("max_prompt_length", self.max_prompt_length is None or self.max_prompt_length >= 1, "1 or more, or None")

@@ -92,8 +92,9 @@ class KTOTrainer(OfflineTrainer):
     def statistics(self, units: Sequence[Unit], totals: dict[str, float]) -> dict[str, float]:
         """Sum over the step of the mismatched log-ratios."""
         found = 0.0
-        for part in self.micro_batches([unit.data["mismatch"] for unit in units]):
-            found += float(self._logratio(part).double().sum())
+        with self.policy.gathered():
+            for part in self.micro_batches([unit.data["mismatch"] for unit in units]):
+                found += float(self._logratio(part).double().sum())
         return {"mismatched_logratio": found}
 
     def _logratio(self, units: Sequence[Unit]) -> Tensor:

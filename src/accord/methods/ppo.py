@@ -189,8 +189,9 @@ class PPOTrainer(Loop):
         return {f"eval_{name}": value for name, value in {**held_out_metrics(units), "completions/not_scored": float(failed)}.items()}
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
-        if processes.is_main():
-            save_policy(self.policy, self.stack, self.processing_class, Path(output_dir or self.folder))
+        with self.policy.gathered():
+            if processes.is_main():
+                save_policy(self.policy, self.stack, self.processing_class, Path(output_dir or self.folder))
 
     # -- an iteration -------------------------------------------------------------------------------------------------------------------
 
@@ -233,11 +234,13 @@ class PPOTrainer(Loop):
 
     def _answer(self, prompts: Sequence[Prompt], sampling: SamplingConfig) -> list[Unit]:
         """Sample answers, score them and read the reference: one unit a prompt, of all processes."""
-        rollouts = self.sampler.sample(processes.share(prompts), sampling)
-        groups = [rollouts[i : i + sampling.num_samples] for i in range(0, len(rollouts), sampling.num_samples)]
-        return processes.gather(
-            self.experience.make(groups, self.token_budget, exact=self.exact_sampler, stack=self.stack, temperature=sampling.temperature)
-        )
+        with self.policy.gathered():
+            rollouts = self.sampler.sample(processes.share(prompts), sampling)
+            groups = [rollouts[i : i + sampling.num_samples] for i in range(0, len(rollouts), sampling.num_samples)]
+            units = self.experience.make(
+                groups, self.token_budget, exact=self.exact_sampler, stack=self.stack, temperature=sampling.temperature
+            )
+        return processes.gather(units)
 
     def _scored(self, units: Sequence[Unit], *, at_least: int) -> tuple[list[Unit], int]:
         """Prompts with at least so many scored answers, and how many answers were left out.

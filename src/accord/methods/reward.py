@@ -310,14 +310,16 @@ class RewardTrainer(OfflineTrainer):
         last = super().train(resume_from_checkpoint)
         if self.config.normalise:
             sampled = self.normalise_on == "samples"
-            units = self._reference_units() if sampled else self.train_units
-            self.normalise(units)
+            with self.policy.gathered():
+                units = self._reference_units() if sampled else self.train_units
+                self.normalise(units)
             count = sum(len(unit.branches) for unit in units)
             what = "sampled answers of the reference policy" if sampled else "training answers"
             say(f"Rewards have mean 0 and variance 1 on {count} {what} (normalise_on={self.normalise_on}).")
         return last
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
-        if processes.is_main():
-            full = self.prepared.full and not self.frozen
-            self.reward_model.save(Path(output_dir or self.folder), self.processing_class, full=full)
+        with self.policy.gathered():
+            if processes.is_main():
+                full = self.prepared.full and not self.frozen
+                self.reward_model.save(Path(output_dir or self.folder), self.processing_class, full=full)

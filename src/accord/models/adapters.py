@@ -8,7 +8,7 @@ The stack is an argument of every forward pass; recomputation under activation c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -24,6 +24,7 @@ from accord.models.fuse import fuse
 from accord.models.packed_attention import Layout, TreeLayout
 from accord.models.partial import LowerStates, kept_states, midway_problem, only_layers
 from accord.models.prepacked import can_prepack, prepackable, prepacked_linear
+from accord.models.sharding import Sharding
 from accord.objectives.logprobs import chunked_logprobs
 
 Stack = tuple[str, ...]
@@ -80,6 +81,8 @@ class PolicyModel:
         self.note: str | None = None
         """Why the packed path is off, in one line; None when it is on."""
         self.checkpointing = False
+        self.sharding: Sharding | None = None
+        """Set when the weights are split over processes."""
         self._midway: bool | None = None
         self._active: Stack | None = None
         self.fused = fused
@@ -199,6 +202,23 @@ class PolicyModel:
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         return {key: parameter for key, parameter in self.model.named_parameters() if parameter.requires_grad}
 
+    # -- processes ----------------------------------------------------------------------------------------------------------------
+
+    def shard(self) -> None:
+        """Split every weight over all processes; done once, after the last adapter was added.
+
+        Raises:
+            ConfigError: if this model cannot pack (its passes would differ in number between processes), or torch is too old.
+        """
+        if not self.packed:
+            raise ConfigError("fully_shard needs a model that can pack, and this one runs a row at a time. Leave fully_shard at False.")
+        if self.sharding is None:
+            self.sharding = Sharding(self.peft if self.peft is not None else self.model, list(self.layers), self.device)
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Where weights are split, they are whole within this context (`Sharding.gathered`); elsewhere it does nothing."""
+        return nullcontext() if self.sharding is None else self.sharding.gathered()
+
     # -- which layers an adapter touches --------------------------------------------------------------------------------------------
 
     def lowest_layer(self, name: str) -> int:
@@ -276,6 +296,16 @@ class PolicyModel:
             want: what to return.
             temperature: divides the logits, as in sampling.
         """
+        if self.sharding is None:
+            return self._forward(batch, stack, want, temperature)
+
+        def parts() -> tuple[Tensor | None, ...]:
+            out = self._forward(batch, stack, want, temperature)
+            return out.logprobs, out.entropy, out.states, out.ends
+
+        return Outputs(*self.sharding.run(parts))
+
+    def _forward(self, batch: PackedBatch, stack: Sequence[str], want: Want, temperature: float) -> Outputs:
         if not self.packed:
             from accord.models.rows import forward_rows
 

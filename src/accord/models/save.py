@@ -17,6 +17,7 @@ from torch import Tensor
 
 from accord.errors import DataError
 from accord.models.adapters import PolicyModel, Stack
+from accord.models.sharding import plain_state
 from accord.models.tokens import set_stops
 from accord.types import content_hash
 from accord.writing import whole_folder
@@ -28,6 +29,8 @@ REWARD = "reward.json"
 
 def save_policy(policy: PolicyModel, stack: Sequence[str], tokenizer: Any, folder: Path) -> None:
     """Write the policy `stack` as a standard folder: peft when there are adapters, transformers otherwise.
+
+    Where weights are split over processes, this is for one of them, within `policy.gathered()`.
 
     Raises:
         MachineError: if it cannot be written; the folder is then as it was.
@@ -43,7 +46,7 @@ def _write_policy(policy: PolicyModel, stack: Sequence[str], tokenizer: Any, fol
         set_stops(policy.model, tokenizer)
         generation.save_pretrained(folder)
     if not stack:
-        policy.model.save_pretrained(folder, safe_serialization=True)
+        policy.model.save_pretrained(folder, safe_serialization=True, state_dict=_state(policy, policy.model))
         return
     rows = []
     for position, name in enumerate(stack):
@@ -103,12 +106,17 @@ def load_stack(policy: PolicyModel, folder: Path, *, prefix: str = "") -> Stack:
     return tuple(stack)
 
 
+def _state(policy: PolicyModel, module: Any) -> dict[str, Tensor] | None:
+    """State to save where the module's own `state_dict` is not it; None where it is."""
+    return plain_state(module) if policy.sharding is not None else None
+
+
 def _save_adapter(policy: PolicyModel, name: str, folder: Path) -> None:
     from peft import get_peft_model_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
     config = policy.peft.peft_config[name]
-    state = get_peft_model_state_dict(policy.peft, adapter_name=name)
+    state = get_peft_model_state_dict(policy.peft, _state(policy, policy.peft), adapter_name=name)
     save_file(
         {key: value.detach().cpu().contiguous() for key, value in state.items()},
         folder / "adapter_model.safetensors",

@@ -46,9 +46,10 @@ class LocalSampler:
         rows = [_Row(prompt, index) for prompt in prompts for index in range(config.num_samples)]
         packed = self.policy.packed
         with (
+            self.policy.gathered(),
             self.policy.merged(self.stack, packed=packed, rows=min(config.max_batch, len(rows)) if self.prepack else None)
             if self.merge
-            else self.policy.using(self.stack, packed=packed)
+            else self.policy.using(self.stack, packed=packed),
         ):
             if packed:
                 self._decode(rows, config)

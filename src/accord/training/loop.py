@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from accord.config.base import TrainingConfig
 from accord.data.packing import Unit, pack_by_budget
 from accord.errors import ConfigError, DataError, DivergedError
+from accord.models.sharding import part_like, whole
 from accord.training import checkpoint, generators, lineage, processes
 from accord.training.best import Best, check_can_evaluate
 from accord.training.budget import token_budget
@@ -27,14 +28,12 @@ from accord.training.callbacks import Callbacks
 from accord.training.interrupts import Interrupts
 from accord.training.metrics import Metrics
 from accord.training.progress import Progress
-from accord.training.setup import say
+from accord.training.setup import Prepared, say
 from accord.training.trackers import Trackers
 from accord.writing import append_text, write_text
 
 if TYPE_CHECKING:
     from transformers import TrainerState
-
-    from accord.training.setup import Prepared
 
 
 @dataclass
@@ -163,7 +162,9 @@ class Loop:
             self.folder = self.prepared.folder = source.parent  # the run goes on where it is
         if source is not None:
             self._keep_token_budget(source)
-        self.before_training()
+        with self.policy.gathered():
+            self.before_training()
+        self._shard()
         self._build_optimizer()
         if source is not None:
             self._resume(source)
@@ -204,16 +205,18 @@ class Loop:
         totals |= processes.total(self.statistics(units, totals))
         metrics = Metrics()
         self.optimizer.zero_grad(set_to_none=True)
-        for part in self.micro_batches(units):
+        for part, counts in self._in_step(self.micro_batches(units), step_batch.units):
             for loss, part_metrics in self.losses(part, totals):
                 if loss.requires_grad:
-                    loss.backward()
-                metrics.total("loss", loss.detach())
-                metrics.merge(part_metrics)
-            metrics.total("tokens", sum(unit.num_tokens for unit in part))
+                    (loss if counts else 0.0 * loss).backward()
+                if counts:
+                    metrics.total("loss", loss.detach())
+                    metrics.merge(part_metrics)
+            if counts:
+                metrics.total("tokens", sum(unit.num_tokens for unit in part))
         parameters = list(self.parameters().values())
         processes.sum_gradients(parameters)
-        norm = _gradient_norm(parameters)
+        norm = processes.gradient_norm(parameters)
         values = metrics.compute()
         if not math.isfinite(norm) or not math.isfinite(values.get("loss", 0.0)):
             raise DivergedError(
@@ -242,6 +245,14 @@ class Loop:
         """
         return pack_by_budget(units, self.token_budget)
 
+    def _in_step(self, parts: list[list[Unit]], units: Sequence[Unit]) -> Iterator[tuple[list[Unit], bool]]:
+        """Micro-batches, and whether they count. Where weights are split over processes, each passes through the model as often as the
+        one that has most to do."""
+        passes = len(parts) if self.policy.sharding is None else max(processes.gather_objects(len(parts)))
+        yield from ((part, True) for part in parts)
+        for _ in range(passes - len(parts)):
+            yield [min(units, key=lambda unit: unit.num_tokens)], False
+
     def learning_rate(self, step: int) -> float:
         """The rate of a step (0-based): a pure function, so there is no scheduler state. Warm-up, then constant, linear or cosine to 0."""
         config, total = self.config, max(self.total_steps(), 1)
@@ -259,6 +270,14 @@ class Loop:
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Optimizer groups; a group's `scale` multiplies the learning rate."""
         return [{"params": list(self.parameters().values())}]
+
+    def _shard(self) -> None:
+        if not self.config.fully_shard:
+            return
+        if processes.active():
+            self.policy.shard()
+        else:
+            say("fully_shard: one process has all the weights; start several with torchrun to split them.")
 
     def _build_optimizer(self) -> None:
         config = self.config
@@ -352,8 +371,16 @@ class Loop:
     def save_checkpoint(self) -> Path:
         """Everything needed to go on as if nothing had happened. Returns its folder."""
         folder = self._checkpoint_folder()
+        tensors, moments = self._tensors()
+        with self.policy.gathered():
+            self._write_checkpoint(folder, tensors, moments)
+        self._saved_step = self.global_step
+        processes.wait()
+        self.callbacks.call("on_save")
+        return folder
+
+    def _write_checkpoint(self, folder: Path, tensors: dict[str, Tensor], moments: dict[str, float]) -> None:
         if processes.is_main():
-            tensors, moments = self._tensors()
             state = {
                 "global_step": self.global_step,
                 "epoch": self.epoch,
@@ -369,22 +396,22 @@ class Loop:
             }
             checkpoint.write(folder, tensors, state, extra=self.save_model)
             checkpoint.prune(self.folder, self.config.save_total_limit, self.best.checkpoint)
-        self._saved_step = self.global_step
-        processes.wait()
-        self.callbacks.call("on_save")
-        return folder
 
     def _tensors(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """What a checkpoint holds, whole; processes put it together, and the one that writes it has it."""
         assert self.optimizer is not None
         tensors: dict[str, Tensor] = {}
         steps: dict[str, float] = {}
         for name, parameter in self.parameters().items():
-            tensors[f"parameter/{name}"] = parameter
             moments = self.optimizer.state.get(parameter)
+            kinds = {"parameter": parameter}
             if moments:
-                tensors[f"exp_avg/{name}"] = moments["exp_avg"]
-                tensors[f"exp_avg_sq/{name}"] = moments["exp_avg_sq"]
+                kinds |= {kind: moments[kind] for kind in ("exp_avg", "exp_avg_sq")}
                 steps[name] = float(moments["step"])
+            for kind, tensor in kinds.items():
+                found = whole(tensor)
+                if processes.is_main():
+                    tensors[f"{kind}/{name}"] = found
         tensors |= {f"buffer/{name}": value for name, value in self.buffers().items()}
         return tensors, steps
 
@@ -398,12 +425,12 @@ class Loop:
             for name, parameter in self.parameters().items():
                 if f"parameter/{name}" not in tensors:
                     raise DataError(f"The checkpoint has no {name}: it was made with another model or adapter. Start a new run.")
-                parameter.copy_(tensors[f"parameter/{name}"])
+                parameter.copy_(part_like(tensors[f"parameter/{name}"], parameter))
                 if steps is not None and f"exp_avg/{name}" in tensors:
                     self.optimizer.state[parameter] = {
                         "step": torch.tensor(steps[name]),
-                        "exp_avg": tensors[f"exp_avg/{name}"].to(parameter),
-                        "exp_avg_sq": tensors[f"exp_avg_sq/{name}"].to(parameter),
+                        "exp_avg": part_like(tensors[f"exp_avg/{name}"], parameter),
+                        "exp_avg_sq": part_like(tensors[f"exp_avg_sq/{name}"], parameter),
                     }
             for name, buffer in self.buffers().items():
                 buffer.copy_(tensors[f"buffer/{name}"])
@@ -451,8 +478,3 @@ class Loop:
         if not processes.is_main():
             return
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.log_history))
-
-
-def _gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
-    norms = [parameter.grad.float().norm() for parameter in parameters if parameter.grad is not None]
-    return float(torch.stack(norms).norm()) if norms else 0.0

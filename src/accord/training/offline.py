@@ -132,6 +132,10 @@ class OfflineTrainer(Loop):
         units = self.eval_units if eval_dataset is None else self._units(eval_dataset, "eval_dataset")
         if not units:
             return {}
+        with self.policy.gathered():
+            return self._evaluate(units)
+
+    def _evaluate(self, units: Sequence[Unit]) -> dict[str, float]:
         self.keep_lower_states(units)
         self.prepare_units(units)
         mine = processes.share(units)
@@ -173,7 +177,8 @@ class OfflineTrainer(Loop):
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """A standard peft or transformers folder, the tokenizer, and the adapter stack."""
-        if processes.is_main():
-            save_policy(self.policy, self.prepared.stack, self.processing_class, Path(output_dir or self.folder))
+        with self.policy.gathered():
+            if processes.is_main():
+                save_policy(self.policy, self.prepared.stack, self.processing_class, Path(output_dir or self.folder))
         if output_dir is None:
             self.policy.origins |= {name: str(self.folder) for name in self.prepared.stack[len(self.prepared.reference) :]}

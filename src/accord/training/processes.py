@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from accord.errors import MachineError
+from accord.models.sharding import is_part, local
 
 T = TypeVar("T")
 
@@ -99,13 +101,16 @@ def total(sums: dict[str, float]) -> dict[str, float]:
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """One all-reduce of all gradients, flattened. Every loss is a local sum over a global total, so gradients add."""
+    """One all-reduce of all gradients, flattened. Every loss is a local sum over a global total, so gradients add. Those of parameters
+    that are split over processes were added up in backward."""
     if not active():
         return
-    parameters = list(parameters)
+    parameters = [parameter for parameter in parameters if not is_part(parameter)]
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
+    if not parameters:
+        return
     flat = torch.cat([parameter.grad.reshape(-1).float() for parameter in parameters if parameter.grad is not None])
     dist.all_reduce(flat)
     offset = 0
@@ -114,6 +119,18 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         count = parameter.numel()
         parameter.grad.copy_(flat[offset : offset + count].view_as(parameter))
         offset += count
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
+    """L2 norm of all gradients, those split over processes included."""
+    norms: dict[bool, list[Tensor]] = {True: [], False: []}
+    for parameter in parameters:
+        if parameter.grad is not None:
+            norms[is_part(parameter)].append(local(parameter.grad).float().norm())
+    mine, parts = (float(torch.stack(found).norm()) if found else 0.0 for found in (norms[False], norms[True]))
+    if active() and norms[True]:
+        parts = math.sqrt(total({"squares": parts**2})["squares"])
+    return math.hypot(mine, parts) if norms[True] else mine
 
 
 def wait() -> None:
