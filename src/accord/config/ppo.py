@@ -77,6 +77,9 @@ class PPOConfig(TrainingConfig):
     """Multiplies the learning rate for the value head, which starts at zero and has few weights."""
     ptx_coef: float = 0.0
     """Weight of the likelihood of demonstrations (ptx_dataset, --ptx_data) mixed into each step (InstructGPT's PTX). 0 is off."""
+    sampler_weights: str = "exact"
+    """exact samples from the policy itself. int8 samples from its weights rounded to int8 (on a CPU, 1.4 times as fast at 64 rows, no faster at 8): the old policy is then
+    read once more, truncated importance weights correct the gradient, and sampling/mismatch_kl says how far apart the two are. Held-out answers are exact."""
     truncated_importance_cap: float = 2.0
     """Largest weight that corrects for an inexact sampler (another engine or precision). Unused with the exact local sampler."""
     adam_epsilon: float = 1e-5
@@ -118,3 +121,4 @@ class PPOConfig(TrainingConfig):
         self.require("dual_clip", self.dual_clip is None or self.dual_clip > 1, "above 1, or None")
         self.choice("kl_controller", ("fixed", "adaptive"))
         self.choice("value", ("head", "adapter"))
+        self.choice("sampler_weights", ("exact", "int8"))

@@ -127,8 +127,14 @@ class PPOTrainer(Loop):
             if args.kl_controller == "fixed"
             else AdaptiveKLController(args.kl_coef, args.kl_target, args.kl_horizon)
         )
-        self.sampler: Sampler = sampler if sampler is not None else LocalSampler(self.policy, self.renderer, self.stack)
-        self.exact_sampler = sampler is None
+        if sampler is not None and args.sampler_weights != "exact":
+            raise ConfigError(f"sampler_weights={args.sampler_weights!r} is for sampling in this process. Leave it out, or the sampler.")
+        local = LocalSampler(self.policy, self.renderer, self.stack, weights=args.sampler_weights)
+        self.sampler: Sampler = sampler if sampler is not None else local
+        self.samples_here = sampler is None
+        self.exact_sampler = self.samples_here and not local.int8
+        # What is evaluated is the policy itself, as it will be saved.
+        self.held_out_sampler: Sampler = sampler if sampler is not None else LocalSampler(self.policy, self.renderer, self.stack)
         self.experience = Experience(
             self.policy,
             self.reference,
@@ -234,12 +240,12 @@ class PPOTrainer(Loop):
 
     def _answer(self, prompts: Sequence[Prompt], sampling: SamplingConfig) -> list[Unit]:
         """Sample answers, score them and read the reference: one unit a prompt, of all processes."""
+        held_out = sampling.step == HELD_OUT
+        sampler, exact = (self.held_out_sampler, self.samples_here) if held_out else (self.sampler, self.exact_sampler)
         with self.policy.gathered():
-            rollouts = self.sampler.sample(processes.share(prompts), sampling)
+            rollouts = sampler.sample(processes.share(prompts), sampling)
             groups = [rollouts[i : i + sampling.num_samples] for i in range(0, len(rollouts), sampling.num_samples)]
-            units = self.experience.make(
-                groups, self.token_budget, exact=self.exact_sampler, stack=self.stack, temperature=sampling.temperature
-            )
+            units = self.experience.make(groups, self.token_budget, exact=exact, stack=self.stack, temperature=sampling.temperature)
         return processes.gather(units)
 
     def _scored(self, units: Sequence[Unit], *, at_least: int) -> tuple[list[Unit], int]:
@@ -317,9 +323,11 @@ class PPOTrainer(Loop):
             gathered(units, name, batch.tokens.device) for name in ("old_logprobs", "advantages", "sampler_logprobs")
         )
         losses, clipped = ppo_policy_loss(out.logprobs, old, advantages, clip=config.cliprange, dual_clip=config.dual_clip)
-        if not self.exact_sampler:
-            losses = losses * truncated_importance_weights(old, sampled, cap=config.truncated_importance_cap)
         metrics = Metrics()
+        if not self.exact_sampler:
+            weights = truncated_importance_weights(old, sampled, cap=config.truncated_importance_cap)
+            metrics.mean("sampling/importance_weight", weights)
+            losses = losses * weights
         ratio = out.logprobs.detach() - old
         metrics.mean("policy/entropy_avg", out.entropy)
         metrics.mean("policy/clipfrac_avg", clipped.float())

@@ -7,7 +7,7 @@ The stack is an argument of every forward pass; recomputation under activation c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from accord.data.packing import PackedBatch
 from accord.errors import ConfigError
 from accord.models import packed_attention
 from accord.models.fuse import fuse
+from accord.models.int8 import int8_linear
 from accord.models.packed_attention import Layout, TreeLayout
 from accord.models.partial import LowerStates, kept_states, midway_problem, only_layers
 from accord.models.prepacked import can_prepack, prepackable, prepacked_linear
@@ -400,15 +401,20 @@ class PolicyModel:
     # -- merged weights for sampling ----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def merged(self, stack: Sequence[str], *, packed: bool = True, rows: int | None = None) -> Iterator[None]:
+    def merged(self, stack: Sequence[str], *, packed: bool = True, rows: int | None = None, int8: bool = False) -> Iterator[None]:
         """Decode from a second weight set W + sum(s B A). Training weights are never written.
 
         A layer whose adapter is not plain LoRA on a float weight keeps running unmerged.
 
         Args:
             rows: how many rows a step has: the second set is then reordered for fast products with so many, where the machine can.
+            int8: True rounds the second set to int8 (`models.int8`, where `int8_problem` is None). False keeps fp32.
         """
-        prepack = rows is not None and can_prepack(self.model)
+        product: Callable[[Tensor, Tensor | None], Any] | None = None
+        if int8:
+            product = int8_linear
+        elif rows is not None and can_prepack(self.model):
+            product = partial(prepacked_linear, rows=rows)
         swapped: list[tuple[Any, nn.Parameter]] = []
         replaced: list[tuple[nn.Module, Any]] = []
         rest: dict[int, list[str]] = {}
@@ -428,16 +434,16 @@ class PolicyModel:
                     for name in names:
                         weight += layer.get_delta_weight(name).to(weight.dtype)
                     rest[id(layer)] = [name for name in stack if name not in names]
-                    if prepack and prepackable(base):
-                        replace(base, prepacked_linear(weight, base.bias, rows or 1))
+                    if product and prepackable(base):
+                        replace(base, product(weight, base.bias))
                     else:
                         swapped.append((base, base.weight))
                         base._parameters["weight"] = nn.Parameter(weight, requires_grad=False)
-                if prepack:
+                if product:
                     done = {id(module) for module, _ in replaced}
                     for module in self.model.modules():
                         if prepackable(module) and id(module) not in done:
-                            replace(module, prepacked_linear(module.weight, module.bias, rows or 1))
+                            replace(module, product(module.weight, module.bias))
             with self.using(stack, packed=packed):
                 for layer in self.tuner_layers():
                     if id(layer) in rest:

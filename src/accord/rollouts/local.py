@@ -15,11 +15,16 @@ from torch import Tensor
 
 from accord.data.packing import PackedBatch, Unit, pack
 from accord.data.render import Renderer
+from accord.errors import ConfigError
 from accord.models.adapters import PolicyModel
+from accord.models.int8 import int8_problem
+from accord.models.load import say
 from accord.models.packed_attention import TreeLayout, grouped_attention
 from accord.rollouts.random import uniform
 from accord.rollouts.sampler import Prompt, SamplingConfig
 from accord.types import Rollout
+
+WEIGHTS = ("exact", "int8")
 
 
 class LocalSampler:
@@ -31,24 +36,42 @@ class LocalSampler:
         stack: adapters to sample with.
         merge: True decodes from merged weights W + sBA (faster). False runs the adapters beside the base.
         prepack: True has the merged weights reordered for the processor where it can (faster). Needs `merge`.
+        weights: "exact" draws from the policy itself. "int8" draws from its merged weights rounded to int8, faster for many rows: another
+            distribution, and the log-probabilities noted are its own. Where that cannot be done, one line says why and sampling is exact.
     """
 
-    def __init__(self, policy: PolicyModel, renderer: Renderer, stack: Sequence[str], *, merge: bool = True, prepack: bool = True) -> None:
+    def __init__(
+        self,
+        policy: PolicyModel,
+        renderer: Renderer,
+        stack: Sequence[str],
+        *,
+        merge: bool = True,
+        prepack: bool = True,
+        weights: str = "exact",
+    ) -> None:
         self.policy = policy
         self.renderer = renderer
         self.stack = tuple(stack)
         self.merge = merge
         self.prepack = prepack
+        if weights not in WEIGHTS:
+            raise ConfigError(f"LocalSampler: weights={weights!r} must be one of {', '.join(WEIGHTS)}.")
+        problem = int8_problem(policy.model) if weights == "int8" else None
+        if problem:
+            say(f"Sampling is exact, in the model's own precision: {problem}, so int8 weights are not used.")
+        self.int8 = weights == "int8" and not problem
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[Prompt], config: SamplingConfig) -> list[Rollout]:
         """`num_samples` rollouts for each prompt, siblings next to each other."""
         rows = [_Row(prompt, index) for prompt in prompts for index in range(config.num_samples)]
         packed = self.policy.packed
+        together = min(config.max_batch, len(rows)) if self.prepack else None
         with (
             self.policy.gathered(),
-            self.policy.merged(self.stack, packed=packed, rows=min(config.max_batch, len(rows)) if self.prepack else None)
-            if self.merge
+            self.policy.merged(self.stack, packed=packed, rows=together, int8=self.int8)
+            if self.merge or self.int8
             else self.policy.using(self.stack, packed=packed),
         ):
             if packed:
