@@ -85,6 +85,15 @@ def test_blind_pairs_leave_out_equal_answers_and_say_where_the_trained_one_stand
     assert len({pair.after for pair in blind_pairs(before, after, seed=1)} | {pair.after for pair in pairs}) == 2
 
 
+def test_points_of_one_policy_side_by_side_are_named_once() -> None:
+    def chart(second: float) -> str:
+        lines = [Line("reward", [0, 2], [0, 1], labels=("SFT", "PPO")), Line("held-out", [0, 2], [second, second], labels=("SFT", "PPO"))]
+        return line_chart(lines, x_label="KL", y_label="reward")
+
+    assert chart(0.01).count(">SFT<") == 1 and chart(0.01).count(">PPO<") == 2
+    assert chart(0.5).count(">SFT<") == 2
+
+
 def test_named_points_are_no_line() -> None:
     chart = line_chart([Line("reward", [0, 2], [0, 1], hue=1, labels=("SFT", "DPO"))], x_label="KL", y_label="reward")
     assert "<polyline" not in chart and chart.count("<circle") == 3 and ">SFT</text>" in chart and ">DPO</text>" in chart

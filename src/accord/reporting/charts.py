@@ -48,6 +48,7 @@ def line_chart(lines: Sequence[Line], *, x_label: str, y_label: str, width: int 
     for tick in _ticks(x_low, x_high):
         across, _ = at(tick, y_low)
         parts.append(_text(across, height - bottom + 16, f"{tick:g}", anchor="middle"))
+    named: list[tuple[float, float, str]] = []
     for index, line in enumerate(drawn):
         color = COLORS[(index if line.hue is None else line.hue) % len(COLORS)]
         points = [at(x, y) for x, y in zip(line.x, line.y, strict=True)]
@@ -55,10 +56,13 @@ def line_chart(lines: Sequence[Line], *, x_label: str, y_label: str, width: int 
         legend = height + 18 * index + 8
         if line.labels:
             parts += [_dot(across, down, color, 4.5, hollow=line.dashed) for across, down in points]
-            parts += [
-                _text(across + (8 if across < 0.8 * width else -8), down - 6, label, anchor="start" if across < 0.8 * width else "end")
-                for (across, down), label in zip(points, line.labels, strict=True)
-            ]
+            for (across, down), label in zip(points, line.labels, strict=True):
+                # Two dots of one policy side by side need its name once.
+                if any(name == label and abs(across - x) < 12 and abs(down - y) < 16 for x, y, name in named):
+                    continue
+                named.append((across, down, label))
+                right_of = across < 0.8 * width
+                parts.append(_text(across + (8 if right_of else -8), down - 6, label, anchor="start" if right_of else "end"))
             parts.append(_dot(left + 12, legend, color, 4.5, hollow=line.dashed))
         else:
             path = " ".join(f"{across:.1f},{down:.1f}" for across, down in points)
