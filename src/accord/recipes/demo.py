@@ -72,7 +72,7 @@ FULL = Settings(
         "head_learning_rate_scale": 20.0,
     },
     ppo={**QUICK.ppo, "num_iterations": 30, "value": "adapter"},
-    dpo={**QUICK.dpo, "num_train_epochs": 2},
+    dpo=QUICK.dpo,
     max_new_tokens=48,
     temperature=0.7,
 )
