@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from accord.models.free_memory import require
-from accord.models.size import SLACK, SMALLEST_BUDGET, ModelSize, activation_bytes, logit_bytes, model_size
+from accord.models.size import SLACK, SMALLEST_BUDGET, ModelSize, activation_bytes, logit_bytes, model_size, passing_floats
 
 GB = 1e9
 PROCESS = 0.42 * GB
@@ -97,7 +97,7 @@ def predict(
     trained = size.parameters if rank is None else adapter * trained_adapters
     training_bytes = weight_bytes if rank is None else 4
     per_token = activation_bytes(size, weight_bytes=weight_bytes, context=context, checkpointing=checkpointing, rank=rank or 0)
-    layer = token_budget * weight_bytes * size.layer_floats if checkpointing else 0
+    layer = token_budget * weight_bytes * passing_floats(size, checkpointing=checkpointing)
     adapted = sum(inputs * outputs for _, inputs, outputs in size.linears)
     return MemoryNeed(
         process=int(PROCESS),
