@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from accord.data.packing import PackedBatch, Unit, pack
+from accord.data.packing import Unit, pack
 from accord.data.render import Renderer
 from accord.errors import ConfigError
 from accord.models.adapters import PolicyModel
 from accord.models.int8 import int8_problem
 from accord.models.load import say
-from accord.models.packed_attention import TreeLayout, grouped_attention
 from accord.rollouts.random import uniform
+from accord.rollouts.row_cache import Entering, RowCache
 from accord.rollouts.sampler import Prompt, SamplingConfig
 from accord.types import Rollout
 
@@ -87,7 +87,7 @@ class LocalSampler:
             return
         waiting = rows[::-1]
         longest = max(len(row.prompt.ids) for row in rows)
-        cache = RowCache(min(config.max_batch, len(rows)), longest + config.max_new_tokens, self.policy.device)
+        cache = RowCache(min(config.max_batch, len(rows)), longest, config.max_new_tokens, self.policy.device)
         alive: list[_Row] = []
         states = torch.empty(0)
         while alive or waiting:
@@ -127,8 +127,8 @@ class LocalSampler:
         first = {order[row.prompt.id]: row.prompt for row in rows}
         batch = pack([Unit(first[i].ids, ()) for i in range(len(order))], self.policy.device)
         owner = [order[row.prompt.id] for row in rows]
-        hidden = self._run(batch.tokens, batch.positions, Entering(cache, batch, owner))
-        cache.enter([len(first[unit].ids) for unit in owner])
+        hidden = self._run(batch.tokens, batch.positions, Entering(cache, batch))
+        cache.enter([len(first[unit].ids) for unit in range(len(order))], owner)
         last = torch.tensor([batch.spans[unit].prompt[1] - 1 for unit in owner], device=hidden.device)
         return hidden[last]
 
@@ -182,120 +182,6 @@ class _Row:
     index: int
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-
-
-class _Step:
-    """Rows, and which positions each sees, for rows of these lengths that get one more token."""
-
-    def __init__(self, lengths: Tensor) -> None:
-        self.lengths = lengths
-        self.rows = torch.arange(len(lengths), device=lengths.device)
-        self.used = int(lengths.max()) + 1
-        self._masks: dict[int | None, Tensor] = {}
-
-    def mask(self, window: int | None) -> Tensor:
-        """(B, used) bool."""
-        if window not in self._masks:
-            seen = torch.arange(self.used, device=self.lengths.device)[None, :]
-            mask = seen <= self.lengths[:, None]
-            self._masks[window] = mask if window is None else mask & (seen > (self.lengths - window)[:, None])
-        return self._masks[window]
-
-
-class RowCache:
-    """Keys and values of the rows being decoded, in places 0..n-1 of preallocated blocks.
-
-    Args:
-        slots: most rows at a time.
-        size: longest prompt + answer, in tokens.
-    """
-
-    def __init__(self, slots: int, size: int, device: torch.device) -> None:
-        self.slots, self.size = slots, size
-        self.lengths = torch.zeros(0, dtype=torch.int64, device=device)
-        self.keys: dict[int, Tensor] = {}
-        self.values: dict[int, Tensor] = {}
-        self._shared: _Step | None = None
-
-    def write(self, layer: int, places: slice, begin: int, key: Tensor, value: Tensor) -> None:
-        """Keys and values (kv_heads, P, head_dim) of part of a prompt, for these places, from position `begin` on."""
-        if layer not in self.keys:
-            shape = (self.slots, key.shape[0], self.size, key.shape[2])
-            self.keys[layer], self.values[layer] = key.new_zeros(shape), value.new_zeros((*shape[:3], value.shape[2]))
-        self.keys[layer][places, :, begin : begin + key.shape[1]] = key
-        self.values[layer][places, :, begin : begin + value.shape[1]] = value
-
-    def enter(self, lengths: list[int]) -> None:
-        """Rows with prompts of these lengths stand in the next places from now on."""
-        self.lengths = torch.cat((self.lengths, torch.tensor(lengths, dtype=torch.int64, device=self.lengths.device)))
-
-    def keep(self, slots: list[int]) -> list[int]:
-        """Drop every row but these; the last ones move into the gaps. Returns which row stands in each place now."""
-        count = len(slots)
-        kept = set(slots)
-        gaps = [place for place in range(count) if place not in kept]
-        movers = [slot for slot in slots if slot >= count]
-        if gaps:
-            to, source = (torch.tensor(places, dtype=torch.int64, device=self.lengths.device) for places in (gaps, movers))
-            used = int(self.lengths.max()) + 1
-            for store in (*self.keys.values(), *self.values.values()):
-                store[to, :, :used] = store[source, :, :used]
-        order = [slot for slot in slots if slot < count]
-        for gap, mover in zip(gaps, movers, strict=True):
-            order.insert(gap, mover)
-        self.lengths = self.lengths[torch.tensor(order, dtype=torch.int64, device=self.lengths.device)]
-        return order
-
-    def advance(self) -> None:
-        """Every row is one token longer."""
-        self.lengths = self.lengths + 1
-
-    def _step(self) -> _Step:
-        """What all layers of one step share."""
-        if self._shared is None or self._shared.lengths is not self.lengths:
-            self._shared = _Step(self.lengths)
-        return self._shared
-
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None
-    ) -> Tensor:
-        """One new token a row: (1, heads, B, head_dim), as `Layout` says."""
-        step = self._step()
-        count, used, mask = len(self.lengths), step.used, step.mask(window)
-        self.keys[layer][step.rows, :, self.lengths] = key[0].transpose(0, 1)
-        self.values[layer][step.rows, :, self.lengths] = value[0].transpose(0, 1)
-        queries, keys, values = (
-            query[0].transpose(0, 1).unsqueeze(2),
-            self.keys[layer][:count, :, :used],
-            self.values[layer][:count, :, :used],
-        )
-        if softcap is None:
-            output = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None, None, :], scale=scale, enable_gqa=True)
-        else:
-            output = grouped_attention(queries, keys, values, mask[:, None, None, None, :], scale, softcap)
-        return output.squeeze(2).transpose(0, 1).unsqueeze(0)
-
-
-class Entering:
-    """The layout of prompts that enter a cache: attends as their tree and copies keys and values to their rows' places."""
-
-    def __init__(self, cache: RowCache, prompts: PackedBatch, owner: list[int]) -> None:
-        self.cache, self.prompts = cache, prompts
-        self.tree = TreeLayout(prompts)
-        # Siblings stand next to each other: one copy serves a whole run of them.
-        begins = [row for row, unit in enumerate(owner) if row == 0 or owner[row - 1] != unit]
-        self.runs = [(owner[begin], begin, end) for begin, end in zip(begins, [*begins[1:], len(owner)], strict=True)]
-
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scale: float, window: int | None, softcap: float | None
-    ) -> Tensor:
-        """(1, heads, N, head_dim), as `Layout` says."""
-        standing = len(self.cache.lengths)
-        for unit, first, last in self.runs:
-            places = slice(standing + first, standing + last)
-            for begin, (start, end) in ((0, (0, self.prompts.prefix)), (self.prompts.prefix, self.prompts.spans[unit].prompt)):
-                self.cache.write(layer, places, begin, key[0, :, start:end], value[0, :, start:end])
-        return self.tree.attend(layer, query, key, value, scale=scale, window=window, softcap=softcap)
 
 
 BLOCK = 256
