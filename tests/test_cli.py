@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,13 @@ def test_data_template_check_and_convert(tmp_path: Path, capsys: pytest.CaptureF
 def test_version_and_map(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0 and main([]) == 0
     assert "accord COMMAND" in capsys.readouterr().out
+
+
+def test_python_minus_m_is_the_command() -> None:
+    """For where no script is on the path, and for torchrun."""
+    done = subprocess.run([sys.executable, "-m", "accord", "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("accord "), done.stderr
+    assert subprocess.run([sys.executable, "-m", "accord", "dop"], capture_output=True, check=False).returncode == 2
 
 
 def test_two_files_without_weights_are_every_row_once(tmp_path: Path) -> None:
