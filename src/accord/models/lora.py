@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import nn
 
 from accord.errors import ConfigError
 from accord.models.adapters import PolicyModel
+from accord.models.size import upper_layers
 
 
 def lora_config(
@@ -35,7 +35,7 @@ def lora_config(
     if layers < 1:
         if names == "all-linear":
             names = linear_names(policy)
-        options["layers_to_transform"] = list(range(policy.num_layers - math.ceil(layers * policy.num_layers), policy.num_layers))
+        options["layers_to_transform"] = list(upper_layers(policy.num_layers, layers))
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, task_type="CAUSAL_LM", **options)
 
 
