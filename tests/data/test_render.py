@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import tiny
+from accord.data.read import read_examples
 from accord.data.render import Renderer
 from accord.errors import DataError
 from accord.methods.prompts import as_prompt, prompts_of
@@ -179,6 +180,26 @@ def test_tools_that_would_be_lost_are_refused(template: Template, column: Any, m
     for render in (Renderer(made).render, lambda found: as_prompt(found, Renderer(made))):
         with pytest.raises(DataError, match=message):
             render(row)
+
+
+@pytest.mark.parametrize("name", ["images", "videos", "audios"])
+def test_rows_with_more_than_text_are_refused(name: str) -> None:
+    made = tokenizer(TEMPLATES["chatml"])
+    row = Example("demonstration", (ASK,), (Completion((BLUE,)),), columns={name: ["a.bin"]}, where="row 1")
+    for render in (Renderer(made).render, lambda found: as_prompt(found, Renderer(made))):
+        with pytest.raises(DataError, match=f"row 1: it has {name}, and accord learns from text alone"):
+            render(row)
+    Renderer(made).render(replace(row, columns={name: []}))
+
+
+def test_tools_of_openai_rows_reach_the_template() -> None:
+    """They stand inside `input`; a template without a place for them refuses the row, as everywhere."""
+    turns = {"preferred_output": [{"role": "assistant", "content": "5"}], "non_preferred_output": [{"role": "assistant", "content": "6"}]}
+    (row,) = read_examples([{"input": {"messages": [{"role": "user", "content": "2 + 3?"}], "tools": [TOOL]}, **turns}])
+    made = tokenizer(WITH_TOOLS)
+    assert '"name": "add"' in made.decode(Renderer(made).render(row).prompt_ids)
+    with pytest.raises(DataError, match="row 1: it has tools and the chat template has no place for them"):
+        Renderer(tokenizer(TEMPLATES["chatml"])).render(row)
 
 
 @pytest.mark.parametrize("column", [None, [], "", "[]"])
