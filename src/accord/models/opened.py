@@ -11,7 +11,7 @@ from typing import Any
 from accord.data.render import Renderer
 from accord.errors import DataError
 from accord.models.adapters import PolicyModel, Stack
-from accord.models.load import load_model, load_tokenizer, resolve
+from accord.models.load import ResolvedModel, load_model, load_tokenizer, resolve
 from accord.models.save import REWARD, STACK, load_stack
 from accord.models.tokens import stop_token_ids
 
@@ -46,8 +46,7 @@ def open_model(
         MachineError, ConfigError: if the model cannot be found or loaded.
     """
     folder = Path(name)
-    adapters = (folder / STACK).exists() or (folder / "adapter_config.json").exists()
-    on_a_base = adapters or ((folder / REWARD).exists() and not (folder / "config.json").exists())
+    adapters, on_a_base = _is_run(folder)
     resolved = resolve(base_of(folder) if on_a_base else name, accept_licence=accept_licence)
     if before_loading is not None:
         from transformers import AutoConfig
@@ -57,10 +56,36 @@ def open_model(
     stack = load_stack(policy, folder) if adapters else ()
     if on_a_base and (folder / "generation_config.json").exists():
         policy.model.generation_config = _generation_config(folder)
-    own_tokenizer = on_a_base and (folder / "tokenizer_config.json").exists()
-    tokenizer = load_tokenizer(replace(resolved, folder=str(folder)) if own_tokenizer else resolved)
+    tokenizer = load_tokenizer(_with_tokenizer(folder, resolved))
     line = str(resolved) + (f" + adapters {' + '.join(stack)} of {folder}" if stack else "")
     return Opened(policy, tokenizer, Renderer(tokenizer, end_ids=stop_token_ids(tokenizer, policy.model.generation_config)), stack, line)
+
+
+def open_tokenizer(name: str) -> tuple[Any, list[int]]:
+    """The tokenizer that `open_model` gives, and the ids that end an answer, without reading a weight. Raises as `open_model` does."""
+    from transformers import AutoConfig, GenerationConfig
+
+    folder = Path(name)
+    on_a_base = _is_run(folder)[1]
+    resolved = resolve(base_of(folder) if on_a_base else name)
+    tokenizer = load_tokenizer(_with_tokenizer(folder, resolved))
+    places = [folder, Path(resolved.folder)] if on_a_base else [Path(resolved.folder)]
+    stated = next((place for place in places if (place / "generation_config.json").exists()), None)
+    if stated is not None:
+        return tokenizer, stop_token_ids(tokenizer, _generation_config(stated))
+    return tokenizer, stop_token_ids(tokenizer, GenerationConfig.from_model_config(AutoConfig.from_pretrained(resolved.folder)))
+
+
+def _is_run(folder: Path) -> tuple[bool, bool]:
+    """Whether a folder holds adapters, and whether it lies on a base model (adapters, or heads alone)."""
+    adapters = (folder / STACK).exists() or (folder / "adapter_config.json").exists()
+    return adapters, adapters or ((folder / REWARD).exists() and not (folder / "config.json").exists())
+
+
+def _with_tokenizer(folder: Path, resolved: ResolvedModel) -> ResolvedModel:
+    """Where the tokenizer is: a run's own, else its base's."""
+    own = _is_run(folder)[1] and (folder / "tokenizer_config.json").exists()
+    return replace(resolved, folder=str(folder)) if own else resolved
 
 
 def base_of(folder: Path) -> str:
