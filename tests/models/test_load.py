@@ -103,6 +103,8 @@ def test_dtype_follows_the_hardware() -> None:
 def test_an_unknown_name_gets_the_nearest() -> None:
     assert "Did you mean smollm2-135m?" in fails(lambda: resolve("smolm2-135"), ConfigError, 2)
     assert "smollm2-135m" in fails(lambda: resolve("qqqq"), ConfigError, 2)
+    for name in ("./run", "../run", "runs/demo/sft", "/no/such"):  # folders that are not there, never asked of the hub
+        assert f'no model, folder or file called "{name}"' in fails(lambda name=name: resolve(name), ConfigError, 2)
 
 
 def test_a_hub_id_offline_is_one_line() -> None:

@@ -64,7 +64,7 @@ def resolve(
         found = _folder(text, path, "local folder")
     elif path.suffix.lower() == ".gguf":
         found = _gguf(text, path, models)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+    elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text):
         found = _hub(text)
     else:
         raise registry.unknown_name(text)
@@ -233,11 +233,12 @@ def _fetch(model: registry.PinnedModel, folder: Path) -> None:
 def _gguf(name: str, path: Path, models: Path) -> ResolvedModel:
     if not path.is_file():
         raise MachineError(f"There is no file {path}.")
-    from accord.models.gguf import convert
+    from accord.models.gguf import convert, licence
 
     sha256 = registry.sha256_of([path])
     target = models / f"{path.stem}-{sha256[:12]}-v{CONVERSION}"
-    found = ResolvedModel(name, str(target), str(path), "not stated", sha256)
+    known = read_record(target)
+    found = ResolvedModel(name, str(target), str(path), licence(path) if known is None else known["licence"], sha256)
     build_once(target, lambda folder: convert(path, folder), asdict(found))
     return found
 
