@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 import tiny
@@ -127,6 +127,25 @@ def test_the_prompt_is_what_the_sampler_sees(name: str) -> None:
     renderer = Renderer(made, end_ids=stop_token_ids(made))
     rendered = renderer.render(Example("demonstration", (ASK,), (Completion((BLUE,)),), where="row 1"))
     assert rendered.prompt_ids == renderer.prompt_ids((ASK,))
+
+
+@pytest.mark.parametrize("name", ["headers", "accord-plain", None])
+def test_a_tokenizer_that_adds_a_beginning_adds_no_second_one(name: str | None) -> None:
+    """As Llama's and Gemma's do by themselves: with a template that writes it, with the fallback, and without any template."""
+    template = Template(TEMPLATES[name].text, "<|eot|>", ("<|head|>", "<|/head|>"), "<|begin|>") if name else TEMPLATES["headers"]
+    made = tokenizer(template)
+    begin = made.convert_tokens_to_ids(made.bos_token)
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{made.bos_token} $A", special_tokens=[(made.bos_token, begin)]
+    )
+    made.chat_template = template.text if name else None
+    if name == "accord-plain":
+        ensure_template(made)
+    assert made("Hi")["input_ids"].count(begin) == 1
+    renderer = Renderer(made)
+    rendered = renderer.render(Example("demonstration", (ASK,), (Completion((BLUE,)),), plain=name is None, where="row 1"))
+    assert rendered.prompt_ids == renderer.prompt_ids((ASK,))
+    assert [begin, *rendered.prompt_ids[1:], *rendered.completions[0].ids].count(begin) == 1 and rendered.prompt_ids[0] == begin
 
 
 def test_a_template_without_the_system_role_says_so() -> None:
