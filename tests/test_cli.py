@@ -145,6 +145,20 @@ def test_python_minus_m_is_the_command() -> None:
     assert subprocess.run([sys.executable, "-m", "accord", "dop"], capture_output=True, check=False).returncode == 2
 
 
+@pytest.mark.skipif("sys.platform == 'win32'", reason="pipes break there in other ways")
+def test_output_that_nobody_reads_to_its_end_is_no_error(tmp_path: Path) -> None:
+    """`accord data check bad.jsonl --json | head -1`, with more to say than a pipe holds."""
+    rows = tmp_path / "bad.jsonl"
+    rows.write_text("broken\n" * 5000, encoding="utf-8")
+    command = [sys.executable, "-m", "accord", "data", "check", str(rows), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "{\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
 def test_two_files_without_weights_are_every_row_once(tmp_path: Path) -> None:
     for name, words in (("a.jsonl", ("one", "two")), ("b.jsonl", ("three",))):
         (tmp_path / name).write_text("".join(json.dumps({"prompt": word}) + "\n" for word in words), encoding="utf-8")

@@ -61,7 +61,9 @@ def data_check(
         )
     else:
         console.print(
-            "To see three rows as tokens, with what is learned in color, and how many are cut: add --model smollm2-135m", markup=False
+            "To see three rows as tokens, with what is learned in color, and how many are cut: add --model smollm2-135m",
+            markup=False,
+            soft_wrap=True,
         )
     return _exit_code(report)
 
