@@ -72,6 +72,7 @@ def test_types_follow_the_fields() -> None:
         (["--rpo_alpha", "1"], "sft_coefficient"),
         (["--use_vllm", "true"], "Use instead: the local sampler"),
         (["--config", "no-such.yaml"], "there is no such file"),
+        (["--config", "."], "cannot be read: Is a directory"),
         (["a.jsonl", "b.jsonl"], "belongs to no option"),
     ],
 )
