@@ -17,7 +17,7 @@ import tiny
 from accord.config.options import TrainOptions
 from accord.config.sft import SFTConfig
 from accord.data.packing import Branch, Unit, pack
-from accord.errors import MachineError
+from accord.errors import ConfigError, MachineError
 from accord.models import free_memory
 from accord.models.free_memory import available_memory
 from accord.models.lora import lora_config
@@ -76,6 +76,20 @@ def test_adapters_on_the_upper_layers_are_counted_as_they_are_made(architecture:
     size = model_size(policy.model.config)
     policy.add_adapter("upper", lora_config(policy, rank=4, layers=share))
     assert count_lora(size, 4, lora_layers=share) == sum(parameter.numel() for parameter in policy.trainable_parameters().values())
+
+
+def test_adapters_on_named_modules_only() -> None:
+    policy = tiny.policy()
+    policy.add_adapter("some", lora_config(policy, rank=4, target="q_proj, mlp.up_proj"))
+    adapted = {key.split(".lora_")[0].rsplit(".", 1)[-1] for key in policy.trainable_parameters()}
+    assert adapted == {"q_proj", "up_proj"}
+    assert count_lora(model_size(policy.model.config), 4, ["q_proj", "mlp.up_proj"]) == sum(
+        p.numel() for p in policy.trainable_parameters().values()
+    )
+    with pytest.raises(
+        ConfigError, match=r"no module 'query'\. Its layers have down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+    ):
+        lora_config(policy, target="q_proj,query")
 
 
 def test_counts_of_gpt2_whose_linears_are_transposed() -> None:

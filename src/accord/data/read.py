@@ -69,6 +69,8 @@ def read_located(
             elif frozenset(row) != names:
                 _check_same_layout(layout, row, where)
             found = layout.parse(Fields(row, where, layout.needs))
+            for example in found:
+                _check_text(example)
             if kind is not None:
                 found = [converted for example in found for converted in as_kind(example, kind)]
         except DataError as error:
@@ -78,6 +80,19 @@ def read_located(
             continue
         for example in found:
             yield layout, example
+
+
+def _check_text(example: Example) -> None:
+    """JSON can spell half of a character (a lone \\ud83d), which is no text: it has no UTF-8, so no tokens and no file can hold it."""
+    for messages in (example.prompt, *(completion.messages for completion in example.completions)):
+        for message in messages:
+            try:
+                message.content.encode("utf-8")
+            except UnicodeEncodeError as error:
+                half = ascii(error.object[error.start])[1:-1]
+                raise DataError(
+                    f"{example.where}: the text of the {message.role} turn has half of a character ({half}, at {error.start + 1}). Mend it, or remove the row."
+                ) from error
 
 
 def _mapped(rows: Iterable[tuple[Row, str]], columns: Mapping[str, str] | None, on_error: OnError | None) -> Iterator[tuple[Row, str]]:
