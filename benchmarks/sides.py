@@ -78,7 +78,10 @@ def make(job: Job) -> tuple[Any, Any]:
             "{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>{% endfor %}"
             "{% if add_generation_prompt %}<start_of_turn>assistant\n{% endif %}"
         )
-    tokenizer.chat_template = tokenizer.chat_template.replace("'<|im_end|>' + '\\n'", "'<|im_end|>'")
+    ending = "'<|im_end|>' + '\n'"
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        ending, f"({ending} if add_generation_prompt or not loop.last else '<|im_end|>')"
+    )
     if not job.layers:
         return load_model(resolved, dtype="float32"), tokenizer
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -336,7 +339,7 @@ class Trl(Side):
                 if self.job.method == "sft":
                     loss = self.trainer.compute_loss(self.model, batch, num_items_in_batch=torch.tensor(labels))
                 elif self.job.method == "update":
-                    self.trainer.current_gradient_accumulation_steps = len(batches)
+                    self.trainer.current_gradient_accumulation_steps = self.trainer.args.steps_per_generation = len(batches)
                     loss = self.trainer._compute_loss(self.model, batch)
                 else:
                     loss = self.trainer.compute_loss(self.model, batch) / len(batches)

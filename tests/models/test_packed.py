@@ -14,6 +14,7 @@ import tiny
 from accord import PPOConfig, PPOTrainer
 from accord.data.packing import Branch, Unit, pack
 from accord.models.adapters import PolicyModel, Want
+from accord.models.heads import Reading
 from accord.models.packed_attention import TreeLayout, UnsupportedAttention, packed_attention
 from accord.training.loop import Loop
 
@@ -23,7 +24,7 @@ EXTRA: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1},
 }
 PACK = [*tiny.ARCHITECTURES, *EXTRA]
-WANT = Want(logprobs=True, entropy=True, states=True, ends=True)
+WANT = Want(logprobs=True, entropy=True, states=True, ends=(Reading(),))
 
 
 def make(architecture: str) -> Any:
@@ -45,7 +46,7 @@ def outputs(policy: PolicyModel, want: Want = WANT) -> tuple[dict[str, Tensor], 
     """What one forward returns, and the gradients of a loss that reads all of it."""
     made = batch()
     out = policy.forward(made, policy.adapters, want, temperature=0.7)
-    found = {name: getattr(out, name) for name in ("logprobs", "entropy", "states", "ends")}
+    found = {"logprobs": out.logprobs, "entropy": out.entropy, "states": out.states, "ends": torch.cat(out.ends, -1)}
     weights = torch.linspace(-1, 1, len(made.targets))
     loss = (weights * found["logprobs"]).sum() + 0.1 * (weights[:, None] * found["states"]).sum() + 0.1 * found["ends"].square().sum()
     policy.model.zero_grad()
@@ -68,13 +69,16 @@ def test_packed_equals_rows(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
-def test_middle_layer_ends(architecture: str) -> None:
-    want = Want(logprobs=True, states=True, entropy=True, ends=True, end_layer=1)
-    packed, _ = outputs(PolicyModel(make(architecture)), want)
-    rows, _ = outputs(PolicyModel(make(architecture), packed=False), want)
-    last, _ = outputs(PolicyModel(make(architecture)))
-    assert torch.allclose(packed["ends"], rows["ends"], atol=2e-5)
-    assert not torch.allclose(packed["ends"], last["ends"], atol=1e-2)
+def test_heads_read_any_layers_of_one_pass(architecture: str) -> None:
+    """Several heads read one pass: what each finds is what it finds alone."""
+    readings = (Reading(1), Reading(context=True), Reading(2), Reading(1, context=True), Reading())
+    packed, rows = (PolicyModel(make(architecture), packed=layout) for layout in (True, False))
+    together = packed.forward(batch(), packed.adapters, Want(ends=readings)).ends
+    for reading, found in zip(readings, together, strict=True):
+        for model in (packed, rows):
+            (alone,) = model.forward(batch(), model.adapters, Want(logprobs=False, ends=(reading,))).ends
+            assert torch.allclose(found, alone, atol=2e-5), reading
+    assert not torch.allclose(together[0], together[-1], atol=1e-2)
 
 
 def test_rows_equal_the_plain_model() -> None:

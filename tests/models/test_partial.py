@@ -13,10 +13,11 @@ import tiny
 from accord import DPOConfig, DPOTrainer, PPOConfig, PPOTrainer, SFTConfig, SFTTrainer
 from accord.data.packing import Branch, Unit, pack
 from accord.models.adapters import PolicyModel, Want
+from accord.models.heads import Reading
 from accord.models.lora import lora_config
 from accord.models.partial import Skipped, keep_lower_states
 
-ALL = Want(logprobs=True, entropy=True, states=True, ends=True)
+ALL = Want(logprobs=True, entropy=True, states=True, ends=(Reading(),))
 
 
 def upper(policy: PolicyModel) -> Any:
@@ -56,11 +57,12 @@ def test_kept_states_give_the_full_pass(architecture: str) -> None:
         hook.remove()
         assert len(calls) == (0 if keep else 1)
         policy.model.zero_grad()
-        (out.logprobs.sum() + out.states.square().sum() + out.ends.sum()).backward()
+        (out.logprobs.sum() + out.states.square().sum() + out.ends[0].sum()).backward()
         found.append((out, {name: p.grad.clone() for name, p in policy.trainable_parameters().items()}))
     (plain, gradients), (kept, kept_gradients) = found
-    for name in ("logprobs", "entropy", "states", "ends"):
+    for name in ("logprobs", "entropy", "states"):
         assert torch.allclose(getattr(plain, name), getattr(kept, name), atol=1e-5), name
+    assert torch.allclose(plain.ends[0], kept.ends[0], atol=1e-5)
     assert gradients.keys() == kept_gradients.keys() and gradients
     for name, expected in gradients.items():
         assert float((kept_gradients[name] - expected).norm()) <= 1e-4 * float(expected.norm()) + 1e-6, name
@@ -79,21 +81,23 @@ def test_states_of_another_stack_are_not_used() -> None:
 
 def test_reward_features_of_a_middle_layer_stop_there() -> None:
     policy = stacked()
-    want = Want(logprobs=False, ends=True, end_layer=3)
+    want = Want(logprobs=False, ends=(Reading(3),))
     assert policy.can_start_midway
     calls: list[int] = []
     hook = policy.layers[3].register_forward_hook(lambda *_, calls=calls: calls.append(1))
-    stopped = policy.forward(pack(units()), ("sft",), want).ends
+    stopped = policy.forward(pack(units()), ("sft",), want).ends[0]
     assert not calls
-    whole = policy.forward(pack(units()), ("sft",), Want(logprobs=True, ends=True, end_layer=3)).ends
+    whole = policy.forward(pack(units()), ("sft",), Want(logprobs=True, ends=(Reading(3),))).ends[0]
     hook.remove()
     assert len(calls) == 1
     assert torch.allclose(stopped, whole, atol=1e-6)
     rows = units()
     assert keep_lower_states(policy, rows, ("sft", "top"), 1000) == 2
-    assert torch.allclose(policy.forward(pack(rows), ("sft",), want).ends, whole, atol=1e-5)
-    below = Want(logprobs=False, ends=True, end_layer=1)
-    assert torch.allclose(policy.forward(pack(rows), ("sft",), below).ends, policy.forward(pack(units()), ("sft",), below).ends, atol=1e-6)
+    assert torch.allclose(policy.forward(pack(rows), ("sft",), want).ends[0], whole, atol=1e-5)
+    below = Want(logprobs=False, ends=(Reading(1),))
+    assert torch.allclose(
+        policy.forward(pack(rows), ("sft",), below).ends[0], policy.forward(pack(units()), ("sft",), below).ends[0], atol=1e-6
+    )
 
 
 def test_what_cannot_be_kept() -> None:

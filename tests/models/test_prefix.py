@@ -8,6 +8,7 @@ import torch
 import tiny
 from accord.data.packing import SHORTEST_PREFIX, Branch, Unit, pack, shared_prefix
 from accord.models.adapters import PolicyModel, Want
+from accord.models.heads import Reading
 
 HEADER = tuple(range(20, 33))
 UNITS = [
@@ -15,7 +16,7 @@ UNITS = [
     Unit((*HEADER, 50), (Branch((51, 52)),)),
     Unit((*HEADER, 5, 61, 62, 63, 64, 65, 66, 67, 68, 69), (Branch((70,)), Branch((71, 72)))),
 ]
-WANT = Want(logprobs=True, entropy=True, states=True, ends=True)
+WANT = Want(logprobs=True, entropy=True, states=True, ends=(Reading(),))
 
 
 def policy(architecture: str, packed: bool = True) -> PolicyModel:
@@ -30,9 +31,9 @@ def run(model: PolicyModel, groups: list[list[Unit]]) -> tuple[dict[str, torch.T
     found: dict[str, list[torch.Tensor]] = {}
     for units in groups:
         out = model.forward(pack(units), ("sft",), WANT, temperature=0.7)
-        (out.logprobs.sum() + 0.1 * out.states.square().sum() + 0.1 * out.ends.sum()).backward()
-        for name in ("logprobs", "entropy", "states", "ends"):
-            found.setdefault(name, []).append(getattr(out, name).detach())
+        (out.logprobs.sum() + 0.1 * out.states.square().sum() + 0.1 * out.ends[0].sum()).backward()
+        for name, value in (("logprobs", out.logprobs), ("entropy", out.entropy), ("states", out.states), ("ends", out.ends[0])):
+            found.setdefault(name, []).append(value.detach())
     return {name: torch.cat(parts) for name, parts in found.items()}, {
         name: p.grad.clone() for name, p in model.trainable_parameters().items()
     }

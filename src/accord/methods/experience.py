@@ -62,11 +62,12 @@ class Experience:
         if self.keep_lower:
             keep_lower_states(self.policy, units, stack, token_budget)
         readers = self._readers()
-        reading = next(iter(readers.values())).model.heads.reading if readers else {}
+        readings = tuple(dict.fromkeys(source.model.heads.reading for source in readers.values()))
+        want = Want(logprobs=True, states=self.value_stack == self.reference, ends=readings)
         for part in split_by_budget(units, token_budget):
-            self._read(part, exact, stack, temperature, Want(logprobs=True, states=self.value_stack == self.reference, **reading))
-        ends = [unit.data.pop("ends") for unit in units if readers]
-        known = {index: source.scores_of(source.model.heads(torch.cat(ends))) for index, source in readers.items() if ends}
+            self._read(part, exact, stack, temperature, want)
+        ends = dict(zip(readings, map(torch.cat, zip(*(unit.data.pop("ends") for unit in units), strict=True)), strict=True))
+        known = {index: source.scores_of(source.model.heads(ends[source.model.heads.reading])) for index, source in readers.items()}
         for index, source in self._same_base().items():
             if index not in known:
                 known[index] = source.scores_of(source.model.score(units, token_budget))
@@ -84,10 +85,8 @@ class Experience:
         }
 
     def _readers(self) -> dict[int, LearnedReward]:
-        """Those of them whose features the reference pass gives for nothing: same adapters, and all read the same of it."""
-        mine = {index: source for index, source in self._same_base().items() if source.model.stack == self.reference}
-        readings = [source.model.heads.reading for source in mine.values()]
-        return {index: source for index, source in mine.items() if source.model.heads.reading == readings[0]}
+        """Those of them whose features the reference pass gives for nothing: same adapters."""
+        return {index: source for index, source in self._same_base().items() if source.model.stack == self.reference}
 
     def _read(self, part: list[Unit], exact: bool, stack: Stack, temperature: float, want: Want) -> None:
         batch = pack(part, self.policy.device)
@@ -96,12 +95,11 @@ class Experience:
         old = None if exact else self.policy.forward(batch, stack, Want(logprobs=True), temperature=temperature).logprobs
         assert out.logprobs is not None and states is not None
         lengths = [unit.num_counted for unit in part]
-        ends = None if out.ends is None else out.ends.float().split([len(unit.branches) for unit in part])
+        ends = [read.float().split([len(unit.branches) for unit in part]) for read in out.ends]
         for index, unit in enumerate(part):
             unit.data["ref_logprobs"] = out.logprobs.split(lengths)[index].cpu()
             unit.data["states"] = states.split(lengths)[index].float().cpu()
-            if ends is not None:
-                unit.data["ends"] = ends[index]
+            unit.data["ends"] = [read[index] for read in ends]
             if old is not None:
                 unit.data["old_logprobs"] = old.split(lengths)[index].cpu()
 

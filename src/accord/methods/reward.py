@@ -240,9 +240,8 @@ class RewardTrainer(OfflineTrainer):
         if self.frozen:
             return self.heads.raw(torch.cat([unit.data["features"] for unit in units]).to(self.policy.device))
         batch = pack(units, self.policy.device)
-        out = self.policy.forward(batch, self.prepared.stack, Want(logprobs=False, **self.heads.reading))
-        assert out.ends is not None
-        return self.heads.raw(out.ends)
+        (ends,) = self.policy.forward(batch, self.prepared.stack, Want(logprobs=False, ends=(self.heads.reading,))).ends
+        return self.heads.raw(ends)
 
     # -- loss ---------------------------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ The stack is an argument of every forward pass; recomputation under activation c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from accord.data.packing import PackedBatch
 from accord.errors import ConfigError
 from accord.models import packed_attention
 from accord.models.fuse import fuse
+from accord.models.heads import Reading
 from accord.models.int8 import int8_linear
 from accord.models.packed_attention import Layout, TreeLayout
 from accord.models.partial import LowerStates, kept_states, midway_problem, only_layers
@@ -41,9 +42,8 @@ class Outputs:
     """(M,) entropy of the distribution each counted token was predicted from, no gradient."""
     states: Tensor | None = None
     """(M, d) final hidden state that predicts each counted token: what a value head reads."""
-    ends: Tensor | None = None
-    """(C, d) hidden state of each completion's last token at the reward layer, after the final norm: what a reward head reads.
-    (C, 3 d) with `Want.end_context`."""
+    ends: tuple[Tensor, ...] = ()
+    """One tensor for each of `Want.ends`: (C, d) hidden state of each completion's last token, after the final norm; (C, 3 d) with context."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,7 @@ class Want:
     logprobs: bool = True
     entropy: bool = False
     states: bool = False
-    ends: bool = False
-    end_layer: int | None = None
-    """Layer whose output feeds `ends`: 1..L, None is the last."""
-    end_context: bool = False
-    """Put the state of the prompt's last token and the mean over the completion beside the state of its last token, in that order."""
+    ends: tuple[Reading, ...] = ()
 
 
 class PolicyModel:
@@ -302,24 +298,31 @@ class PolicyModel:
 
         def parts() -> tuple[Tensor | None, ...]:
             out = self._forward(batch, stack, want, temperature)
-            return out.logprobs, out.entropy, out.states, out.ends
+            return out.logprobs, out.entropy, out.states, *out.ends
 
-        return Outputs(*self.sharding.run(parts))
+        logprobs, entropy, states, *ends = self.sharding.run(parts)
+        return Outputs(logprobs, entropy, states, tuple(ends))
 
     def _forward(self, batch: PackedBatch, stack: Sequence[str], want: Want, temperature: float) -> Outputs:
         if not self.packed:
             from accord.models.rows import forward_rows
 
             return forward_rows(self, batch, stack, want, temperature=temperature)
-        end_layer = want.end_layer if want.ends else None
-        start = kept_states(batch, self.num_layers if end_layer is None else end_layer - 1)
+        layers = {reading.layer for reading in want.ends if reading.layer is not None}
+        start = kept_states(batch, min(layers) - 1 if layers else self.num_layers)
         if start is not None and self.adapters_below(stack, start.layer) != start.adapters:
             start = None
-        only_ends = want.ends and not (want.logprobs or want.entropy or want.states)
-        hidden, ends = self.hidden_states(
-            batch.tokens, batch.positions, TreeLayout(batch), stack, end_layer=end_layer, start=start, stop=end_layer if only_ends else None
+        only_layers_read = layers and all(reading.layer for reading in want.ends) and not (want.logprobs or want.entropy or want.states)
+        hidden, middle = self.hidden_states(
+            batch.tokens,
+            batch.positions,
+            TreeLayout(batch),
+            stack,
+            layers=layers,
+            start=start,
+            stop=max(layers) if only_layers_read else None,
         )
-        return self.read(hidden, ends if end_layer is not None else hidden, batch, want, temperature)
+        return self.read(hidden, middle, batch, want, temperature)
 
     def hidden_states(
         self,
@@ -328,23 +331,27 @@ class PolicyModel:
         layout: Layout,
         stack: Sequence[str],
         *,
-        end_layer: int | None = None,
+        layers: Collection[int] = (),
         start: LowerStates | None = None,
         stop: int | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Final hidden states (N, d), and those of `end_layer` after the final norm when asked.
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Final hidden states (N, d), and the outputs of `layers` after the final norm.
 
         Args:
+            layers: 1..L.
             start: states to begin from instead of the embeddings.
             stop: run only this many layers, then the final norm. None runs all.
         """
-        captured: list[Tensor] = []
-        hook = None
+        captured: dict[int, Tensor] = {}
         stop = stop if stop is not None and self.can_start_midway else self.num_layers
-        if end_layer is not None and end_layer < stop:
-            hook = self.layers[end_layer - 1].register_forward_hook(
-                lambda _m, _i, out: captured.append(cast("Tensor", out[0] if isinstance(out, tuple) else out))
-            )
+
+        def keep(layer: int) -> Any:
+            def hook(_module: Any, _inputs: Any, out: Any) -> None:
+                captured[layer] = cast("Tensor", out[0] if isinstance(out, tuple) else out)
+
+            return self.layers[layer - 1].register_forward_hook(hook)
+
+        hooks = [keep(layer) for layer in layers if layer < stop]
         # Checkpointing is transformers' and runs in training mode only; dropout is refused by the attention function.
         if self.checkpointing and torch.is_grad_enabled():
             self.model.train()
@@ -354,10 +361,10 @@ class PolicyModel:
             with self.using(stack), partly:
                 output = self.backbone(**inputs, position_ids=positions[None], use_cache=False, packed=layout)
                 hidden = output.last_hidden_state[0]
-                middle = self.final_norm(captured[0])[0] if captured else (hidden if end_layer is not None else None)
+                middle = {layer: self.final_norm(captured[layer])[0] if layer in captured else hidden for layer in layers}
         finally:
             self.model.eval()
-            if hook is not None:
+            for hook in hooks:
                 hook.remove()
         return hidden, middle
 
@@ -368,8 +375,8 @@ class PolicyModel:
             self.backbone(input_ids=tokens[None], position_ids=positions[None], use_cache=False, packed=layout)
             return skipped.seen[0]
 
-    def read(self, hidden: Tensor, end_hidden: Tensor | None, batch: PackedBatch, want: Want, temperature: float) -> Outputs:
-        """Apply the LM head to the counted positions alone, in chunks; take from `end_hidden` what reward heads read."""
+    def read(self, hidden: Tensor, middle: dict[int, Tensor], batch: PackedBatch, want: Want, temperature: float) -> Outputs:
+        """Apply the LM head to the counted positions alone, in chunks; take from `hidden` and `middle` (outputs of layers) what reward heads read."""
         out = Outputs()
         if want.logprobs or want.entropy or want.states:
             states = hidden[batch.sources]
@@ -385,8 +392,10 @@ class PolicyModel:
                     softcap=self.softcap,
                     want_entropy=want.entropy,
                 )
-        if want.ends and end_hidden is not None:
-            out.ends = answer_features(end_hidden, batch.answers, context=want.end_context)
+        out.ends = tuple(
+            answer_features(hidden if reading.layer is None else middle[reading.layer], batch.answers, context=reading.context)
+            for reading in want.ends
+        )
         return out
 
     def logits(self, states: Tensor) -> Tensor:

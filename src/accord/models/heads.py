@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,16 @@ from torch import Tensor, nn
 
 from accord.errors import ConfigError
 from accord.types import content_hash
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reward head reads of a forward pass."""
+
+    layer: int | None = None
+    """Layer whose output is read: 1..L, None is the last."""
+    context: bool = False
+    """Put the state of the prompt's last token and the mean over the completion beside the state of its last token, in that order."""
 
 
 class RewardHeads(nn.Module):
@@ -53,9 +63,9 @@ class RewardHeads(nn.Module):
         self.register_buffer("spread", torch.ones(num_heads))
 
     @property
-    def reading(self) -> dict[str, Any]:
-        """What a forward pass must return for these heads, as fields of `Want`."""
-        return {"ends": True, "end_layer": self.layer, "end_context": self.context}
+    def reading(self) -> Reading:
+        """What these heads read of a forward pass (`Want.ends`)."""
+        return Reading(self.layer, self.context)
 
     def forward(self, ends: Tensor) -> Tensor:
         """Normalised score of each head, larger is better: (C, d) to (C, K)."""

@@ -19,7 +19,8 @@ def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], 
     """The same outputs as the packed path, each completion run alone as [prompt; completion]: no padding, no mask, slower."""
     from accord.models.adapters import Outputs, answer_features
 
-    parts: dict[str, list[Tensor]] = {"logprobs": [], "entropy": [], "states": [], "ends": []}
+    parts: dict[str, list[Tensor]] = {"logprobs": [], "entropy": [], "states": []}
+    ends: list[list[Tensor]] = [[] for _ in want.ends]
     completion = 0
     for span in batch.spans:
         start, prompt_end = span.prompt
@@ -29,7 +30,7 @@ def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], 
             sources, targets = batch.sources[mine], batch.targets[mine]
             rows = batch.prefix + torch.where(sources < prompt_end, sources - start, sources - first + (prompt_end - start))
             with policy.using(stack, packed=False):
-                output = policy.model(input_ids=tokens[None], use_cache=False, output_hidden_states=want.states or want.ends)
+                output = policy.model(input_ids=tokens[None], use_cache=False, output_hidden_states=want.states or bool(want.ends))
             logits = output.logits[0, rows].float() / temperature
             if want.logprobs:
                 parts["logprobs"].append(logprobs_from_logits(logits, targets))
@@ -38,10 +39,11 @@ def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], 
                 parts["entropy"].append(-(log_p.exp() * log_p).sum(-1))
             if want.states:
                 parts["states"].append(output.hidden_states[-1][0, rows])
-            if want.ends:
-                last_layer = want.end_layer in (None, policy.num_layers)
-                hidden = output.hidden_states[-1] if last_layer else policy.final_norm(output.hidden_states[want.end_layer])
+            for reading, found in zip(want.ends, ends, strict=True):
+                last_layer = reading.layer in (None, policy.num_layers)
+                hidden = output.hidden_states[-1] if last_layer else policy.final_norm(output.hidden_states[reading.layer])
                 prompt = len(tokens) - (last - first)
-                parts["ends"].append(answer_features(hidden[0], [(prompt - 1, prompt, len(tokens))], context=want.end_context))
+                found.append(answer_features(hidden[0], [(prompt - 1, prompt, len(tokens))], context=reading.context))
             completion += 1
-    return Outputs(**{name: torch.cat(values) if values else None for name, values in parts.items()})
+    read = {name: torch.cat(values) if values else None for name, values in parts.items()}
+    return Outputs(**read, ends=tuple(torch.cat(found) for found in ends))

@@ -115,6 +115,11 @@ def activation_bytes(
     return layers * (size.layer_floats + low_rank + attention) * weight_bytes
 
 
+def passing_floats(size: ModelSize, *, checkpointing: bool) -> int:
+    """Numbers alive per token while the backward pass is in one layer: its gradients, and what it computed again under checkpointing."""
+    return size.layer_floats * (2 if checkpointing else 1)
+
+
 def logit_bytes(size: ModelSize) -> int:
     """Logits of one chunk, their softmax and the gradient."""
     return LOGIT_COPIES * LOGIT_ROWS * size.vocabulary * 4
@@ -138,11 +143,8 @@ def choose_token_budget(
     Returns:
         a multiple of 256, from 256 to 1024 on a CPU, to 4096 elsewhere.
     """
-    per_token = SLACK * activation_bytes(
-        size, weight_bytes=weight_bytes, context=context, checkpointing=checkpointing, lora_layers=lora_layers
-    )
-    if checkpointing:
-        per_token += SLACK * size.layer_floats * weight_bytes
+    kept = activation_bytes(size, weight_bytes=weight_bytes, context=context, checkpointing=checkpointing, lora_layers=lora_layers)
+    per_token = SLACK * (kept + passing_floats(size, checkpointing=checkpointing) * weight_bytes)
     fitting = int(0.5 * max(0.0, free_bytes) / per_token)
     return max(SMALLEST_BUDGET, min(LARGEST_BUDGET.get(device, LARGEST_ELSEWHERE), fitting // BUDGET_STEP * BUDGET_STEP))
 

@@ -11,7 +11,16 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from accord.models.free_memory import require
-from accord.models.size import SLACK, SMALLEST_BUDGET, ModelSize, activation_bytes, logit_bytes, model_size, upper_layers
+from accord.models.size import (
+    SLACK,
+    SMALLEST_BUDGET,
+    ModelSize,
+    activation_bytes,
+    logit_bytes,
+    model_size,
+    passing_floats,
+    upper_layers,
+)
 
 GB = 1e9
 PROCESS = 0.42 * GB
@@ -110,7 +119,7 @@ def predict(
     per_token = activation_bytes(
         size, weight_bytes=weight_bytes, context=context, checkpointing=checkpointing, rank=rank or 0, lora_layers=lora_layers
     )
-    layer = token_budget * weight_bytes * size.layer_floats if checkpointing else 0
+    layer = token_budget * weight_bytes * passing_floats(size, checkpointing=checkpointing)
     adapted = sum(inputs * outputs for _, inputs, outputs in size.linears)
     return MemoryNeed(
         process=int(PROCESS),

@@ -55,7 +55,15 @@ QUICK = Settings(
         "save_steps": 2,
         "save_total_limit": 1,
     },
-    dpo={"num_train_epochs": 1, "per_device_train_batch_size": 16, "learning_rate": 5e-4, "save_steps": 5, "save_total_limit": 1},
+    dpo={
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 16,
+        "learning_rate": 5e-4,
+        "beta": 0.3,
+        "sft_coefficient": 0.2,
+        "save_steps": 5,
+        "save_total_limit": 1,
+    },
     max_new_tokens=48,
     temperature=0.7,
 )

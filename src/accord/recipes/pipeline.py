@@ -284,17 +284,16 @@ class Pipeline:
             for row in zip(*table.values(), strict=True)
         ]
         stack = self.stacks[reference]
-        readings = {name: model.heads.reading for name, model in rewards.items() if model.stack == stack}
-        reading = next(iter(readings.values()), {})
-        along = {name: rewards[name] for name, mine in readings.items() if mine == reading}
+        along = {name: model for name, model in rewards.items() if model.stack == stack}
+        readings = tuple(dict.fromkeys(model.heads.reading for model in along.values()))
         found: dict[str, list[float]] = {name: [] for name in ("reference", *rewards)}
         for part in split_by_budget(units, 2048):
             batch = pack(part, self.policy.device)
-            out = self.policy.forward(batch, stack, Want(**reading), temperature=self.settings.temperature)
+            out = self.policy.forward(batch, stack, Want(ends=readings), temperature=self.settings.temperature)
             assert out.logprobs is not None
             found["reference"] += segment_sum(out.logprobs, batch.completion, batch.num_completions).tolist()
             for name, model in along.items():
-                found[name] += model.heads(out.ends).mean(1).tolist()
+                found[name] += model.heads(out.ends[readings.index(model.heads.reading)]).mean(1).tolist()
         for name, model in rewards.items():
             if name not in along:
                 found[name] = model.score(units).mean(1).tolist()

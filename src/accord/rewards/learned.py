@@ -42,12 +42,11 @@ class RewardModel:
     @torch.no_grad()
     def features(self, units: Sequence[Unit], token_budget: int = 2048) -> list[Tensor]:
         """What the heads read: one (branches, d) tensor a unit. An answer that several units share is read once."""
-        want = Want(logprobs=False, **self.heads.reading)
+        want = Want(logprobs=False, ends=(self.heads.reading,))
         merged = distinct(units)
         read: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
         for part in split_by_budget(merged, token_budget):
-            ends = self.policy.forward(pack(part, self.policy.device), self.stack, want).ends
-            assert ends is not None
+            (ends,) = self.policy.forward(pack(part, self.policy.device), self.stack, want).ends
             answers = [(unit.prompt_ids, branch.ids) for unit in part for branch in unit.branches]
             read |= dict(zip(answers, ends.float(), strict=True))
         return [torch.stack([read[unit.prompt_ids, branch.ids] for branch in unit.branches]) for unit in units]
