@@ -128,6 +128,7 @@ CASES: list[tuple[str, Callable[[Path], Any], type[AccordError], str]] = [
     ("unknown model name, offline", lambda f: dpo(f, model="no-such/model"), AccordError, "no-such/model"),
     ("nothing to train", untrained, DataError, "Nothing to train"),
     ("two names for the tokenizer", lambda f: DPOTrainer(tiny.model(), None, DPOConfig(output_dir=str(f)), tiny.pairs(), None, tiny.tokenizer(), tokenizer=tiny.tokenizer()), ConfigError, "not both"),
+    ("a file where the run should be", lambda f: dpo(Path(__file__)), ConfigError, "test_bad_runs.py is a file; a run needs a folder"),
     ("nothing to resume from", lambda f: dpo(f).train(resume_from_checkpoint=True), DataError, "no checkpoint"),
     ("checkpoint cut in half", cut_checkpoint, DataError, "damaged"),
     ("checkpoint of another method", other_checkpoint, DataError, "made with another model or adapter"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,9 +69,11 @@ def test_types_follow_the_fields() -> None:
         (["--columns", "prompt"], "name=value pairs"),
         (["--disable_dropout", "false"], "dropout"),
         (["--lora-dropout", "0.1"], "lora_dropout must be 0"),
+        (["--lora-layers", "0"], "lora_layers=0.0 must be above 0"),
         (["--rpo_alpha", "1"], "sft_coefficient"),
         (["--use_vllm", "true"], "Use instead: the local sampler"),
         (["--config", "no-such.yaml"], "there is no such file"),
+        (["--config", "."], "cannot be read: Is a directory"),
         (["a.jsonl", "b.jsonl"], "belongs to no option"),
     ],
 )
@@ -101,6 +105,7 @@ def test_yaml_that_is_not_yaml(tmp_path: Path) -> None:
         (["align", "--data", "missing.csv"], 3, "missing.csv"),
         (["align", "--method", "sft", "--data", "x.csv"], 2, "ppo and dpo"),
         (["export", "runs/nowhere"], 2, "--to"),
+        (["export", "runs/nowhere", "--to", __file__], 2, "is a file"),
         (["data", "check", "missing.jsonl"], 3, "missing.jsonl"),
         (["data", "juggle"], 2, "juggle"),
         (["sample", "smollm2-135m"], 2, "--prompt"),
@@ -134,6 +139,27 @@ def test_data_template_check_and_convert(tmp_path: Path, capsys: pytest.CaptureF
 def test_version_and_map(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0 and main([]) == 0
     assert "accord COMMAND" in capsys.readouterr().out
+
+
+def test_python_minus_m_is_the_command() -> None:
+    """For where no script is on the path, and for torchrun."""
+    done = subprocess.run([sys.executable, "-m", "accord", "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("accord "), done.stderr
+    assert subprocess.run([sys.executable, "-m", "accord", "dop"], capture_output=True, check=False).returncode == 2
+
+
+@pytest.mark.skipif("sys.platform == 'win32'", reason="pipes break there in other ways")
+def test_output_that_nobody_reads_to_its_end_is_no_error(tmp_path: Path) -> None:
+    """`accord data check bad.jsonl --json | head -1`, with more to say than a pipe holds."""
+    rows = tmp_path / "bad.jsonl"
+    rows.write_text("broken\n" * 5000, encoding="utf-8")
+    command = [sys.executable, "-m", "accord", "data", "check", str(rows), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "{\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
 
 
 def test_two_files_without_weights_are_every_row_once(tmp_path: Path) -> None:

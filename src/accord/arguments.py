@@ -147,6 +147,8 @@ def _yaml(command: Command, paths: list[str], fields: dict[str, Any]) -> dict[st
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"--config {path}: there is no such file.") from error
+    except OSError as error:
+        raise ConfigError(f"--config {path} cannot be read: {error.strerror}. It takes one YAML file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path} is not YAML: {str(error).splitlines()[0]}.") from error
     if not isinstance(loaded, dict):

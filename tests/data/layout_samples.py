@@ -135,6 +135,14 @@ SAMPLES: list[Sample] = [
         },
         "Hi?", ["Hello!", "What?"],
     ),
+    one(
+        "openai_preference",
+        {
+            "input": {"messages": [user("Hi?")], "tools": [{"type": "function", "function": {"name": "wave"}}], "parallel_tool_calls": True},
+            "preferred_output": [assistant("Hello!")], "non_preferred_output": [assistant("What?")],
+        },
+        "Hi?", ["Hello!", "What?"],
+    ),
     Sample(
         "argilla",
         [{

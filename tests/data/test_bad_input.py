@@ -99,6 +99,7 @@ FILES: list[tuple[str, str, bytes | Callable[[], bytes], str]] = [
     ("unknown role", "a.jsonl", lines({"messages": [{"role": "human", "content": "x"}, assistant("y")]}), r"line 1: .*role 'human'; roles are"),
     ("message without content", "a.jsonl", lines({"messages": [user("x"), {"role": "assistant"}]}), r'line 1: chat message "messages\.1" has no "content"'),
     ("null content", "a.jsonl", lines({"messages": [user("x"), assistant(None)]}), r'line 1: field "messages\.1\.content" must be text and is null'),
+    ("half of a character", "a.jsonl", lines(GOOD, {**GOOD, "rejected": "so \ud83d"}), r"a\.jsonl line 2: the text of the assistant turn has half of a character \(\\ud83d, at 4\)"),
     ("image part", "a.jsonl", lines({"messages": [user([{"type": "image_url"}]), assistant("y")]}), r'line 1: .*"messages\.0" has a part that is not text'),
     ("tool calls", "a.jsonl", lines({"messages": [user("x"), {**assistant("y"), "tool_calls": [{}]}]}), r'line 1: .*"tool_calls".*not supported'),
     ("unlearned message", "a.jsonl", lines({"messages": [user("x"), {**assistant("y"), "weight": 0}]}), r'line 1: .*"weight"'),

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 import tiny
+from accord import SFTConfig, SFTTrainer
+from accord.cli import main
 from accord.commands.data import run
 from accord.data import check as names
 from accord.data.check import check
@@ -79,6 +81,12 @@ def test_tokens_truncation_and_end_token() -> None:
     report = check(rows, tokenizer=tiny.tokenizer(), max_length=60)
     assert report.tokens["truncated_share"] == 0.5
     assert report.tokens["end_learned_share"] == 1.0
+    long = [pair("Hi?", "Yo.", "Hm " * 30)]  # 30 x 3 bytes and the end token; the prompt keeps one of its 60 tokens
+    assert check(long, tokenizer=tiny.tokenizer(), max_length=60).tokens["end_learned_share"] == 0.5
+    assert (
+        check(long, tokenizer=tiny.tokenizer(), max_length=60).tokens["longest"]
+        == check(long, tokenizer=tiny.tokenizer()).tokens["longest"]
+    )
     cut = [{**rows[0], "rejected_finished": False}]
     assert check(cut, tokenizer=tiny.tokenizer()).tokens["end_learned_share"] == 0.5
 
@@ -121,6 +129,29 @@ def test_truncation_is_counted_without_max_length(tmp_path: Path, capsys: pytest
     assert data_check(str(path)) == 0
     shown = capsys.readouterr().out
     assert "Truncated" not in shown and "add --model smollm2-135m" in shown
+
+
+def test_the_end_of_an_answer_is_that_of_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the template ends a turn with another token than the tokenizer's end token, as Gemma's and Llama 3's do."""
+    model, run = tmp_path / "model", tmp_path / "run"
+    tiny.model().save_pretrained(model)
+    made = tiny.tokenizer()
+    made.eos_token = "<|start|>"
+    made.save_pretrained(model)
+    SFTTrainer(
+        str(model),
+        SFTConfig(output_dir=str(run), max_steps=1, learning_rate=1e-4),
+        tiny.demonstrations(4),
+        peft_config=tiny.lora(),
+    ).save_model()
+    rows = tmp_path / "a.jsonl"
+    rows.write_text(json.dumps({"prompt": "Hi?", "completion": "Yo."}) + "\n", "utf-8")
+    for folder in (model, run):
+        capsys.readouterr()
+        assert main(["data", "check", str(rows), "--model", str(folder)]) == 0
+        shown = capsys.readouterr().out
+        assert "4 of 4 tokens are learned; the last is the end token <|end|>." in shown
+        assert "The end token is learned in 100.0% of the completions." in shown
 
 
 def test_convert_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

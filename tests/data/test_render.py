@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 import tiny
+from accord.data.read import read_examples
 from accord.data.render import Renderer
 from accord.errors import DataError
 from accord.methods.prompts import as_prompt, prompts_of
@@ -128,6 +129,25 @@ def test_the_prompt_is_what_the_sampler_sees(name: str) -> None:
     assert rendered.prompt_ids == renderer.prompt_ids((ASK,))
 
 
+@pytest.mark.parametrize("name", ["headers", "accord-plain", None])
+def test_a_tokenizer_that_adds_a_beginning_adds_no_second_one(name: str | None) -> None:
+    """As Llama's and Gemma's do by themselves: with a template that writes it, with the fallback, and without any template."""
+    template = Template(TEMPLATES[name].text, "<|eot|>", ("<|head|>", "<|/head|>"), "<|begin|>") if name else TEMPLATES["headers"]
+    made = tokenizer(template)
+    begin = made.convert_tokens_to_ids(made.bos_token)
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{made.bos_token} $A", special_tokens=[(made.bos_token, begin)]
+    )
+    made.chat_template = template.text if name else None
+    if name == "accord-plain":
+        ensure_template(made)
+    assert made("Hi")["input_ids"].count(begin) == 1
+    renderer = Renderer(made)
+    rendered = renderer.render(Example("demonstration", (ASK,), (Completion((BLUE,)),), plain=name is None, where="row 1"))
+    assert rendered.prompt_ids == renderer.prompt_ids((ASK,))
+    assert [begin, *rendered.prompt_ids[1:], *rendered.completions[0].ids].count(begin) == 1 and rendered.prompt_ids[0] == begin
+
+
 def test_a_template_without_the_system_role_says_so() -> None:
     with pytest.raises(DataError, match="row 1.*system"):
         learned(tokenizer(TEMPLATES["turns"]), (SYSTEM, ASK), (BLUE,))
@@ -179,6 +199,26 @@ def test_tools_that_would_be_lost_are_refused(template: Template, column: Any, m
     for render in (Renderer(made).render, lambda found: as_prompt(found, Renderer(made))):
         with pytest.raises(DataError, match=message):
             render(row)
+
+
+@pytest.mark.parametrize("name", ["images", "videos", "audios"])
+def test_rows_with_more_than_text_are_refused(name: str) -> None:
+    made = tokenizer(TEMPLATES["chatml"])
+    row = Example("demonstration", (ASK,), (Completion((BLUE,)),), columns={name: ["a.bin"]}, where="row 1")
+    for render in (Renderer(made).render, lambda found: as_prompt(found, Renderer(made))):
+        with pytest.raises(DataError, match=f"row 1: it has {name}, and accord learns from text alone"):
+            render(row)
+    Renderer(made).render(replace(row, columns={name: []}))
+
+
+def test_tools_of_openai_rows_reach_the_template() -> None:
+    """They stand inside `input`; a template without a place for them refuses the row, as everywhere."""
+    turns = {"preferred_output": [{"role": "assistant", "content": "5"}], "non_preferred_output": [{"role": "assistant", "content": "6"}]}
+    (row,) = read_examples([{"input": {"messages": [{"role": "user", "content": "2 + 3?"}], "tools": [TOOL]}, **turns}])
+    made = tokenizer(WITH_TOOLS)
+    assert '"name": "add"' in made.decode(Renderer(made).render(row).prompt_ids)
+    with pytest.raises(DataError, match="row 1: it has tools and the chat template has no place for them"):
+        Renderer(tokenizer(TEMPLATES["chatml"])).render(row)
 
 
 @pytest.mark.parametrize("column", [None, [], "", "[]"])

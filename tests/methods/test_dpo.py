@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,31 @@ def test_editing_one_row_leaves_the_others_bit_equal(architecture: str, packed: 
     before = read(row, other)
     assert not torch.equal(before[3], after[3])
     assert all(torch.equal(before[index], after[index]) for index in (0, 1, 2))
+
+
+def losses(folder: Path, **options: Any) -> tuple[float, list[tuple[float, float, int, int]]]:
+    """The loss of one step of all rows, before anything moved; and of each row the log-probs and tokens of its answers."""
+    made = trainer(folder, max_steps=1, tokens_per_microbatch=64, **options)
+    rows = []
+    with torch.no_grad():
+        for unit in made.train_units:
+            batch = pack([unit])
+            chosen, rejected = segment_sum(made.policy.forward(batch, (), Want()).logprobs, batch.completion, 2).tolist()
+            rows.append((chosen, rejected, *(branch.num_counted for branch in unit.branches)))
+    made.train()
+    return made.log_history[0]["loss"], rows
+
+
+def test_the_sft_term_is_a_mean_over_the_tokens_of_the_step(tmp_path: Path) -> None:
+    """ln 2 for policy = reference, plus a tenth of the chosen answers' negative log-likelihood a token, whatever the micro-batches."""
+    loss, rows = losses(tmp_path, sft_coefficient=0.1)
+    nll = -sum(chosen for chosen, _, _, _ in rows) / sum(tokens for _, _, tokens, _ in rows)
+    assert loss == pytest.approx(math.log(2) + 0.1 * nll, abs=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_simpo_gamma_is_the_margin_that_is_asked_for(tmp_path: Path, gamma: float) -> None:
+    """softplus(gamma - beta (log-prob a token of chosen - of rejected)), mean over the pairs."""
+    loss, rows = losses(tmp_path, loss_type="simpo", beta=2.0, simpo_gamma=gamma)
+    expected = [math.log1p(math.exp(gamma - 2.0 * (chosen / n - rejected / m))) for chosen, rejected, n, m in rows]
+    assert loss == pytest.approx(sum(expected) / len(expected), abs=1e-5)

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tiny
 from accord.errors import MachineError
+from accord.models.free_memory import available_memory
 from accord.models.gguf import convert, unpermute
 from accord.models.load import load_model, load_tokenizer, resolve
 from accord.models.tokenizer_files import CONTROL, NORMAL, UNKNOWN, USER_DEFINED, Vocabulary, byte_level, sentencepiece_bpe
@@ -54,6 +55,7 @@ def write(path: Path, model: Any, architecture: str, *, leave_out: str = "", pre
     """The model as llama.cpp's converter writes it."""
     config, tokenizer = model.config, tiny.tokenizer()
     writer = gguf.GGUFWriter(path, architecture)
+    writer.add_license("apache-2.0")
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -218,6 +220,25 @@ def test_another_kind_of_file_is_named(tmp_path: Path) -> None:
     assert "not a whole GGUF file" in fails(tmp_path, path)
 
 
+@pytest.mark.skipif("sys.platform == 'win32'", reason="files have no holes there")
+def test_what_does_not_fit_in_memory_is_not_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose one tensor is a hole of four times the free memory, as fp32."""
+    monkeypatch.setenv("ACCORD_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "large.gguf"
+    rows = int(available_memory() / 1024)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tensor_info("token_embd.weight", (rows, 1024), np.dtype(np.float16), rows * 2048)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    with path.open("ab") as file:
+        file.truncate(file.tell() + rows * 2048 + 64)
+    found = fails(tmp_path, path)
+    assert "Converting large.gguf needs" in found and "What would fit: a model of at most" in found
+    assert not list(tmp_path.rglob("model.safetensors"))
+
+
 def test_a_missing_weight_is_named(tmp_path: Path) -> None:
     write(tmp_path / "model.gguf", tiny.model("llama"), "llama", leave_out="blk.1.ffn_up")
     assert "model.layers.1.mlp.up_proj.weight" in fails(tmp_path, tmp_path / "model.gguf")
@@ -237,6 +258,7 @@ def test_a_gguf_file_is_converted_once(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("ACCORD_CACHE", str(tmp_path / "cache"))
     write(tmp_path / "mine.gguf", tiny.model("llama"), "llama")
     found = resolve(tmp_path / "mine.gguf")
+    assert found.licence == "apache-2.0"
     record = Path(found.folder) / "accord.json"
     assert record.is_relative_to(tmp_path / "cache")
     written = record.stat().st_mtime_ns

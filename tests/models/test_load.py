@@ -20,6 +20,7 @@ from accord.errors import AccordError, ConfigError, MachineError
 from accord.models import folders
 from accord.models.cache import RECORD, build_once, cache_folder, read_record
 from accord.models.load import load_model, load_tokenizer, pick_device, pick_dtype, resolve
+from accord.models.opened import open_model
 from accord.models.tokens import PLAIN_TEMPLATE_NAME, ensure_pad, ensure_template, set_stops, stop_token_ids
 
 IDS = torch.tensor([[5, 17, 99, 200, 31]])
@@ -103,6 +104,8 @@ def test_dtype_follows_the_hardware() -> None:
 def test_an_unknown_name_gets_the_nearest() -> None:
     assert "Did you mean smollm2-135m?" in fails(lambda: resolve("smolm2-135"), ConfigError, 2)
     assert "smollm2-135m" in fails(lambda: resolve("qqqq"), ConfigError, 2)
+    for name in ("./run", "../run", "runs/demo/sft", "/no/such"):  # folders that are not there, never asked of the hub
+        assert f'no model, folder or file called "{name}"' in fails(lambda name=name: resolve(name), ConfigError, 2)
 
 
 def test_a_hub_id_offline_is_one_line() -> None:
@@ -153,6 +156,14 @@ def test_a_folder_without_config(folder: Path) -> None:
 def test_a_damaged_config(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "lla', encoding="utf-8")
     assert "not JSON" in fails(lambda: resolve(folder), MachineError, 4)
+
+
+def test_a_config_that_describes_no_model(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for change in ({"num_attention_heads": 0}, {"hidden_size": "large"}):
+        (folder / "config.json").write_text(json.dumps({**config, **change}), encoding="utf-8")
+        for opening in (lambda: load_model(resolve(folder)), lambda: open_model(str(folder), before_loading=lambda found: None)):
+            assert "config.json describes no model" in fails(opening, MachineError, 4)
 
 
 def test_a_folder_of_adapters_names_its_base(tmp_path: Path) -> None:

@@ -14,8 +14,11 @@ import tiny
 from accord import RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 from accord.cli import main
 from accord.data.packing import Branch, Unit
+from accord.data.render import Renderer
+from accord.errors import DataError
+from accord.models.adapters import PolicyModel
 from accord.models.opened import open_model
-from accord.models.save import save_policy
+from accord.models.save import load_stack, save_policy
 from accord.rewards.learned import RewardModel
 
 UNITS = [Unit((5, 6, 7, 8), (Branch((9, 10, 11)), Branch((12, 2)))), Unit((20, 21), (Branch((22, 23, 24, 25, 2)),))]
@@ -166,3 +169,50 @@ def test_a_reward_run_is_never_exported_without_its_heads(
 def test_a_policy_is_no_classifier(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(base), "--to", str(tmp_path / "out"), "--sequence-classification"]) == 2
     assert "holds no reward model" in capsys.readouterr().err
+
+
+def test_a_run_that_names_its_base_by_a_relative_path_opens_from_elsewhere(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(base.parent)
+    config = SFTConfig(output_dir=str(tmp_path / "run"), max_steps=1, learning_rate=1e-2)
+    SFTTrainer(base.name, config, tiny.demonstrations(4), peft_config=tiny.lora()).save_model()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert open_model(str(tmp_path / "run")).stack == ("sft",)
+
+
+@pytest.mark.parametrize("name", ["stack.json", "stack/0-sft/adapter_model.safetensors", "stack/0-sft/adapter_config.json"])
+def test_a_damaged_run_is_one_line(name: str, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = SFTConfig(output_dir=str(tmp_path / "run"), max_steps=1, learning_rate=1e-2)
+    SFTTrainer(str(base), config, tiny.demonstrations(4), peft_config=tiny.lora()).save_model()
+    path = tmp_path / "run" / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    capsys.readouterr()
+    assert main(["sample", str(tmp_path / "run"), "--prompt", "Hi", "--max_new_tokens", "2"]) == 3
+    error = [line for line in capsys.readouterr().err.splitlines() if "Error" in line]
+    assert len(error) == 1 and str(path.parent) in error[0]
+
+
+def test_what_was_trained_on_another_base_is_refused(base: Path, tmp_path: Path) -> None:
+    """One weight among all differs: same shapes, so nothing else would notice."""
+    trained_reward(tmp_path / "reward", str(base), backbone="heads")
+    config = SFTConfig(output_dir=str(tmp_path / "sft"), max_steps=1, learning_rate=1e-2)
+    SFTTrainer(str(base), config, tiny.demonstrations(4), peft_config=tiny.lora()).save_model()
+
+    def load(model: Any) -> None:
+        policy = PolicyModel(model)
+        RewardModel.load(policy, tmp_path / "reward", Renderer(tiny.tokenizer()))
+        assert load_stack(policy, tmp_path / "sft") == ("sft",)
+
+    for dtype in (torch.float32, torch.bfloat16):  # the same model on other hardware
+        load(AutoModelForCausalLM.from_pretrained(base, dtype=dtype))
+    other = AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        other.model.norm.weight[0] += 0.1
+    for what in (
+        lambda policy: RewardModel.load(policy, tmp_path / "reward", Renderer(tiny.tokenizer())),
+        lambda policy: load_stack(policy, tmp_path / "sft"),
+    ):
+        with pytest.raises(DataError, match=r"was trained on another base model .*base\) than .*base: its numbers would mean nothing"):
+            what(PolicyModel(other))

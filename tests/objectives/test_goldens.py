@@ -49,6 +49,19 @@ def test_whiten_keeps_or_removes_the_mean() -> None:
     assert close(segments.whiten(d(2, 2, 2), shift_mean=True), d(0, 0, 0))
 
 
+def test_whitening_with_moments_of_several_processes() -> None:
+    """Counts, sums and squares of (1, 2) and (3, 6) add up to mean 3 and variance (4 + 1 + 0 + 9) / 4 = 3.5."""
+    count, total, squares = (segments.moments(d(1, 2)) + segments.moments(d(3, 6))).tolist()
+    assert (count, total, squares) == (4, 12, 50)
+    mean, variance = total / count, squares / count - (total / count) ** 2
+    assert variance == pytest.approx(3.5)
+    for shift_mean in (True, False):
+        whole = segments.whiten(d(1, 2, 3, 6), shift_mean=shift_mean)
+        parts = [segments.whiten(part, shift_mean=shift_mean, mean=mean, variance=variance) for part in (d(1, 2), d(3, 6))]
+        assert close(torch.cat(parts), whole)
+    assert close(segments.whiten(d(6), shift_mean=True, mean=mean, variance=variance), 3 / math.sqrt(3.5), 1e-8)
+
+
 # -- log-probs --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -57,6 +70,15 @@ def test_uniform_head_gives_log_of_the_vocabulary() -> None:
     found, entropy = logprobs.chunked_logprobs(torch.randn(5, 8), torch.zeros(49152, 8), torch.arange(5), want_entropy=True)
     assert entropy is not None
     assert close(found, -10.80268, 1e-5) and close(entropy, 10.80268, 1e-5)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_entropy_by_hand(frozen: bool) -> None:
+    """Probabilities 1/2, 1/4, 1/4: entropy 1.5 ln 2. At temperature 1/2 they are 2/3, 1/6, 1/6: entropy ln 6 - 2/3 ln 4."""
+    weight = torch.tensor([[math.log(2)], [0.0], [0.0]], dtype=torch.float64, requires_grad=not frozen)
+    for temperature, expected in ((1.0, 1.5 * math.log(2)), (0.5, math.log(6) - 2 / 3 * math.log(4))):
+        found = logprobs.chunked_logprobs(d(1)[:, None], weight, tensor([0]), temperature=temperature, want_entropy=True)[1]
+        assert found is not None and close(found, expected) and not found.requires_grad
 
 
 @pytest.mark.parametrize("softcap", [None, 2.0])
@@ -116,6 +138,22 @@ def test_adaptive_controller(nats: float, expected: float) -> None:
     again = kl.AdaptiveKLController(1.0, 6, 10000)
     again.load_state_dict(controller.state_dict())
     assert again.value == controller.value
+
+
+def test_a_fixed_price_stays() -> None:
+    controller = kl.FixedKLController(0.05)
+    controller.update(100.0, 512)
+    assert controller.value == 0.05
+    again = kl.FixedKLController(1.0)
+    again.load_state_dict(controller.state_dict())
+    assert again.value == 0.05
+
+
+def test_k2_and_k3_by_hand() -> None:
+    """d = ln 2: k2 is its square over two, k3 is 1/2 - 1 + ln 2; d = 0 costs nothing."""
+    policy, reference = d(math.log(0.5), -1.0), d(math.log(0.25), -1.0)
+    assert close(kl.k2(policy, reference), d(math.log(2) ** 2 / 2, 0))
+    assert close(kl.k3(policy, reference), d(math.log(2) - 0.5, 0))
 
 
 # -- advantages -------------------------------------------------------------------------------------------------------------------------
@@ -368,6 +406,13 @@ def test_plackett_luce() -> None:
     total = sum(math.exp(-float(ranking.plackett_luce(scores, group, tensor(ranks)))) for ranks in itertools.permutations((1, 2, 3)))
     assert total == pytest.approx(1, abs=1e-12)
     assert close(ranking.plackett_luce(d(1, 0.5), group[:2], tensor([1, 2])), ranking.bradley_terry(d(1), d(0.5)), 1e-12)
+
+
+def test_plackett_luce_with_ties() -> None:
+    """Scores ln 4, ln 2, ln 2, 0 with ranks 1, 2, 2, 3: 4/9, then both of the middle against what is left, 2/5 each: -ln(4/9 x 2/5 x 2/5)."""
+    scores = tensor([4.0, 2, 2, 1], dtype=torch.float64).log()
+    found = ranking.plackett_luce(scores, torch.zeros(4, dtype=torch.int64), tensor([1, 2, 2, 3]))
+    assert close(found, -math.log(4 / 9 * 2 / 5 * 2 / 5))
 
 
 def test_davidson() -> None:

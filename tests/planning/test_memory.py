@@ -14,12 +14,16 @@ from peft import get_peft_model
 from transformers import AutoConfig
 
 import tiny
+from accord.config.options import TrainOptions
+from accord.config.sft import SFTConfig
 from accord.data.packing import Branch, Unit, pack
-from accord.errors import MachineError
+from accord.errors import ConfigError, MachineError
 from accord.models import free_memory
 from accord.models.free_memory import available_memory
+from accord.models.lora import lora_config
 from accord.models.size import activation_bytes, choose_token_budget, measured, model_size
-from accord.planning.memory import GB, check_fits, count_lora, count_parameters, predict, suggest
+from accord.planning.memory import GB, MemoryNeed, check_fits, count_lora, count_parameters, predict, suggest
+from accord.recipes.train import plan_memory
 
 _COLUMNS = (
     "vocab_size",
@@ -65,6 +69,29 @@ def test_counts_equal_the_built_model_and_peft(architecture: str) -> None:
         assert count_lora(size, 4, targets) == wrapped.get_nb_trainable_parameters()[0]
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text"])
+@pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
+def test_adapters_on_the_upper_layers_are_counted_as_they_are_made(architecture: str, share: float) -> None:
+    policy = tiny.policy(architecture, num_hidden_layers=6)
+    size = model_size(policy.model.config)
+    policy.add_adapter("upper", lora_config(policy, rank=4, layers=share))
+    assert count_lora(size, 4, lora_layers=share) == sum(parameter.numel() for parameter in policy.trainable_parameters().values())
+
+
+def test_adapters_on_named_modules_only() -> None:
+    policy = tiny.policy()
+    policy.add_adapter("some", lora_config(policy, rank=4, target="q_proj, mlp.up_proj"))
+    adapted = {key.split(".lora_")[0].rsplit(".", 1)[-1] for key in policy.trainable_parameters()}
+    assert adapted == {"q_proj", "up_proj"}
+    assert count_lora(model_size(policy.model.config), 4, ["q_proj", "mlp.up_proj"]) == sum(
+        p.numel() for p in policy.trainable_parameters().values()
+    )
+    with pytest.raises(
+        ConfigError, match=r"no module 'query'\. Its layers have down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+    ):
+        lora_config(policy, target="q_proj,query")
+
+
 def test_counts_of_gpt2_whose_linears_are_transposed() -> None:
     config = AutoConfig.for_model("gpt2", n_embd=32, n_layer=2, n_head=4, vocab_size=272)
     size = model_size(config)
@@ -103,6 +130,41 @@ def test_what_the_backward_pass_keeps(architecture: str) -> None:
     size = model_size(tiny.model(architecture, num_hidden_layers=2, **WIDER).config)
     predicted = activation_bytes(size, context=64, rank=4) / size.layers
     assert 0.95 * measured <= predicted <= 1.15 * measured
+
+
+def test_frozen_lower_layers_keep_nothing_for_the_backward_pass() -> None:
+    found = []
+    for layers in (4, 8):
+        policy = tiny.policy(num_hidden_layers=layers, **WIDER)
+        kept, tokens = _kept_bytes(policy, policy.add_adapter("policy", lora_config(policy, rank=4, layers=0.5)))
+        found.append(kept / tokens)
+    measured = (found[1] - found[0]) / 2  # two of the four more layers are adapted
+    size = model_size(tiny.model(num_hidden_layers=8, **WIDER).config)
+    assert 0.95 * measured <= activation_bytes(size, context=64, rank=4, lora_layers=0.5) / 4 <= 1.15 * measured
+
+
+def test_the_command_line_plans_for_the_layers_it_adapts() -> None:
+    """A micro-batch that takes one and a half times the free memory in all layers takes three quarters of it in the upper half."""
+    config = KNOWN["SmolLM2-135M"][0]
+    size = model_size(config)
+    tokens = int(1.5 * (available_memory() - predict(size, token_budget=0).total) / activation_bytes(size, context=1024))
+
+    def plan(share: float) -> MemoryNeed:
+        settings = SFTConfig(dtype="float32", tokens_per_microbatch=tokens)
+        return plan_memory(config, TrainOptions(lora_layers=share), settings)
+
+    with pytest.raises(MachineError, match="accord sft on smollm2-135m needs"):
+        plan(1.0)
+    assert plan(0.5) == predict(size, token_budget=tokens, context=1024, lora_layers=0.5)
+
+
+def test_the_upper_half_of_the_layers_is_a_way_out() -> None:
+    size = model_size(KNOWN["SmolLM2-1.7B"][0])
+    every, upper = (predict(size, token_budget=256, lora_layers=share).total for share in (1.0, 0.5))
+    between = (every + upper) / 2
+    assert suggest(size, between, token_budget=256).startswith("LoRA on the upper half of the layers (lora_layers 0.5)")
+    assert "upper half" not in suggest(size, upper - 1, token_budget=256, lora_layers=0.5)
+    assert "upper half" not in suggest(size, between, token_budget=256, rank=0) + suggest(size, between, token_budget=256, rank=None)
 
 
 SHAPES = {

@@ -14,11 +14,12 @@ import torch
 
 import tiny
 from accord import DPOConfig, DPOTrainer, PPOConfig, PPOTrainer, SFTConfig, SFTTrainer
-from accord.models.size import activation_bytes, logit_bytes, model_size
+from accord.models.size import activation_bytes, logit_bytes, model_size, passing_floats
 from accord.training.loop import Loop
 
 SIZE = model_size(tiny.model().config)
-LITTLE, MIDDLE, MUCH = (2 * tokens * 1.06 * activation_bytes(SIZE) + logit_bytes(SIZE) + 1e6 for tokens in (0, 600, 10**6))
+PER_TOKEN = activation_bytes(SIZE) + 4 * passing_floats(SIZE, checkpointing=False)
+LITTLE, MIDDLE, MUCH = (2 * tokens * 1.06 * PER_TOKEN + logit_bytes(SIZE) + 1e6 for tokens in (0, 600, 10**6))
 """Free memory half of which holds no tokens, 600, a million; a megabyte is for the adapter and its optimizer."""
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from training.run_training import build
+
 SCRIPT = Path(__file__).with_name("run_training.py")
 METHODS = ("sft", "reward", "reward_heads", "dpo", "kto", "ppo")
 LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -52,6 +54,21 @@ def test_two_processes_equal_one(method: str, runs: tuple[Path, Path]) -> None:
         assert ours.keys() == theirs.keys()
         for key in set(ours) - {"step_seconds"}:
             assert theirs[key] == pytest.approx(ours[key], rel=1e-3, abs=1e-4), key
+
+
+@pytest.mark.parametrize("method", ("sft", "ppo"))
+def test_another_number_of_processes_resumes_and_says_so(
+    method: str, runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows, draws and totals are those of the run whatever the number: the weights agree to rounding, and the line does not promise more."""
+    one, two = runs
+    trainer = build(method, tmp_path, [], SETTINGS)
+    trainer.train(str(two / method / "checkpoint-2"))
+    assert "(not bit for bit, because of " in (said := capsys.readouterr().out) and "processes 2 -> 1" in said
+    found, expected = (load_file(run / f"checkpoint-{STEPS}" / "training.safetensors") for run in (tmp_path, one / method))
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert float((found[name].double() - tensor.double()).abs().max()) < 1e-5, name
 
 
 def test_processes_that_cannot_join_are_an_error() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from accord.errors import ConfigError
 
@@ -51,12 +52,20 @@ def _dispatch(chosen: argparse.Namespace) -> int:
     columns = parse_columns(chosen.columns) if chosen.columns else None
     if chosen.verb == "convert":
         return int(data_convert(chosen.source, chosen.target, to=chosen.to, columns=columns, skip_bad=chosen.skip_bad) or 0)
-    tokenizer = None
-    if chosen.model:
-        from accord.models.load import load_tokenizer, resolve
-
-        tokenizer = load_tokenizer(resolve(chosen.model))
-    return int(
-        data_check(chosen.path, against=chosen.against, model=tokenizer, max_length=chosen.max_length, columns=columns, json=chosen.json)
-        or 0
+    tokenizer, end_ids = _tokenizer(chosen.model) if chosen.model else (None, None)
+    return data_check(
+        chosen.path,
+        against=chosen.against,
+        model=tokenizer,
+        end_ids=end_ids,
+        max_length=chosen.max_length,
+        columns=columns,
+        json=chosen.json,
     )
+
+
+def _tokenizer(model: str) -> tuple[Any, list[int]]:
+    """The tokenizer of a model or of a run, and the ids that end an answer, as training has them."""
+    from accord.models.opened import open_tokenizer
+
+    return open_tokenizer(model)

@@ -17,8 +17,8 @@ from accord.writing import whole_folder
 
 def run(options: ExportOptions) -> int:
     source, target = Path(options.run), Path(options.to)
-    if target.exists() and any(target.iterdir()):
-        raise ConfigError(f"--to {target} is not empty. Name a new folder.")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"--to {target} {'is not empty' if target.is_dir() else 'is a file'}. Name a new folder.")
     is_reward = (source / REWARD).exists()
     if options.sequence_classification and not is_reward:
         raise ConfigError(

@@ -109,6 +109,10 @@ class TrainOptions:
     def __post_init__(self) -> None:
         if self.lora_r < 0:
             raise ConfigError(f"lora_r={self.lora_r} must be 0 (all weights) or more.")
+        if not 0 < self.lora_layers <= 1:
+            raise ConfigError(
+                f"lora_layers={self.lora_layers} must be above 0 and at most 1: the share of the layers, from the top, that get adapters."
+            )
         if self.lora_dropout:
             raise ConfigError("lora_dropout must be 0: with dropout, log-probs of sampling, reference and training would differ.")
 

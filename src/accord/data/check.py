@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from accord.data.read import Source, read_located, read_source
 from accord.errors import DataError
 from accord.types import Example, Message
+
+if TYPE_CHECKING:
+    from accord.data.render import Renderer
 
 Severity = Literal["unusable", "doubtful"]
 _SHOWN = 5
@@ -131,6 +134,7 @@ def check(
     *,
     against: Source | None = None,
     tokenizer: Any = None,
+    end_ids: Sequence[int] | None = None,
     max_length: int | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> CheckReport:
@@ -140,6 +144,8 @@ def check(
         source: anything that `read_examples` takes.
         against: other data (usually the test set) that must not share prompts with this one; None: not compared.
         tokenizer: a transformers tokenizer for lengths, truncation and the end token; None: those are left out.
+        end_ids: ids that end an answer, the one to learn first, as training has them (`models.tokens.stop_token_ids`); None: the
+            tokenizer's end token.
         max_length: longest example in tokens that training will take; None: truncation is left out.
         columns: as for `read_examples`.
     """
@@ -158,7 +164,9 @@ def check(
     report.lengths = _lengths(examples)
     report.scripts = _scripts(examples)
     if tokenizer is not None and examples:
-        report.tokens = _tokens(examples, tokenizer, max_length, report.findings)
+        from accord.data.render import Renderer
+
+        report.tokens = _tokens(examples, Renderer(tokenizer, end_ids=end_ids, max_length=max_length), report.findings)
     return report
 
 
@@ -251,10 +259,7 @@ def _script(character: str) -> str:
     return unicodedata.name(character, "UNKNOWN").split(" ")[0].split("-")[0].lower()
 
 
-def _tokens(examples: Sequence[Example], tokenizer: Any, max_length: int | None, findings: list[Finding]) -> dict[str, float]:
-    from accord.data.render import Renderer
-
-    renderer = Renderer(tokenizer)
+def _tokens(examples: Sequence[Example], renderer: Renderer, findings: list[Finding]) -> dict[str, float]:
     lengths: list[int] = []
     ended: list[bool] = []
     for example in examples:
@@ -263,11 +268,12 @@ def _tokens(examples: Sequence[Example], tokenizer: Any, max_length: int | None,
         except DataError as error:
             findings.append(_unusable(UNRENDERED, error))
             continue
-        lengths.append(len(rendered.prompt_ids) + max((len(completion.ids) for completion in rendered.completions), default=0))
+        lengths.append(rendered.whole)
         ended += [ends_counted(c.ids, c.counted, renderer.end_ids) for c in rendered.completions]
     if not lengths:
         return {}
     share: dict[str, float] = {}
+    max_length = renderer.max_length
     if max_length is not None:
         share = {"max_length": float(max_length), "truncated_share": sum(n > max_length for n in lengths) / len(lengths)}
     end = sum(ended) / len(ended) if ended else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json as json_module
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ def data_check(
     *,
     against: str | None = None,
     model: Any = None,
+    end_ids: Sequence[int] | None = None,
     max_length: int | None = None,
     columns: Mapping[str, str] | None = None,
     json: bool = False,
@@ -33,6 +34,7 @@ def data_check(
         path: file, folder or hub id.
         against: other data that must not share prompts with it.
         model: a tokenizer, or a folder or hub id to load one from; None: no tokens are counted.
+        end_ids: ids that end an answer, as training has them; None: the tokenizer's end token.
         max_length: longest example in tokens that training will take; None: 1024, the default of training, or the model's own limit.
         columns: which column plays which part.
         json: True prints the report as JSON; False in words.
@@ -44,7 +46,7 @@ def data_check(
     tokenizer = _tokenizer(model)
     if tokenizer is not None and max_length is None:
         max_length = int(min(TrainingConfig.max_length or math.inf, tokenizer.model_max_length))
-    report = check(path, against=against, tokenizer=tokenizer, max_length=max_length, columns=columns)
+    report = check(path, against=against, tokenizer=tokenizer, end_ids=end_ids, max_length=max_length, columns=columns)
     console = Console(highlight=False)
     if json:
         print(json_module.dumps(report.to_json(), indent=2))
@@ -54,10 +56,14 @@ def data_check(
         from accord.data.draw import draw_examples
 
         located = read_located(read_source(path, on_error=_pass_over), columns=columns, on_error=_pass_over)
-        console.print(draw_examples((example for _, example in islice(located, 3)), tokenizer, max_length=max_length), soft_wrap=True)
+        console.print(
+            draw_examples((example for _, example in islice(located, 3)), tokenizer, end_ids=end_ids, max_length=max_length), soft_wrap=True
+        )
     else:
         console.print(
-            "To see three rows as tokens, with what is learned in color, and how many are cut: add --model smollm2-135m", markup=False
+            "To see three rows as tokens, with what is learned in color, and how many are cut: add --model smollm2-135m",
+            markup=False,
+            soft_wrap=True,
         )
     return _exit_code(report)
 

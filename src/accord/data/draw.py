@@ -17,12 +17,15 @@ COUNTED_STYLE = "bold green"
 UNCOUNTED_STYLE = "yellow"
 
 
-def draw_examples(examples: Iterable[Example], tokenizer: Any, *, max_length: int | None = None) -> Text:
+def draw_examples(
+    examples: Iterable[Example], tokenizer: Any, *, end_ids: Sequence[int] | None = None, max_length: int | None = None
+) -> Text:
     """Examples with their loss mask in color: prompt dim, learned tokens green, other tokens of the completion yellow.
 
     Args:
         examples: what to draw, usually three rows.
         tokenizer: a transformers tokenizer.
+        end_ids: ids that end an answer, as training has them; None: the tokenizer's end token.
         max_length: cut as training would; None: whole examples.
     Raises:
         DataError: if an example cannot be rendered.
@@ -31,7 +34,7 @@ def draw_examples(examples: Iterable[Example], tokenizer: Any, *, max_length: in
 
     from accord.data.render import Renderer
 
-    renderer = Renderer(tokenizer, max_length=max_length)
+    renderer = Renderer(tokenizer, end_ids=end_ids, max_length=max_length)
     drawing = Text()
     drawing.append("prompt", PROMPT_STYLE).append("   ").append("learned", COUNTED_STYLE).append("   ")
     drawing.append("in the completion, not learned", UNCOUNTED_STYLE).append("\n")

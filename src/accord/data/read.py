@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, groupby, islice
@@ -13,15 +12,15 @@ from accord.data.columns import complete, map_row, unknown_columns, winner_colum
 from accord.data.fields import Fields, Row, describe
 from accord.data.files import OnError, data_suffix, read_rows
 from accord.data.formats import detect
+from accord.data.hub import HUB_ID, datasets_library, hub_rows, split_name
 from accord.data.kinds import as_kind, can_become
 from accord.data.layouts.base import Format
-from accord.errors import ConfigError, DataError, MachineError
+from accord.errors import ConfigError, DataError
 from accord.types import Example, Kind
 
 Source = str | Path | Iterable[Mapping[str, object]] | Mapping[str, Iterable[Mapping[str, object]]]
 """A path or hub id, rows (a list of dicts, a datasets object), or splits by name (a DatasetDict)."""
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SPLIT = re.compile(r"\w+(\.\w+)*")
 
 
@@ -32,7 +31,8 @@ def read_examples(
 
     Args:
         source: .jsonl, .json, .csv (also with .gz or .zst), .parquet; a folder written by `datasets` save_to_disk or a hub id
-            `ORG/NAME`, both also with a split after them: `ORG/NAME@train_prefs`; a datasets object; a list of dicts.
+            `ORG/NAME` (`ORG/NAME/CONFIG` where there are several configurations), both also with a split after them:
+            `ORG/NAME@train_prefs`; a datasets object; a list of dicts.
         columns: which column of the table plays which part, {"prompt": "question", "chosen": "best"}; None: by their names.
         split: which split of a dataset with several; None: the one named in `source`, or "train" if there is one.
         kind: the kind of example wanted; rows that hold more are reduced to it (a preference to its chosen demonstration).
@@ -69,6 +69,8 @@ def read_located(
             elif frozenset(row) != names:
                 _check_same_layout(layout, row, where)
             found = layout.parse(Fields(row, where, layout.needs))
+            for example in found:
+                _check_text(example)
             if kind is not None:
                 found = [converted for example in found for converted in as_kind(example, kind)]
         except DataError as error:
@@ -78,6 +80,19 @@ def read_located(
             continue
         for example in found:
             yield layout, example
+
+
+def _check_text(example: Example) -> None:
+    """JSON can spell half of a character (a lone \\ud83d), which is no text: it has no UTF-8, so no tokens and no file can hold it."""
+    for messages in (example.prompt, *(completion.messages for completion in example.completions)):
+        for message in messages:
+            try:
+                message.content.encode("utf-8")
+            except UnicodeEncodeError as error:
+                half = ascii(error.object[error.start])[1:-1]
+                raise DataError(
+                    f"{example.where}: the text of the {message.role} turn has half of a character ({half}, at {error.start + 1}). Mend it, or remove the row."
+                ) from error
 
 
 def _mapped(rows: Iterable[tuple[Row, str]], columns: Mapping[str, str] | None, on_error: OnError | None) -> Iterator[tuple[Row, str]]:
@@ -147,11 +162,11 @@ def _read_named(source: str | Path, split: str | None, on_error: OnError | None)
     path = Path(source).expanduser()
     if path.is_dir():
         return _located_rows(_saved_dataset(path, split), f"{path.name} row")
-    if path.exists() or data_suffix(path) or not _HUB_ID.fullmatch(source):
+    if path.exists() or data_suffix(path) or not HUB_ID.fullmatch(source):
         if split is not None:
             raise ConfigError(f'{path.name} is one file without splits; leave out the split "{split}" or name its file.')
         return read_rows(path, on_error)
-    return _located_rows(_hub_dataset(source, split), f"{source} row")
+    return _located_rows(hub_rows(source, split), f"{source} row")
 
 
 def _named_split(source: str, split: str | None) -> tuple[str, str | None]:
@@ -175,13 +190,7 @@ def _located_rows(rows: Iterable[object], place: str) -> Iterator[tuple[Row, str
 
 
 def _choose_split(splits: Mapping[str, Any], split: str | None, name: str) -> Iterable[Mapping[str, object]]:
-    if split is None:
-        split = "train" if "train" in splits else next(iter(splits), None) if len(splits) == 1 else None
-    if split is None or split not in splits:
-        example = f": {name}@{next(iter(splits))}" if splits and name != "The dataset" else " as the split"
-        asked = "" if split is None else f' and no split "{split}"'
-        raise DataError(f"{name} has the splits {', '.join(splits) or '(none)'}{asked}; name one of them{example}.")
-    return splits[split]
+    return splits[split_name(list(splits), split, name)]
 
 
 def _saved_dataset(path: Path, split: str | None) -> Iterable[Mapping[str, object]]:
@@ -190,7 +199,7 @@ def _saved_dataset(path: Path, split: str | None) -> Iterable[Mapping[str, objec
         inside = f"Name one of its files: {', '.join(files[:8])}." if files else "It has no data files either."
         raise DataError(f"{path} is a folder and not a dataset saved by save_to_disk. {inside}")
     try:
-        loaded = _datasets().load_from_disk(str(path))
+        loaded = datasets_library().load_from_disk(str(path))
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} cannot be opened as a saved dataset: {' '.join(str(error).split())}") from error
     if isinstance(loaded, Mapping):
@@ -198,21 +207,3 @@ def _saved_dataset(path: Path, split: str | None) -> Iterable[Mapping[str, objec
     if split is not None:
         raise ConfigError(f'{path} holds one dataset without splits; leave out the split "{split}".')
     return loaded
-
-
-def _hub_dataset(name: str, split: str | None) -> Iterable[Mapping[str, object]]:
-    datasets = _datasets()
-    try:
-        return _choose_split(datasets.load_dataset(name), split, name)
-    except datasets.exceptions.DatasetNotFoundError as error:
-        raise DataError(f"There is no file {name} here and no dataset of that name on the hub that you may read.") from error
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise MachineError(f"There is no file {name} here, and the hub dataset {name} cannot be loaded: {reason}") from error
-
-
-def _datasets() -> Any:
-    try:
-        return importlib.import_module("datasets")
-    except ImportError as error:
-        raise MachineError("Reading saved datasets and hub ids needs datasets: pip install datasets") from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,6 +21,8 @@ from accord.types import Completion, Example, Message
 
 Tools = list[dict[str, Any]] | None
 """Tool descriptions for a chat template; None: there are none."""
+_OTHER_THAN_TEXT = ("images", "videos", "audios")
+"""Columns of TRL's rows for models that see and hear."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class RenderedCompletion:
 class RenderedExample:
     prompt_ids: list[int]
     completions: list[RenderedCompletion]
+    whole: int
+    """Tokens of the prompt and its longest completion before anything was cut."""
 
 
 class Renderer:
@@ -69,13 +73,13 @@ class Renderer:
     def has_template(self) -> bool:
         return bool(getattr(self.tokenizer, "chat_template", None))
 
-    def prompt_ids(self, prompt: Sequence[Message], *, tools: object = None) -> list[int]:
+    def prompt_ids(self, prompt: Sequence[Message], columns: Mapping[str, object] | None = None) -> list[int]:
         """Token ids of a prompt as the sampler sees it, ready for the assistant to answer.
 
         Args:
-            tools: what the row's column `tools` holds: descriptions of the tools the model may call, for the chat template.
+            columns: the row's other columns: `tools`, descriptions of the tools the model may call, goes to the chat template.
         """
-        return self._cut_prompt(self._ids(self._prompt_text(prompt, self._tools(tools))))
+        return self._cut_prompt(self._ids(self._prompt_text(prompt, self._tools(columns or {}))))
 
     def render(self, example: Example) -> RenderedExample:
         """Token ids of one example.
@@ -89,10 +93,11 @@ class Renderer:
             raise DataError(f"{example.where or 'row'}: {error}") from error
 
     def _render(self, example: Example) -> RenderedExample:
-        tools = self._tools(example.columns.get("tools"))
+        tools = self._tools(example.columns)
         prompt_text = self._prompt_text(example.prompt, tools)
         prompt_ids = self._ids(prompt_text)
         completions = [self._completion(example, completion, prompt_text, prompt_ids, tools) for completion in example.completions]
+        whole = len(prompt_ids) + max((len(completion.ids) for completion in completions), default=0)
         prompt_ids = self._cut_prompt(prompt_ids)
         if self.max_length is not None and completions:
             longest = max(len(completion.ids) for completion in completions)
@@ -103,7 +108,7 @@ class Renderer:
             completions = [self._cut_completion(completion, self.max_length - len(prompt_ids)) for completion in completions]
         if any(not any(completion.counted) for completion in completions):
             raise DataError("a completion has no tokens to learn from. Remove the row or fix its text.")
-        return RenderedExample(prompt_ids, completions)
+        return RenderedExample(prompt_ids, completions, whole)
 
     def unit(self, example: Example, **data: Any) -> Unit:
         """One example as the unit that packing takes; `data` is kept on it."""
@@ -120,12 +125,18 @@ class Renderer:
 
     # -- prompts ------------------------------------------------------------------------------------------------------------
 
-    def _tools(self, found: object) -> Tools:
+    def _tools(self, columns: Mapping[str, object]) -> Tools:
         """The column `tools`: a list of descriptions, or the same as JSON text (as tables keep it).
 
         Raises:
-            DataError: if it is something else, or the chat template has no place for tools.
+            DataError: if it is something else, or the chat template has no place for tools; or if the row has more than text.
         """
+        for name in _OTHER_THAN_TEXT:
+            if columns.get(name):
+                raise DataError(
+                    f"it has {name}, and accord learns from text alone. Leave the row out, or drop the column if the text says all."
+                )
+        found = columns.get("tools")
         if isinstance(found, str) and found.strip():
             with contextlib.suppress(ValueError):
                 found = json.loads(found)
@@ -261,9 +272,10 @@ class Renderer:
         ids = list(self.tokenizer(text, add_special_tokens=True)["input_ids"])
         if ids and ids[-1] != self.end_ids[0] and example.completions[0].finished:
             ids.append(self.end_ids[0])
+        whole = len(ids)
         if self.max_length is not None and len(ids) > self.max_length:
             self.report["completions cut on the right"] += 1
             ids = ids[: self.max_length]
         if len(ids) < 2:
             raise DataError("the text has no tokens to learn from. Remove the row or fix its text.")
-        return RenderedExample(ids[:1], [RenderedCompletion(ids[1:], [True] * (len(ids) - 1), ids[-1] in self.end_ids)])
+        return RenderedExample(ids[:1], [RenderedCompletion(ids[1:], [True] * (len(ids) - 1), ids[-1] in self.end_ids)], whole)

@@ -35,7 +35,7 @@ def as_prompt(row: Example, renderer: Renderer) -> Prompt:
         DataError: naming the row, if it cannot be rendered or has no tokens.
     """
     try:
-        ids = renderer.prompt_ids(row.prompt, tools=row.columns.get("tools"))
+        ids = renderer.prompt_ids(row.prompt, row.columns)
     except DataError as error:
         raise DataError(f"{row.where or 'row'}: {error}") from error
     if not ids:

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from accord.errors import MachineError
+from accord.errors import DataError, MachineError
 from accord.models.cache import remembered
 from accord.models.registry import sha256_of
 
@@ -37,6 +37,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise MachineError(f"{path} holds no JSON object. Fetch the model again.")
     return config
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a run folder says in one of its files.
+
+    Raises:
+        DataError: if the file is missing or damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is damaged ({' '.join(str(error).split())[:120]}). Save the run again, or name a checkpoint of it."
+        ) from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is damaged (it holds no JSON object). Save the run again, or name a checkpoint of it.")
+    return found
 
 
 def weight_files(folder: Path) -> list[Path]:

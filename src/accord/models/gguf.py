@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.errors import MachineError
+from accord.models.free_memory import available_memory, require
 from accord.models.tokenizer_files import Vocabulary, byte_level, sentencepiece_bpe
 
 _NAMES = {
@@ -41,11 +42,13 @@ def convert(path: Path, folder: Path) -> None:
     """Write the model in `path` to `folder` (which exists and is empty), every weight dequantised to fp32.
 
     Raises:
-        MachineError: if the file is cut, is no GGUF, or holds an architecture, tokenizer or tensor that accord does not know.
+        MachineError: if the file is cut, is no GGUF, or holds an architecture, tokenizer or tensor that accord does not know; or if its
+            weights do not fit in memory as fp32.
     """
     from safetensors.numpy import save_file
 
     reader = open_gguf(path)
+    _check_memory(reader, path)
     config = _config(reader, path)
     tensors = {}
     for tensor in reader.tensors:
@@ -59,6 +62,11 @@ def convert(path: Path, folder: Path) -> None:
     ids = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(key) is not None}
     _write_json(folder / "generation_config.json", ids)
     tokenizer.save_pretrained(folder)
+
+
+def licence(path: Path) -> str:
+    """What the file says about its licence, or "not stated". Raises as `open_gguf` does."""
+    return str(_field(open_gguf(path), "general.license") or "not stated")
 
 
 def open_gguf(path: Path) -> Any:
@@ -75,6 +83,18 @@ def open_gguf(path: Path) -> Any:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise MachineError(f"{path} is not a whole GGUF file ({reason}). Fetch it again.") from error
     return reader
+
+
+def _check_memory(reader: Any, path: Path) -> None:
+    """All weights are held at once as fp32, and the one being dequantised beside its packed form."""
+    sizes = [4 * int(tensor.n_elements) for tensor in reader.tensors]
+    have = available_memory()
+    require(
+        sum(sizes) + max(sizes, default=0),
+        have,
+        what=f"Converting {path.name}",
+        fitting=f"a model of at most {have / 4e6:.0f} million weights",
+    )
 
 
 def _field(reader: Any, key: str, default: Any = None) -> Any:

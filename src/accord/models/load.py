@@ -64,13 +64,32 @@ def resolve(
         found = _folder(text, path, "local folder")
     elif path.suffix.lower() == ".gguf":
         found = _gguf(text, path, models)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+    elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text):
         found = _hub(text)
     else:
         raise registry.unknown_name(text)
     if not quiet:
         say(str(found))
     return found
+
+
+def load_config(resolved: ResolvedModel, *, trust_remote_code: bool = False) -> Any:
+    """The model's transformers config.
+
+    Raises:
+        ConfigError: if the model needs its own code, or transformers does not know it.
+        MachineError: if what config.json says is no model.
+    """
+    from transformers import AutoConfig
+
+    _refuse_foreign_code(resolved, folders.read_config(Path(resolved.folder)), trust_remote_code)
+    try:
+        return AutoConfig.from_pretrained(resolved.folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    except (
+        Exception
+    ) as error:  # whatever a check of the sizes meets first: a division by zero, a missing key, an error of huggingface_hub's own
+        reason = " ".join(str(error).split())[:200]
+        raise MachineError(f"{resolved.folder}/config.json describes no model ({reason}). Fetch the model again.") from error
 
 
 def load_model(
@@ -104,7 +123,7 @@ def load_model(
     folder = Path(resolved.folder)
     config = folders.read_config(folder)
     stored = folders.check_weights(folder)
-    _refuse_foreign_code(resolved, config, trust_remote_code)
+    load_config(resolved, trust_remote_code=trust_remote_code)
     if config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "an unnamed method")
         raise MachineError(
@@ -233,11 +252,12 @@ def _fetch(model: registry.PinnedModel, folder: Path) -> None:
 def _gguf(name: str, path: Path, models: Path) -> ResolvedModel:
     if not path.is_file():
         raise MachineError(f"There is no file {path}.")
-    from accord.models.gguf import convert
+    from accord.models.gguf import convert, licence
 
     sha256 = registry.sha256_of([path])
     target = models / f"{path.stem}-{sha256[:12]}-v{CONVERSION}"
-    found = ResolvedModel(name, str(target), str(path), "not stated", sha256)
+    known = read_record(target)
+    found = ResolvedModel(name, str(target), str(path), licence(path) if known is None else known["licence"], sha256)
     build_once(target, lambda folder: convert(path, folder), asdict(found))
     return found
 
@@ -248,7 +268,8 @@ def _folder(name: str, path: Path, source: str) -> ResolvedModel:
         return ResolvedModel(**{**record, "folder": str(path)})
     folders.read_config(path)
     folders.check_weights(path)
-    return ResolvedModel(name, str(path), source, folders.licence(path), folders.weights_sha256(path))
+    # Absolute: run folders name their base by it, and are opened from other places.
+    return ResolvedModel(name, str(path.absolute()), source, folders.licence(path), folders.weights_sha256(path))
 
 
 def _hub(name: str) -> ResolvedModel:

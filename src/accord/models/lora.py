@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import nn
 
 from accord.errors import ConfigError
 from accord.models.adapters import PolicyModel
+from accord.models.size import upper_layers
 
 
 def lora_config(
@@ -24,18 +24,27 @@ def lora_config(
             kept, and no gradient runs through them, so a step of LoRA on the upper half costs about half.
         dropout: share of the adapter's inputs set to 0; trainers switch it off (`disable_dropout`).
     Raises:
-        ConfigError: if `layers` is not in (0, 1].
+        ConfigError: if `layers` is not in (0, 1], or the model has no module of a name in `target`.
     """
     from peft import LoraConfig
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from transformers.pytorch_utils import Conv1D
 
     if not 0 < layers <= 1:
         raise ConfigError(f"lora_layers={layers} must be above 0 and at most 1: the share of the layers, from the top, that get adapters.")
     names: Any = target if target == "all-linear" else [name.strip() for name in target.split(",")]
+    if names != "all-linear":
+        modules = [
+            key for key, module in policy.model.named_modules() if isinstance(module, (nn.Linear, Conv1D, nn.Embedding, BaseTunerLayer))
+        ]
+        for name in names:
+            if not any(key == name or key.endswith(f".{name}") for key in modules):
+                raise ConfigError(f"lora_target: this model has no module {name!r}. Its layers have {', '.join(linear_names(policy))}.")
     options: dict[str, Any] = {}
     if layers < 1:
         if names == "all-linear":
             names = linear_names(policy)
-        options["layers_to_transform"] = list(range(policy.num_layers - math.ceil(layers * policy.num_layers), policy.num_layers))
+        options["layers_to_transform"] = list(upper_layers(policy.num_layers, layers))
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, task_type="CAUSAL_LM", **options)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 from accord.data.render import Renderer
 from accord.errors import DataError
 from accord.models.adapters import PolicyModel, Stack
-from accord.models.load import load_model, load_tokenizer, resolve
+from accord.models.folders import read_json
+from accord.models.load import ResolvedModel, load_config, load_model, load_tokenizer, resolve
 from accord.models.save import REWARD, STACK, load_stack
 from accord.models.tokens import stop_token_ids
 
@@ -46,21 +46,44 @@ def open_model(
         MachineError, ConfigError: if the model cannot be found or loaded.
     """
     folder = Path(name)
-    adapters = (folder / STACK).exists() or (folder / "adapter_config.json").exists()
-    on_a_base = adapters or ((folder / REWARD).exists() and not (folder / "config.json").exists())
+    adapters, on_a_base = _is_run(folder)
     resolved = resolve(base_of(folder) if on_a_base else name, accept_licence=accept_licence)
     if before_loading is not None:
-        from transformers import AutoConfig
-
-        before_loading(AutoConfig.from_pretrained(resolved.folder))
+        before_loading(load_config(resolved))
     policy = PolicyModel(load_model(resolved, dtype=dtype, force=force or before_loading is not None))
     stack = load_stack(policy, folder) if adapters else ()
     if on_a_base and (folder / "generation_config.json").exists():
         policy.model.generation_config = _generation_config(folder)
-    own_tokenizer = on_a_base and (folder / "tokenizer_config.json").exists()
-    tokenizer = load_tokenizer(replace(resolved, folder=str(folder)) if own_tokenizer else resolved)
+    tokenizer = load_tokenizer(_with_tokenizer(folder, resolved))
     line = str(resolved) + (f" + adapters {' + '.join(stack)} of {folder}" if stack else "")
     return Opened(policy, tokenizer, Renderer(tokenizer, end_ids=stop_token_ids(tokenizer, policy.model.generation_config)), stack, line)
+
+
+def open_tokenizer(name: str) -> tuple[Any, list[int]]:
+    """The tokenizer that `open_model` gives, and the ids that end an answer, without reading a weight. Raises as `open_model` does."""
+    from transformers import GenerationConfig
+
+    folder = Path(name)
+    on_a_base = _is_run(folder)[1]
+    resolved = resolve(base_of(folder) if on_a_base else name)
+    tokenizer = load_tokenizer(_with_tokenizer(folder, resolved))
+    places = [folder, Path(resolved.folder)] if on_a_base else [Path(resolved.folder)]
+    stated = next((place for place in places if (place / "generation_config.json").exists()), None)
+    if stated is not None:
+        return tokenizer, stop_token_ids(tokenizer, _generation_config(stated))
+    return tokenizer, stop_token_ids(tokenizer, GenerationConfig.from_model_config(load_config(resolved)))
+
+
+def _is_run(folder: Path) -> tuple[bool, bool]:
+    """Whether a folder holds adapters, and whether it lies on a base model (adapters, or heads alone)."""
+    adapters = (folder / STACK).exists() or (folder / "adapter_config.json").exists()
+    return adapters, adapters or ((folder / REWARD).exists() and not (folder / "config.json").exists())
+
+
+def _with_tokenizer(folder: Path, resolved: ResolvedModel) -> ResolvedModel:
+    """Where the tokenizer is: a run's own, else its base's."""
+    own = _is_run(folder)[1] and (folder / "tokenizer_config.json").exists()
+    return replace(resolved, folder=str(folder)) if own else resolved
 
 
 def base_of(folder: Path) -> str:
@@ -68,7 +91,7 @@ def base_of(folder: Path) -> str:
     for name, key in ((STACK, "base"), ("adapter_config.json", "base_model_name_or_path"), (REWARD, "base")):
         path = folder / name
         if path.exists():
-            base = json.loads(path.read_text(encoding="utf-8")).get(key)
+            base = read_json(path).get(key)
             if base:
                 return str(base)
     raise DataError(f"{folder} does not say which base model it belongs to (its model was made in memory). Give the base model instead.")

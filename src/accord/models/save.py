@@ -17,6 +17,7 @@ from torch import Tensor
 
 from accord.errors import DataError
 from accord.models.adapters import PolicyModel, Stack
+from accord.models.folders import read_json
 from accord.models.sharding import plain_state
 from accord.models.tokens import set_stops
 from accord.types import content_hash
@@ -54,7 +55,8 @@ def _write_policy(policy: PolicyModel, stack: Sequence[str], tokenizer: Any, fol
         _save_adapter(policy, name, target)
         rows.append({"name": name, "folder": f"stack/{position}-{name}", "hash": adapter_hash(policy, name)})
     base = getattr(policy.model.config, "_name_or_path", "")
-    (folder / STACK).write_text(json.dumps({"schema": 1, "base": base, "adapters": rows}, indent=1), encoding="utf-8")
+    record = {"schema": 1, "base": base, "base_hash": base_hash(policy), "adapters": rows}
+    (folder / STACK).write_text(json.dumps(record, indent=1), encoding="utf-8")
     if all(_plain_lora(policy, name) for name in stack):
         _save_sum(policy, stack, folder)
     elif len(stack) == 1:
@@ -78,13 +80,41 @@ def adapter_hash(policy: PolicyModel, name: str) -> str:
     return content_hash(parts)
 
 
+def base_hash(policy: PolicyModel) -> str:
+    """Hash of the weights under all adapters, from up to 64 numbers of each, as bfloat16: the same model in another dtype has the same hash."""
+    parts = []
+    for key, parameter in policy.model.named_parameters():
+        names = [name for name in key.split(".") if name not in ("base_layer", "original_module")]
+        if not set(names) & set(policy.adapters):
+            some = parameter.detach().flatten()[:: max(1, parameter.numel() // 64)]
+            parts.append([".".join(names), list(parameter.shape), some.to(torch.bfloat16).float().cpu().tolist()])
+    return content_hash(sorted(parts))
+
+
+def check_base(policy: PolicyModel, record: dict[str, Any], folder: Path) -> None:
+    """Insist that what a run folder holds was trained on this base.
+
+    Args:
+        record: what the folder says (`stack.json`, `reward.json`); one that says nothing passes.
+    Raises:
+        DataError: if it was trained on another one.
+    """
+    stated = record.get("base_hash")
+    if stated is not None and stated != base_hash(policy):
+        here = getattr(policy.model.config, "_name_or_path", "") or "the model in memory"
+        raise DataError(
+            f"{folder} was trained on another base model ({record.get('base') or 'made in memory'}) than {here}: its numbers would mean nothing. "
+            "Start both from one base, or train it again on this one."
+        )
+
+
 def load_stack(policy: PolicyModel, folder: Path, *, prefix: str = "") -> Stack:
     """Load a run folder's adapters on top of this model's stack; adapters already there (by hash) are shared, not loaded twice.
 
     Args:
         prefix: put before the names of newly loaded adapters when they are taken.
     Raises:
-        DataError: if the folder has no stack.
+        DataError: if the folder has no stack, is damaged, or was trained on another base.
     """
     path = folder / STACK
     if not path.exists():
@@ -92,7 +122,9 @@ def load_stack(policy: PolicyModel, folder: Path, *, prefix: str = "") -> Stack:
             raise DataError(f"{folder} holds no adapters (no {STACK}, no adapter_config.json). Name a run folder or a peft folder.")
         rows = [{"name": folder.name.replace(".", "-"), "folder": ".", "hash": None}]
     else:
-        rows = json.loads(path.read_text(encoding="utf-8"))["adapters"]
+        record = read_json(path)
+        check_base(policy, record, folder)
+        rows = record["adapters"]
     known = {adapter_hash(policy, name): name for name in policy.adapters}
     stack: list[str] = []
     for row in rows:
@@ -100,10 +132,22 @@ def load_stack(policy: PolicyModel, folder: Path, *, prefix: str = "") -> Stack:
             stack.append(known[row["hash"]])
             continue
         name = row["name"] if row["name"] not in policy.adapters else f"{prefix or 'loaded'}_{row['name']}"
-        policy.load_adapter(name, str(folder / row["folder"]))
+        _load_adapter(policy, name, folder / row["folder"])
         policy.origins[name] = str(folder)
         stack.append(name)
     return tuple(stack)
+
+
+def _load_adapter(policy: PolicyModel, name: str, folder: Path) -> None:
+    from safetensors import SafetensorError
+
+    try:
+        policy.load_adapter(name, str(folder))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DataError(
+            f"The adapter in {folder} cannot be put on this model: {reason}. Save the run again, or name its own base."
+        ) from error
 
 
 def _state(policy: PolicyModel, module: Any) -> dict[str, Tensor] | None:

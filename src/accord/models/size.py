@@ -5,6 +5,7 @@ Sizes are in bytes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -96,14 +97,22 @@ def measured(model: Any, adapters: Collection[str] = ()) -> ModelSize:
     )
 
 
-def activation_bytes(size: ModelSize, *, weight_bytes: int = 4, context: int = 512, checkpointing: bool = False, rank: int = 16) -> int:
-    """Bytes kept for the backward pass per token of a micro-batch, all layers."""
+def upper_layers(layers: int, share: float) -> range:
+    """Indices of the decoder layers that `lora_layers` adapts: this share of them, from the top, rounded up."""
+    return range(layers - math.ceil(share * layers), layers)
+
+
+def activation_bytes(
+    size: ModelSize, *, weight_bytes: int = 4, context: int = 512, checkpointing: bool = False, rank: int = 16, lora_layers: float = 1.0
+) -> int:
+    """Bytes kept for the backward pass per token of a micro-batch, in the layers that it runs through: frozen ones below keep nothing."""
+    layers = len(upper_layers(size.layers, lora_layers))
     if checkpointing:
-        return size.layers * size.hidden * weight_bytes
+        return layers * size.hidden * weight_bytes
     low_rank = rank * len(size.linears) // max(1, size.layers)
     # With a soft cap the mask (as floats) and the scores of every head are kept per layer; else the kernel keeps one sum a row.
     attention = context * (1 + 4 * size.score_heads) if size.score_heads else 0
-    return size.layers * (size.layer_floats + low_rank + attention) * weight_bytes
+    return layers * (size.layer_floats + low_rank + attention) * weight_bytes
 
 
 def passing_floats(size: ModelSize, *, checkpointing: bool) -> int:
@@ -117,7 +126,14 @@ def logit_bytes(size: ModelSize) -> int:
 
 
 def choose_token_budget(
-    size: ModelSize, free_bytes: float, *, device: str = "cpu", weight_bytes: int = 4, context: int = 512, checkpointing: bool = False
+    size: ModelSize,
+    free_bytes: float,
+    *,
+    device: str = "cpu",
+    weight_bytes: int = 4,
+    context: int = 512,
+    checkpointing: bool = False,
+    lora_layers: float = 1.0,
 ) -> int:
     """Tokens in a micro-batch that half of the free memory holds.
 
@@ -127,7 +143,7 @@ def choose_token_budget(
     Returns:
         a multiple of 256, from 256 to 1024 on a CPU, to 4096 elsewhere.
     """
-    kept = activation_bytes(size, weight_bytes=weight_bytes, context=context, checkpointing=checkpointing)
+    kept = activation_bytes(size, weight_bytes=weight_bytes, context=context, checkpointing=checkpointing, lora_layers=lora_layers)
     per_token = SLACK * (kept + passing_floats(size, checkpointing=checkpointing) * weight_bytes)
     fitting = int(0.5 * max(0.0, free_bytes) / per_token)
     return max(SMALLEST_BUDGET, min(LARGEST_BUDGET.get(device, LARGEST_ELSEWHERE), fitting // BUDGET_STEP * BUDGET_STEP))

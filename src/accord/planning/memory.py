@@ -11,7 +11,16 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from accord.models.free_memory import require
-from accord.models.size import SLACK, SMALLEST_BUDGET, ModelSize, activation_bytes, logit_bytes, model_size, passing_floats
+from accord.models.size import (
+    SLACK,
+    SMALLEST_BUDGET,
+    ModelSize,
+    activation_bytes,
+    logit_bytes,
+    model_size,
+    passing_floats,
+    upper_layers,
+)
 
 GB = 1e9
 PROCESS = 0.42 * GB
@@ -49,20 +58,28 @@ def count_parameters(config: Any) -> int:
     return model_size(config).parameters
 
 
-def count_lora(size: ModelSize, rank: int, target_modules: str | Sequence[str] = "all-linear") -> int:
+def count_lora(size: ModelSize, rank: int, target_modules: str | Sequence[str] = "all-linear", lora_layers: float = 1.0) -> int:
     """Trainable numbers of a LoRA adapter: rank * (inputs + outputs) for each adapted linear layer.
 
     Args:
         target_modules: peft's meaning: `all-linear`, or the last parts of the names of layers.
+        lora_layers: share of the decoder layers, from the top, that are adapted.
     """
+    upper = upper_layers(size.layers, lora_layers)
     if isinstance(target_modules, str) and target_modules != "all-linear":
         target_modules = [target_modules]
     chosen = [
         (inputs, outputs)
         for name, inputs, outputs in size.linears
-        if target_modules == "all-linear" or any(name == target or name.endswith(f".{target}") for target in target_modules)
+        if (target_modules == "all-linear" or any(name == target or name.endswith(f".{target}") for target in target_modules))
+        and (lora_layers == 1 or _layer_of(name) in upper)
     ]
     return rank * sum(inputs + outputs for inputs, outputs in chosen)
+
+
+def _layer_of(name: str) -> int:
+    """The number in the name of a module of a decoder layer (`model.layers.3.mlp.up_proj`); -1 for one outside of them."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), -1)
 
 
 def predict(
@@ -78,6 +95,7 @@ def predict(
     sample_rows: int = 0,
     sample_tokens: int = 0,
     target_modules: str | Sequence[str] = "all-linear",
+    lora_layers: float = 1.0,
 ) -> MemoryNeed:
     """Memory of one stage.
 
@@ -92,11 +110,15 @@ def predict(
         sample_rows: answers sampled side by side; 0 for a stage that does not sample.
         sample_tokens: longest prompt + answer of a sampled row.
         target_modules: layers that LoRA adapts.
+        lora_layers: share of the decoder layers, from the top, that LoRA adapts; the backward pass ends below them.
     """
-    adapter = count_lora(size, rank, target_modules) if rank else 0
+    lora_layers = lora_layers if rank else 1.0
+    adapter = count_lora(size, rank, target_modules, lora_layers) if rank else 0
     trained = size.parameters if rank is None else adapter * trained_adapters
     training_bytes = weight_bytes if rank is None else 4
-    per_token = activation_bytes(size, weight_bytes=weight_bytes, context=context, checkpointing=checkpointing, rank=rank or 0)
+    per_token = activation_bytes(
+        size, weight_bytes=weight_bytes, context=context, checkpointing=checkpointing, rank=rank or 0, lora_layers=lora_layers
+    )
     layer = token_budget * weight_bytes * passing_floats(size, checkpointing=checkpointing)
     adapted = sum(inputs * outputs for _, inputs, outputs in size.linears)
     return MemoryNeed(
@@ -134,13 +156,15 @@ def suggest(size: ModelSize, have: float, **settings: Any) -> str:
     """Changes to a stage's settings (those of `predict`) under which it fits in `have` bytes, best first; "" when nothing helps."""
     changes: list[tuple[str, dict[str, Any]]] = [
         ("micro-batches of 256 tokens", {"token_budget": SMALLEST_BUDGET}),
+        ("LoRA on the upper half of the layers (lora_layers 0.5)", {"token_budget": SMALLEST_BUDGET, "lora_layers": 0.5}),
         ("gradient checkpointing", {"token_budget": SMALLEST_BUDGET, "checkpointing": True}),
         ("LoRA instead of full fine-tuning", {"rank": 16, "token_budget": SMALLEST_BUDGET, "checkpointing": True}),
         ("heads on frozen features", {"rank": 0, "token_budget": SMALLEST_BUDGET}),
     ]
     found: list[str] = []
     for name, change in changes:
-        if "LoRA" in name and settings.get("rank", 16) is not None:
+        rank = settings.get("rank", 16)
+        if ("instead" in name and rank is not None) or ("upper half" in name and (not rank or settings.get("lora_layers", 1.0) <= 0.5)):
             continue
         if predict(size, **{**settings, **change}).total <= have:
             found.append(name)

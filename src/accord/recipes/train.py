@@ -92,6 +92,8 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
     context = config.max_length or 1024
     dtype = pick_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
     settings: dict[str, Any] = {"context": context, "checkpointing": config.gradient_checkpointing, "weight_bytes": dtype.itemsize}
+    if rank:
+        settings["lora_layers"] = options.lora_layers
     budget_settings = dict(settings)
     settings["rank"] = rank
     if options.lora_target != "all-linear":

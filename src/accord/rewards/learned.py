@@ -16,9 +16,10 @@ from accord.data.packing import Branch, Unit, pack, split_by_budget
 from accord.data.render import Renderer
 from accord.errors import DataError
 from accord.models.adapters import PolicyModel, Stack, Want
+from accord.models.folders import read_json
 from accord.models.heads import RewardHeads
 from accord.models.load import load_model, resolve
-from accord.models.save import REWARD, load_stack, load_tensors, save_policy
+from accord.models.save import REWARD, base_hash, check_base, load_stack, load_tensors, save_policy
 from accord.types import Rollout
 from accord.writing import whole_folder
 
@@ -83,6 +84,7 @@ class RewardModel:
         return {
             "schema": 1,
             "base": getattr(self.policy.model.config, "_name_or_path", ""),
+            "base_hash": base_hash(self.policy),
             "full": full,
             "stack": list(self.stack),
             "num_heads": self.heads.num_heads,
@@ -98,16 +100,17 @@ class RewardModel:
         A run whose own weights were all trained brings them: it is a second model in memory, unless `policy` was loaded from its folder.
 
         Raises:
-            DataError: if the folder holds no reward model.
+            DataError: if the folder holds no reward model, is damaged, or its model was trained on another base.
             MachineError: if a second model cannot be loaded.
         """
         path = folder / REWARD
         if not path.exists():
             raise DataError(f"{folder} holds no reward model (no {REWARD}). Train one with: accord reward --data pairs.jsonl")
-        info = json.loads(path.read_text(encoding="utf-8"))
+        info = read_json(path)
         if info.get("full") and not _loaded_from(policy, folder):
             kind = str(policy.model.dtype).removeprefix("torch.")
             policy = PolicyModel(load_model(resolve(folder), dtype=kind, device=str(policy.device)))
+        check_base(policy, info, folder)
         stack = load_stack(policy, folder, prefix="reward") if info["stack"] else ()
         tensors, context = load_tensors(folder / HEADS), info.get("context", False)
         heads = RewardHeads(

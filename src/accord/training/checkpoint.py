@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from accord.errors import DataError
+from accord.training import processes
 from accord.writing import whole_folder
 
 SCHEMA = 1
@@ -117,7 +118,7 @@ def find(run: Path, wanted: str | bool | None) -> Path | None:
 
 
 def surroundings() -> dict[str, Any]:
-    """What bit-for-bit equality depends on; compared at resume."""
+    """What bit-for-bit equality depends on; compared at resume. Another number of processes adds the same terms in another order."""
     import transformers
 
     return {
@@ -125,4 +126,5 @@ def surroundings() -> dict[str, Any]:
         "transformers": transformers.__version__,
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
+        "processes": processes.world(),
     }

@@ -111,6 +111,8 @@ def prepare(
     folder = (
         Path(args.output_dir) if args.output_dir else Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{method}-{_short_name(policy)}"
     )
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output_dir {folder} is a file; a run needs a folder. Name another place.")
     return Prepared(policy, tokenizer, renderer, stack, reference, full, folder)
 
 

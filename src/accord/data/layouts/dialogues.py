@@ -117,8 +117,11 @@ def parse_openai_preference(fields: Fields) -> list[Example]:
     names = [f"{side}_{'output' if f'{side}_output' in fields.row else 'completion'}" for side in ("preferred", "non_preferred")]
     answers = [fields.as_messages(fields.value(name), side) for name, side in zip(names, ("preferred", "non_preferred"), strict=True)]
     example = pair(prompt, Completion(answers[0]), Completion(answers[1]), fields)
-    if inner.rest():
-        example.columns["input"] = inner.rest()
+    kept = inner.rest()
+    if kept.get("tools") and "tools" not in example.columns:
+        example.columns["tools"] = kept.pop("tools")  # where rendering looks for them
+    if kept:
+        example.columns["input"] = kept
     return [example]
 
 
@@ -127,6 +130,9 @@ def write_openai_preference(example: Example) -> Row:
     kept = example.columns.get("input")
     outer: Row = dict(cast("Mapping[str, object]", kept)) if isinstance(kept, Mapping) else {}
     row: Row = {"input": {**outer, "messages": message_rows(example.prompt, "input", example.columns)}}
+    if "tools" not in outer and "tools" in example.columns:
+        cast("Row", row["input"])["tools"] = example.columns["tools"]
+        example = replace(example, columns={name: value for name, value in example.columns.items() if name != "tools"})
     for side, completion in zip(("preferred", "non_preferred"), example.completions, strict=True):
         row[f"{side}_output"] = message_rows(completion.messages, side, example.columns)
     return with_columns(row, example)

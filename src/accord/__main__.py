@@ -1,0 +1,8 @@
+"""`python -m accord`: the command line where the script is not on the path, and under torchrun."""
+
+import sys
+
+from accord.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
