@@ -194,10 +194,8 @@ class PPOTrainer(Loop):
         units, failed = self._scored(self._answer(prompts, replace(self._sampling(HELD_OUT), num_samples=1)), at_least=1)
         return {f"eval_{name}": value for name, value in {**held_out_metrics(units), "completions/not_scored": float(failed)}.items()}
 
-    def save_model(self, output_dir: str | Path | None = None) -> None:
-        with self.policy.gathered():
-            if processes.is_main():
-                save_policy(self.policy, self.stack, self.processing_class, Path(output_dir or self.folder))
+    def write_model(self, folder: Path) -> None:
+        save_policy(self.policy, self.stack, self.processing_class, folder)
 
     # -- an iteration -------------------------------------------------------------------------------------------------------------------
 

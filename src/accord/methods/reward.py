@@ -317,8 +317,5 @@ class RewardTrainer(OfflineTrainer):
             say(f"Rewards have mean 0 and variance 1 on {count} {what} (normalise_on={self.normalise_on}).")
         return last
 
-    def save_model(self, output_dir: str | Path | None = None) -> None:
-        with self.policy.gathered():
-            if processes.is_main():
-                full = self.prepared.full and not self.frozen
-                self.reward_model.save(Path(output_dir or self.folder), self.processing_class, full=full)
+    def write_model(self, folder: Path) -> None:
+        self.reward_model.save(folder, self.processing_class, full=self.prepared.full and not self.frozen)

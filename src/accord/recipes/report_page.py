@@ -16,6 +16,7 @@ from accord.recipes.pipeline import Pipeline
 from accord.recipes.straight_answers import SLICES, TITLES
 from accord.reporting.charts import Line
 from accord.reporting.report import Report, Who
+from accord.training.lineage import load_lines
 
 KL_BUDGET = 15.0
 """Nats an answer that the demo's PPO may move from the SFT model before the report calls it an alarm."""
@@ -135,12 +136,7 @@ def base_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
         ("seed", str(pipeline.settings.seed)),
         ("versions", f"accord {accord.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads"),
     ]
-    folder = (pipeline.stages.folder / after).as_posix()
-    report.load_lines = (
-        "from peft import AutoPeftModelForCausalLM\n"
-        "from transformers import AutoTokenizer\n"
-        f'model, tokenizer = AutoPeftModelForCausalLM.from_pretrained("{folder}"), AutoTokenizer.from_pretrained("{folder}")'
-    )
+    report.load_lines = load_lines((pipeline.stages.folder / after).as_posix(), adapters=True)
     return report
 
 

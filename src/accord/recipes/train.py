@@ -18,6 +18,7 @@ from accord.models.size import choose_token_budget, model_size
 from accord.planning.memory import MemoryNeed, check_fits, predict, suggest
 from accord.recipes.dry_run import describe
 from accord.training.best import check_can_evaluate
+from accord.training.lineage import load_lines
 from accord.training.setup import Rows, say
 from accord.types import Example
 
@@ -60,7 +61,7 @@ def run(options: TrainOptions, config: TrainingConfig) -> int:
     trainer.save_model()
     if evaluation is not None:
         say("held out: " + ", ".join(f"{name} {value:.4g}" for name, value in trainer.evaluate().items()))
-    say(f"Saved in {trainer.folder}.\n{next_steps(config.method, trainer.folder)}")
+    say(f"Saved in {trainer.folder}.\n{next_steps(config.method, trainer.folder, adapters=bool(trainer.prepared.stack))}")
     return 0
 
 
@@ -172,11 +173,10 @@ def _rewards(options: TrainOptions, opened: Opened) -> list[Any]:
     return found
 
 
-def next_steps(method: str, folder: Path) -> str:
-    """What people do after this method, and the lines that load the result."""
+def next_steps(method: str, folder: Path, *, adapters: bool) -> str:
+    """What people do after this method, and the lines that load the result. adapters: True for a peft folder, False for a whole model."""
     after = {
         "sft": f"Next: accord dpo --model {folder} --data pairs.jsonl, or accord reward --model {folder} --data pairs.jsonl",
         "reward": f"Next: accord evaluate {folder} --data heldout.jsonl, then accord ppo --reward_model {folder} --data prompts.jsonl",
     }.get(method, f"Next: accord chat {folder}")
-    load = f'from peft import AutoPeftModelForCausalLM\nmodel = AutoPeftModelForCausalLM.from_pretrained("{folder.as_posix()}")'
-    return after if method == "reward" else f"{after}\nLoad it:\n{load}"
+    return after if method == "reward" else f"{after}\nLoad it:\n{load_lines(folder.as_posix(), adapters=adapters)}"
