@@ -91,6 +91,37 @@ def test_yaml_that_is_not_yaml(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("overfit: [1]", r"overfit \[1\] is no single value"),
+        ("columns: 3", "columns takes name=value pairs"),
+        ("seed:", "seed 'none' is not int"),
+        ("lora_r: 2.5", "lora_r '2.5' is not int"),
+        ("max_steps: true", "max_steps 'True' is not int"),
+        ("beta: {a: 1}", "beta .* is no single value"),
+    ],
+)
+def test_yaml_values_are_held_to_their_type(line: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(line + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"recipe.yaml: .*{words}"):
+        read("--config", str(path))
+
+
+def test_yaml_values_of_every_type(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "columns: {prompt: q, chosen: a}\nreward_model: [runs/a, runs/b*0.5]\nmax_length:\nlora_layers: 1\noutput_dir: 2024\n"
+        "resume_from_checkpoint: true\ngradient_checkpointing: no\n",
+        encoding="utf-8",
+    )
+    options, config = read("--config", str(path))
+    assert options.columns == {"prompt": "q", "chosen": "a"} and options.reward_model == ["runs/a", "runs/b*0.5"]
+    assert (config.max_length, options.lora_layers, config.output_dir) == (None, 1.0, "2024")
+    assert config.resume_from_checkpoint is True and config.gradient_checkpointing is False
+
+
+@pytest.mark.parametrize(
     ("given", "code", "words"),
     [
         (["frobnicate"], 2, "There is no command 'frobnicate'"),
