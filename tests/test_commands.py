@@ -134,6 +134,30 @@ def test_evaluate(method: str, names: set[str], accord: Runner, capsys: pytest.C
         assert 0 <= float(found[name][0]) <= 1
 
 
+def test_evaluate_a_run_of_all_weights(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is measured against the model that it started from, not against itself; a bare model has learned nothing to measure."""
+    accord("dpo", "pairs.jsonl", "--model", "model", "--output_dir", "runs/full", "--max_steps", "2", "--learning_rate", "1e-3", "--lora_r", "0")  # fmt: skip
+    said = capsys.readouterr().err.split("Load it:\n")[1]
+    found: dict[str, Any] = {}
+    exec(said, found)
+    assert type(found["model"]).__name__ == "LlamaForCausalLM" and found["tokenizer"].chat_template
+    accord("evaluate", "runs/full", "--data", "pairs.jsonl")
+    margins = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("eval_rewards/margins"))
+    assert abs(float(margins.split()[1])) > 1e-3
+    accord("evaluate", "model", "--data", "pairs.jsonl", code=2)
+    assert "nothing it learned to measure" in capsys.readouterr().err
+
+
+def test_a_reward_run_is_no_policy(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    reward = trained(accord, "reward", "runs/reward")
+    accord("dpo", "pairs.jsonl", "--model", str(reward), "--output_dir", "runs/nothing", code=2)
+    assert f"--reward_model {reward}" in capsys.readouterr().err
+    accord("reward", "pairs.jsonl", "--model", str(reward), "--backbone", "heads", "--max_steps", "2", "--output_dir", "runs/heads")
+    assert "normalise_on training" in capsys.readouterr().err
+    stacks = [json.loads((Path(folder) / "reward.json").read_text(encoding="utf-8"))["stack"] for folder in (reward, "runs/heads")]
+    assert stacks == [["reward"], ["reward"]]
+
+
 def test_doctor(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
     accord("doctor")
     said = capsys.readouterr().out

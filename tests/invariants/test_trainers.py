@@ -225,6 +225,23 @@ class TestKTO(TrainerInvariants):
     def at_step_0(self, trainer: KTOTrainer, row: dict[str, float]) -> None:
         assert row["kl"] == pytest.approx(0.0, abs=1e-5)
 
+    def test_moved_reference_is_refused(self, tmp_path: Path) -> None:
+        trainer = self.build(tmp_path, self.rows(), learning_rate=1e-4)
+        tiny.shake(trainer.policy, "kto")
+        with pytest.raises(DivergedError, match="Before the first step policy and reference differ"):
+            trainer.train()
+
+    def test_stages_start_where_they_are_told(self, tmp_path: Path) -> None:
+        """Beside another adapter in memory, policy and reference stand on the stack that was named."""
+        policy = tiny.policy()
+        for name in ("sft", "reward"):
+            policy.add_adapter(name, tiny.lora())
+        tiny.shake(policy, "sft", "reward")
+        args = KTOConfig(output_dir=str(tmp_path), max_steps=1, learning_rate=1e-4)
+        trainer = KTOTrainer(policy, None, args, self.rows(), processing_class=tiny.tokenizer(), peft_config=tiny.lora(), start=("sft",))
+        assert (trainer.prepared.stack, trainer.reference.stack) == (("sft", "kto"), ("sft",))
+        assert trainer.train()["loss"] == pytest.approx(0.5, abs=1e-6)
+
     def test_baseline_is_the_whole_steps(self, tmp_path: Path) -> None:
         """z0 = max(0, mean over the step of log pi - log ref of mismatched answers), whatever the micro-batches."""
         trainer = self.ready(tmp_path)
@@ -299,6 +316,13 @@ class PPOInvariants(TrainerInvariants):
     def at_step_0(self, trainer: PPOTrainer, row: dict[str, float]) -> None:
         """The round's metrics come with its last step, and were taken before the first."""
         assert row["sampling/logprob_difference_max"] < 1e-4 and row["val/ratio"] == pytest.approx(1.0, abs=1e-5)
+
+    def test_moved_reference_is_refused(self, tmp_path: Path) -> None:
+        """Sampler and trainer agree with each other and not with the reference: an adapter that is not fresh."""
+        trainer = self.build(tmp_path, self.rows(), learning_rate=1e-4)
+        tiny.shake(trainer.policy, "ppo")
+        with pytest.raises(DivergedError, match="Before the first step policy and reference differ"):
+            trainer.train()
 
     def test_kl_is_0_at_step_0(self, tmp_path: Path) -> None:
         trainer = self.build(tmp_path, self.rows(), max_steps=1, num_ppo_epochs=1, learning_rate=1e-4)

@@ -19,11 +19,13 @@ from accord.data.packing import Unit, pack
 from accord.errors import ConfigError, DivergedError
 from accord.methods.experience import Experience, advantages_and_returns, held_out_metrics
 from accord.methods.prompts import prompt_room, prompts_of
+from accord.methods.reference import check_same_policy
 from accord.models.adapters import Stack, Want
 from accord.models.heads import ValueHead
 from accord.models.save import save_policy
 from accord.objectives.kl import AdaptiveKLController, FixedKLController
 from accord.objectives.policy_gradient import ppo_policy_loss, ppo_value_loss, truncated_importance_weights
+from accord.objectives.segments import segment_sum
 from accord.rewards.combine import FunctionReward, LearnedReward, RewardSource
 from accord.rewards.learned import RewardModel
 from accord.rollouts.local import LocalSampler
@@ -333,6 +335,9 @@ class PPOTrainer(Loop):
         metrics.mean("val/ratio", ratio.exp())
         if self.global_step % self.steps_per_iteration == 0:
             self._check_mismatch(out.logprobs.detach() - sampled, metrics)
+        if self.global_step == 0 and not config.skip_step0_checks:
+            gaps = segment_sum(out.logprobs.detach() - gathered(units, "ref_logprobs", old.device), batch.completion, batch.num_completions)
+            check_same_policy(gaps, int(batch.completion.bincount().max()), self.policy.model.dtype)
         loss = losses.sum() / totals["tokens"]
         metrics.total("loss/policy_avg", loss.detach())
         return loss, metrics

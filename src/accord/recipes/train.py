@@ -14,6 +14,7 @@ from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
 from accord.models.lora import lora_config
 from accord.models.opened import Opened, open_model
+from accord.models.save import REWARD
 from accord.models.size import choose_token_budget, model_size
 from accord.planning.memory import MemoryNeed, check_fits, predict, suggest
 from accord.recipes.dry_run import describe
@@ -78,7 +79,20 @@ def check_options(options: TrainOptions, config: TrainingConfig) -> None:
     for name in ("reward_model", "reward", "ptx_data"):
         if config.method != "ppo" and getattr(options, name):
             raise ConfigError(f"accord {config.method} has no --{name}: it belongs to accord ppo.")
+    if (Path(options.model) / REWARD).exists():
+        _on_a_reward_run(options.model, config)
     check_can_evaluate(config, has_rows=bool(options.eval_data or config.overfit))
+
+
+def _on_a_reward_run(model: str, config: Any) -> None:
+    """A reward run is no policy: only `accord reward` goes on from one, and its own answers are then no scale for a reward."""
+    if config.method != "reward":
+        raise ConfigError(
+            f"{model} is a reward model, not a policy to train. Give --model the run that it was trained on; accord ppo takes it as --reward_model {model}."
+        )
+    if config.normalise and config.normalise_on is None:
+        config.normalise_on = "training"
+        say(f"normalise_on training: {model} is a reward model, whose samples are no policy's.")
 
 
 def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig) -> MemoryNeed:

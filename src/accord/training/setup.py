@@ -37,7 +37,7 @@ class Prepared:
     stack: Stack
     """Adapters of the policy being trained, bottom first."""
     reference: Stack
-    """The same without the newest one: the policy training starts from. Equal to `stack` in full fine-tuning."""
+    """The same without the newest one: the policy training starts from. Equal to `stack` where no adapter is trained."""
     full: bool
     """True: the base weights themselves are trained."""
     folder: Path
@@ -63,19 +63,24 @@ def prepare(
         method: used in the default folder name.
         start: adapters that training starts from, bottom first. None is every adapter on the model.
     """
-    policy, loaded = _policy(model, args, trained=peft_config is None and getattr(args, "backbone", "") != "heads")
+    heads = getattr(args, "backbone", "") == "heads"
+    policy, loaded = _policy(model, args, trained=peft_config is None and not heads)
     tokenizer = tokenizer if tokenizer is not None else loaded or _tokenizer_of(policy)
     rows = int(policy.model.get_input_embeddings().weight.shape[0])
     if len(tokenizer) > rows:
         raise ConfigError(
             f"The tokenizer has {len(tokenizer)} tokens and the model embeds {rows}: they do not belong together. Pass the model's own tokenizer."
         )
-    heads = getattr(args, "backbone", "") == "heads"
+    if heads and peft_config is not None:
+        say("backbone='heads' trains no adapter: peft_config is not used.")
+        peft_config = None
     start = tuple(policy.adapters) if start is None else start
     if peft_config is not None:
         name = _free_name(policy, adapter)
         policy.add_adapter(name, peft_config, seed=args.seed)
         stack, reference, full = (*start, name), start, False
+    elif start and heads:
+        stack, reference, full = start, start, False
     elif start:
         stack, reference, full = start, start[:-1], False
         policy.train_only(stack[-1])
