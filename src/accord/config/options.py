@@ -52,7 +52,7 @@ class AlignOptions:
     iterations: int = 12
     """PPO rounds of 12 prompts with 8 answers each."""
     seed: int = 42
-    """Seeds everything, the 20 % of prompts held out included."""
+    """Seeds everything but which 20 % of the prompts are held out: a hash of the prompt decides that, so runs compare."""
     force: bool = False
     """True runs every stage again. False skips those whose inputs have not changed."""
     accept_licence: bool = False
