@@ -12,7 +12,7 @@ from accord.cli import COMMANDS, main
 from accord.config.dpo import DPOConfig
 from accord.config.options import TrainOptions
 from accord.errors import ConfigError
-from accord.recipes.train import load_rows
+from accord.training.setup import read_rows
 
 
 def read(*given: str) -> tuple[TrainOptions, DPOConfig]:
@@ -170,7 +170,7 @@ def test_version_and_map(capsys: pytest.CaptureFixture[str]) -> None:
 def test_two_files_without_weights_are_every_row_once(tmp_path: Path) -> None:
     for name, words in (("a.jsonl", ("one", "two")), ("b.jsonl", ("three",))):
         (tmp_path / name).write_text("".join(json.dumps({"prompt": word}) + "\n" for word in words), encoding="utf-8")
-    rows = load_rows(f"{tmp_path}/a.jsonl,{tmp_path}/b.jsonl", None, 0)
+    rows = read_rows(f"{tmp_path}/a.jsonl,{tmp_path}/b.jsonl", None, 0)
     assert sorted(row.prompt[-1].content for row in rows) == ["one", "three", "two"]
-    weighted = load_rows(f"{tmp_path}/a.jsonl:0.01,{tmp_path}/b.jsonl:0.99", None, 0)
+    weighted = read_rows(f"{tmp_path}/a.jsonl:0.01,{tmp_path}/b.jsonl:0.99", None, 0)
     assert [row.prompt[-1].content for row in weighted].count("three") >= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 import tiny
+from accord import SFTConfig, SFTTrainer
 from accord.cli import main
 from accord.models.heads import RewardHeads
 from accord.models.size import model_size
@@ -94,6 +96,18 @@ def test_ppo_on_a_reward_model_and_a_function(accord: Runner) -> None:
     accord("ppo", "prompts.jsonl", "--model", "model", "--reward_model", f"{reward}*0.5", "--reward", "reward.py:size", "--output_dir", "runs/both", *ROUNDS)  # fmt: skip
     row = json.loads(Path("runs/both/metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     assert row["objective/scores"] == pytest.approx(0.5 * row["rewards/reward/mean"] + row["rewards/size/mean"], abs=1e-4)
+
+
+def test_mixtures_wherever_data_is_named(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    """In demonstrations beside PPO, and in Python, as in --data; what is drawn of each is said."""
+    mixture = "demonstrations.jsonl:0.75,pairs.jsonl:0.25"
+    accord("ppo", mixture, "--model", "model", "--reward", "reward.py:size", "--ptx_data", "demonstrations.jsonl,demonstrations.jsonl", "--ptx_coef", "0.1", "--output_dir", "runs/ptx", *ROUNDS)  # fmt: skip
+    said = capsys.readouterr().err
+    told = re.search(r"A mixture of 12 rows: demonstrations\.jsonl (\d+) of its 6 rows, pairs\.jsonl (\d+) of its 6 rows", said)
+    assert told and int(told[1]) + int(told[2]) == 12 and int(told[1]) > int(told[2]) > 0
+    assert "loss/ptx" in Path("runs/ptx/metrics.jsonl").read_text(encoding="utf-8")
+    trainer = SFTTrainer("model", SFTConfig(max_steps=1, output_dir="runs/python"), "demonstrations.jsonl:0.5,demonstrations.jsonl:0.5")
+    assert len(trainer.train_units) == 12
 
 
 def test_sample(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:

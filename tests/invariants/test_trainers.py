@@ -357,6 +357,16 @@ class TestPPOHead(PPOInvariants):
 class TestPPOValueAdapter(PPOInvariants):
     options = {"value": "adapter"}
 
+    def test_activation_checkpointing_changes_no_gradient(self, tmp_path: Path) -> None:
+        """Recomputed layers see the stack of the loss they belong to, the policy's or the value's."""
+        found = []
+        for checkpointing in (False, True):
+            trainer = self.ready(tmp_path, gradient_checkpointing=checkpointing)
+            found.append(gradients(trainer, self.batch(trainer))[0])
+            assert trainer.policy.checkpointing is checkpointing
+        assert any(".value." in name for name in found[0]) and any(".ppo." in name for name in found[0])
+        assert worst(found[1], found[0]) < 1e-6
+
 
 class TestPPOPtx(PPOInvariants):
     """With demonstrations mixed in, totals of both kinds are the whole step's."""

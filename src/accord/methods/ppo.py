@@ -110,11 +110,11 @@ class PPOTrainer(Loop):
         self.columns = columns
         self.ptx_units: list[Unit] = []
         if ptx_dataset is not None:
-            self.ptx_units = self.renderer.units(examples(ptx_dataset, kinds=("demonstration", "text"), what="ptx_dataset"))
+            self.ptx_units = self.renderer.units(examples(ptx_dataset, kinds=("demonstration", "text"), what="ptx_dataset", seed=args.seed))
             report_rendering(self.renderer, "ptx_dataset")
         self.renderer.max_prompt_length = prompt_room(args, self.policy)
-        self.prompts = prompts_of(train_dataset, self.renderer, "train_dataset", columns)
-        self.eval_prompts = prompts_of(eval_dataset, self.renderer, "eval_dataset", columns) if eval_dataset is not None else []
+        self.prompts = prompts_of(train_dataset, self.renderer, "train_dataset", columns, args.seed)
+        self.eval_prompts = prompts_of(eval_dataset, self.renderer, "eval_dataset", columns, args.seed) if eval_dataset is not None else []
         if args.overfit:
             self.prompts = self.eval_prompts = self.prompts[: args.overfit]
             say(f"Overfitting the first {len(self.prompts)} prompts: the score should rise fast. If it does not, the set-up is wrong.")

@@ -10,7 +10,6 @@ from typing import Any
 
 from accord.config.options import AlignOptions
 from accord.data.kinds import as_kind
-from accord.data.read import read_examples
 from accord.errors import DataError
 from accord.models.free_memory import available_memory
 from accord.models.size import model_size
@@ -21,6 +20,7 @@ from accord.recipes.pipeline import Pipeline, PipelineData, Settings
 from accord.recipes.report_page import base_report
 from accord.recipes.stages import Stages, peak_rss_gb
 from accord.reporting.report import Report, write
+from accord.training.setup import read_rows
 from accord.types import Example, content_hash
 
 FEW_PAIRS = 200
@@ -36,7 +36,7 @@ def run_align(options: AlignOptions) -> Path:
         DataError: if the rows are not comparisons, or there are too few prompts to hold any out.
         MachineError: if it cannot fit in memory.
     """
-    data = split(list(read_examples(options.data, columns=options.columns)), options.data)
+    data = split(read_rows(options.data, options.columns, options.seed), options.data)
     folder = Path(options.output_dir or Path("runs") / f"align-{re.sub(r'[^a-z0-9]+', '-', Path(options.data).stem.lower())}")
     say(expectations(data))
     settings = settings_of(options)

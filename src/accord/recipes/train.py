@@ -7,9 +7,7 @@ from typing import Any
 
 from accord.config.base import TrainingConfig
 from accord.config.options import TrainOptions
-from accord.data.mixture import Mixture, parse_data
-from accord.data.read import read_examples
-from accord.errors import ConfigError, DataError
+from accord.errors import ConfigError
 from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
 from accord.models.lora import lora_config
@@ -20,8 +18,7 @@ from accord.planning.memory import MemoryNeed, check_fits, predict, suggest
 from accord.recipes.dry_run import describe
 from accord.training.best import check_can_evaluate
 from accord.training.lineage import load_lines
-from accord.training.setup import Rows, say
-from accord.types import Example
+from accord.training.setup import Rows, read_rows, say
 
 
 def run(options: TrainOptions, config: TrainingConfig) -> int:
@@ -32,8 +29,8 @@ def run(options: TrainOptions, config: TrainingConfig) -> int:
             f"accord {config.method} needs data: accord {config.method} --data rows.jsonl. Start a file with: accord data template {TEMPLATES[config.method]} rows.jsonl"
         )
     needs: list[MemoryNeed] = []
-    rows = load_rows(options.data, options.columns, config.seed)
-    evaluation = load_rows(options.eval_data, options.columns, config.seed) if options.eval_data else None
+    rows = read_rows(options.data, options.columns, config.seed)
+    evaluation = read_rows(options.eval_data, options.columns, config.seed) if options.eval_data else None
     opened = open_model(
         options.model,
         dtype=config.dtype,
@@ -131,20 +128,6 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
 
 
 TEMPLATES = {"sft": "demonstration", "reward": "preference", "dpo": "preference", "kto": "labelled", "ppo": "prompt"}
-
-
-def load_rows(source: str, columns: dict[str, str] | None, seed: int) -> list[Example]:
-    """All rows of one source, or a weighted mixture `a.jsonl:0.7,b.jsonl:0.3`, as long as its parts together."""
-    parts = parse_data(source)
-    if len(parts) == 1:
-        return list(read_examples(parts[0].source, columns=columns))
-    sources = [list(read_examples(part.source, columns=columns)) for part in parts]
-    empty = [part.source for part, found in zip(parts, sources, strict=True) if not found]
-    if empty:
-        raise DataError(f"{empty[0]} has no rows.")
-    shares = [part.weight for part in parts if part.weight is not None]
-    mixture = Mixture(sources, shares or None, seed=seed)
-    return [mixture.at(position) for position in range(sum(len(found) for found in sources))]
 
 
 def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evaluation: Rows, lora: Any) -> Any:

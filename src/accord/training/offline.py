@@ -82,7 +82,7 @@ class OfflineTrainer(Loop):
             )
 
     def _units(self, rows: Rows, what: str) -> list[Unit]:
-        units = self.make_units(examples(rows, kinds=self.kinds, what=what, columns=self.columns))
+        units = self.make_units(examples(rows, kinds=self.kinds, what=what, columns=self.columns, seed=self.config.seed))
         report_rendering(self.renderer, what)
         return units
 

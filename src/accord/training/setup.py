@@ -119,19 +119,40 @@ def prepare(
     return Prepared(policy, tokenizer, renderer, stack, reference, full, folder)
 
 
-def examples(rows: Rows, *, kinds: Sequence[str], what: str, columns: dict[str, str] | None = None) -> list[Example]:
-    """Read any accepted form of data and insist on the kinds a method can use.
+def read_rows(source: Rows, columns: dict[str, str] | None = None, seed: int = 0) -> list[Example]:
+    """All rows of one source, or a weighted mixture `a.jsonl:0.7,b.jsonl:0.3`, as long as its parts together; what it draws is said.
+
+    Raises:
+        DataError: if a part of a mixture has no rows.
+    """
+    from accord.data.mixture import Mixture, parse_data
+    from accord.data.read import read_examples
+
+    parts = parse_data(source) if isinstance(source, str) else []
+    if len(parts) < 2:
+        return list(read_examples(parts[0].source if parts else source, columns=columns))
+    sources = [list(read_examples(part.source, columns=columns)) for part in parts]
+    empty = [part.source for part, found in zip(parts, sources, strict=True) if not found]
+    if empty:
+        raise DataError(f"{empty[0]} has no rows.")
+    shares = [part.weight for part in parts if part.weight is not None]
+    mixture = Mixture(sources, shares or None, seed=seed)
+    drawn = [mixture.locate(position) for position in range(len(mixture))]
+    if shares:
+        counts = [[index for index, _ in drawn].count(part) for part in range(len(parts))]
+        told = (f"{part.source} {count} of its {len(found)} rows" for part, count, found in zip(parts, counts, sources, strict=True))
+        say(f"A mixture of {len(drawn)} rows: {', '.join(told)} (more than all are repeats).")
+    return [sources[index][row] for index, row in drawn]
+
+
+def examples(rows: Rows, *, kinds: Sequence[str], what: str, columns: dict[str, str] | None = None, seed: int = 0) -> list[Example]:
+    """Read any accepted form of data and insist on the kinds a method can use. seed: orders a mixture.
 
     Raises:
         DataError: naming the row, if there are none or one is of another kind.
     """
-    from accord.data.read import read_examples
-
-    found = (
-        list(rows)
-        if isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], Example)
-        else list(read_examples(rows, columns=columns))
-    )
+    ready = isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], Example)
+    found = list(rows) if ready else read_rows(rows, columns, seed)
     if not found:
         raise DataError(f"{what}: the dataset has no rows.")
     for example in found:
