@@ -91,6 +91,21 @@ def test_yaml_that_is_not_yaml(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        *(("sft", *given) for given in (("max_grad_norm", "-1"), ("save_total_limit", "0"), ("max_steps", "-5"))),
+        *(("ppo", *given) for given in (("kl_target", "0"), ("kl_horizon", "0"), ("vf_coef", "-1"), ("stop_kl", "-1"))),
+        *(("ppo", *given) for given in (("truncated_importance_cap", "-1"), ("missing_eos_penalty", "-1"), ("cliprange_value", "0"))),
+        ("reward", "head_learning_rate_scale", "-1"),
+        *(("sample", *given) for given in (("max_new_tokens", "0"), ("num_samples", "0"), ("temperature", "-1"), ("top_p", "0"))),
+    ],
+)
+def test_values_out_of_range(command: str, option: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"{option}.* must be "):
+        parse(COMMANDS[command], [f"--{option}", value])
+
+
+@pytest.mark.parametrize(
     ("line", "words"),
     [
         ("overfit: [1]", r"overfit \[1\] is no single value"),

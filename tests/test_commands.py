@@ -121,6 +121,17 @@ def test_sample(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
             assert 1 <= len(row["completion_ids"]) == len(row["sampler_logprobs"]) <= 3 and max(row["sampler_logprobs"]) <= 0
 
 
+def test_a_chat_forgets_what_the_model_has_no_positions_for(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    """The tiny model has 512: two turns of 300 tokens do not fit, and one of 600 fits nowhere."""
+    turn = "x" * 300
+    accord("chat", "model", "--prompt", turn, turn, "short", "--max_new_tokens", "2")
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) >= 3 and said.err.count("(The oldest turn is forgotten: the model has 512 positions.)") == 1
+    for command in ("chat", "sample"):
+        accord(command, "model", "--prompt", turn * 2, "--max_new_tokens", "2", code=2)
+        assert "the model has 512 positions. Shorten" in capsys.readouterr().err
+
+
 def test_export_is_the_trained_policy(accord: Runner) -> None:
     """The merged folder loads without accord and gives the logits of base and adapter together."""
     from peft import PeftModel
@@ -238,6 +249,8 @@ def test_dry_run_refuses_what_the_run_would_refuse(accord: Runner, capsys: pytes
         (["sft", "demonstrations.jsonl", "--eval_steps", "2"], "eval_steps=2 needs held-out rows"),
         (["sft", "demonstrations.jsonl", "--early_stopping_patience", "2"], "needs eval_steps above 0"),
         (["sft", "demonstrations.jsonl", "--seed", "1", "--seed", "2"], "--seed is given twice"),
+        (["sft", "demonstrations.jsonl", "--lora_target", "nosuch"], "does not fit the model: Target modules {'nosuch'} not found"),
+        (["ppo", "prompts.jsonl", "--reward", "reward.py:size*nan"], "'nan' is not a weight"),
     ],
 )
 def test_options_that_would_do_nothing(given: list[str], words: str, accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:

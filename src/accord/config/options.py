@@ -138,6 +138,16 @@ class ChatOptions:
     force: bool = False
     """True loads the model even when it does not seem to fit in the free memory. False refuses."""
 
+    def __post_init__(self) -> None:
+        for name, holds, allowed in (
+            ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
+            ("num_samples", self.num_samples >= 1, "1 or more"),
+            ("temperature", self.temperature >= 0, "0 or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+        ):
+            if not holds:
+                raise ConfigError(f"--{name} {getattr(self, name)} must be {allowed}.")
+
 
 @dataclass
 class ExportOptions:

@@ -153,16 +153,12 @@ def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evalua
 
 
 def _rewards(options: TrainOptions, opened: Opened) -> list[Any]:
-    from accord.rewards.combine import LearnedReward, load_function
+    from accord.rewards.combine import LearnedReward, load_function, weighted
     from accord.rewards.learned import RewardModel
 
     found: list[Any] = []
     for spec in options.reward_model or []:
-        path, _, weight = spec.partition("*")
-        try:
-            number = float(weight) if weight else 1.0
-        except ValueError as error:
-            raise ConfigError(f"--reward_model {spec!r}: {weight!r} is not a weight. Write runs/reward*0.5.") from error
+        path, number = weighted(spec)
         found.append(LearnedReward(RewardModel.load(opened.policy, Path(path), opened.renderer), number, Path(path).name))
     found += [load_function(spec) for spec in options.reward or []]
     if not found:

@@ -77,7 +77,10 @@ def prepare(
     start = tuple(policy.adapters) if start is None else start
     if peft_config is not None:
         name = _free_name(policy, adapter)
-        policy.add_adapter(name, peft_config, seed=args.seed)
+        try:
+            policy.add_adapter(name, peft_config, seed=args.seed)
+        except ValueError as error:  # peft names what it did not find
+            raise ConfigError(f"This adapter does not fit the model: {str(error).splitlines()[0]}") from error
         stack, reference, full = (*start, name), start, False
     elif start and heads:
         stack, reference, full = start, start, False
