@@ -232,6 +232,15 @@ def test_dry_run_of_ppo_speaks_of_rounds(accord: Runner, capsys: pytest.CaptureF
     assert "a round: 4 prompts, 5 answers of at most 48 tokens to each, 2 optimizer steps; 3 rounds, 6 optimizer steps in all" in text
 
 
+def test_dry_run_of_a_whole_recipe(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("many.jsonl").write_text("".join(json.dumps({"prompt": f"Pick {i}", "chosen": f"Blue {i}.", "rejected": "No."}) + "\n" for i in range(20)))  # fmt: skip
+    options, text = dry(accord, capsys, "align", "many.jsonl", "--iterations", "5")
+    assert options["settings"]["ppo"]["num_iterations"] == 5 and options["settings"]["max_new_tokens"] == 96
+    assert "<|start|>assistant\n" in text and re.search(r"\[1\] 'Blue \d+\.<\|end\|>' \(\d+ tokens counted\)", text)
+    assert "16 demonstrations, " in text and re.search(r"16 comparisons, .*; held out 4", text)
+    assert f"{model_size(tiny.model().config).parameters / 1e6:.2f} M in the model" in text and "memory about " in text
+
+
 def test_dry_run_refuses_what_the_run_would_refuse(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
     accord("dpo", "demonstrations.jsonl", "--model", "model", "--dry-run", code=3)
     assert "demonstrations.jsonl" in capsys.readouterr().err

@@ -25,6 +25,8 @@ class DemoOptions:
     """True runs every stage again. False skips those whose inputs have not changed."""
     accept_licence: bool = False
     """True accepts the licence of a model that asks for it (demo base). False asks."""
+    dry_run: bool = False
+    """True prints settings, three rendered rows, tokens, parameters and memory, and trains nothing."""
 
     def __post_init__(self) -> None:
         if self.route not in ("rlhf", "dpo", "base"):
@@ -57,6 +59,8 @@ class AlignOptions:
     """True runs every stage again. False skips those whose inputs have not changed."""
     accept_licence: bool = False
     """True accepts the licence of a model that asks for it. False asks."""
+    dry_run: bool = False
+    """True prints settings, three rendered rows, tokens, parameters and memory, and trains nothing."""
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.max_new_tokens < 1:
