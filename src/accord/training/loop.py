@@ -184,6 +184,7 @@ class Loop:
         with Interrupts() as interrupts, Progress(self.total_steps(), self.global_step, self.num_tokens, self.metric_names) as progress:
             started = time.perf_counter()
             for step_batch in self.batches(self.global_step):
+                self.callbacks.before_step()
                 last = {**self.train_step(step_batch), **step_batch.metrics}
                 last["step_seconds"] = time.perf_counter() - started
                 at_boundary = step_batch.boundary
@@ -304,7 +305,7 @@ class Loop:
     def _after_step(self, step_batch: StepBatch, metrics: dict[str, Any], progress: Progress) -> None:
         config = self.config
         row = {"step": self.global_step, "epoch": round(self.epoch, 6), **metrics}
-        self.callbacks.call("on_step_end")
+        self.callbacks.after_step(boundary=step_batch.boundary)
         if config.logging_steps and (self.global_step % config.logging_steps == 0 or step_batch.metrics):
             self.log(row)
         progress.advance(self.global_step, row)
