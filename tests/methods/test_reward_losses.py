@@ -188,9 +188,8 @@ def test_heads_read_everything_that_the_model_carries(tmp_path: Path, capsys: py
     assert "peft_config is not used" in capsys.readouterr().err
     trainer.train()
     unit = trainer.train_units[0]
-    reading = {"logprobs": False, **trainer.heads.reading}
     with torch.no_grad():
-        expected = policy.forward(pack([unit]), ("sft", "reward"), Want(**reading)).ends
+        (expected,) = policy.forward(pack([unit]), ("sft", "reward"), Want(logprobs=False, ends=(trainer.heads.reading,))).ends
     assert torch.allclose(unit.data["features"], expected, atol=1e-5)
     assert trainer.reward_model.stack == ("sft", "reward") == tuple(policy.adapters)
 
