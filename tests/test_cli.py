@@ -14,7 +14,7 @@ from accord.cli import COMMANDS, main
 from accord.config.dpo import DPOConfig
 from accord.config.options import TrainOptions
 from accord.errors import ConfigError
-from accord.recipes.train import load_rows
+from accord.training.setup import read_rows
 
 
 def read(*given: str) -> tuple[TrainOptions, DPOConfig]:
@@ -95,6 +95,52 @@ def test_yaml_that_is_not_yaml(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        *(("sft", *given) for given in (("max_grad_norm", "-1"), ("save_total_limit", "0"), ("max_steps", "-5"))),
+        *(("ppo", *given) for given in (("kl_target", "0"), ("kl_horizon", "0"), ("vf_coef", "-1"), ("stop_kl", "-1"))),
+        *(("ppo", *given) for given in (("truncated_importance_cap", "-1"), ("missing_eos_penalty", "-1"), ("cliprange_value", "0"))),
+        ("reward", "head_learning_rate_scale", "-1"),
+        *(("sample", *given) for given in (("max_new_tokens", "0"), ("num_samples", "0"), ("temperature", "-1"), ("top_p", "0"))),
+    ],
+)
+def test_values_out_of_range(command: str, option: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"{option}.* must be "):
+        parse(COMMANDS[command], [f"--{option}", value])
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("overfit: [1]", r"overfit \[1\] is no single value"),
+        ("columns: 3", "columns takes name=value pairs"),
+        ("seed:", "seed 'none' is not int"),
+        ("lora_r: 2.5", "lora_r '2.5' is not int"),
+        ("max_steps: true", "max_steps 'True' is not int"),
+        ("beta: {a: 1}", "beta .* is no single value"),
+    ],
+)
+def test_yaml_values_are_held_to_their_type(line: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(line + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"recipe.yaml: .*{words}"):
+        read("--config", str(path))
+
+
+def test_yaml_values_of_every_type(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "columns: {prompt: q, chosen: a}\nreward_model: [runs/a, runs/b*0.5]\nmax_length:\nlora_layers: 1\noutput_dir: 2024\n"
+        "resume_from_checkpoint: true\ngradient_checkpointing: no\n",
+        encoding="utf-8",
+    )
+    options, config = read("--config", str(path))
+    assert options.columns == {"prompt": "q", "chosen": "a"} and options.reward_model == ["runs/a", "runs/b*0.5"]
+    assert (config.max_length, options.lora_layers, config.output_dir) == (None, 1.0, "2024")
+    assert config.resume_from_checkpoint is True and config.gradient_checkpointing is False
+
+
+@pytest.mark.parametrize(
     ("given", "code", "words"),
     [
         (["frobnicate"], 2, "There is no command 'frobnicate'"),
@@ -165,7 +211,7 @@ def test_output_that_nobody_reads_to_its_end_is_no_error(tmp_path: Path) -> None
 def test_two_files_without_weights_are_every_row_once(tmp_path: Path) -> None:
     for name, words in (("a.jsonl", ("one", "two")), ("b.jsonl", ("three",))):
         (tmp_path / name).write_text("".join(json.dumps({"prompt": word}) + "\n" for word in words), encoding="utf-8")
-    rows = load_rows(f"{tmp_path}/a.jsonl,{tmp_path}/b.jsonl", None, 0)
+    rows = read_rows(f"{tmp_path}/a.jsonl,{tmp_path}/b.jsonl", None, 0)
     assert sorted(row.prompt[-1].content for row in rows) == ["one", "three", "two"]
-    weighted = load_rows(f"{tmp_path}/a.jsonl:0.01,{tmp_path}/b.jsonl:0.99", None, 0)
+    weighted = read_rows(f"{tmp_path}/a.jsonl:0.01,{tmp_path}/b.jsonl:0.99", None, 0)
     assert [row.prompt[-1].content for row in weighted].count("three") >= 2

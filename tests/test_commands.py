@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 import tiny
+from accord import SFTConfig, SFTTrainer
 from accord.cli import main
 from accord.models.heads import RewardHeads
 from accord.models.size import model_size
@@ -96,6 +98,18 @@ def test_ppo_on_a_reward_model_and_a_function(accord: Runner) -> None:
     assert row["objective/scores"] == pytest.approx(0.5 * row["rewards/reward/mean"] + row["rewards/size/mean"], abs=1e-4)
 
 
+def test_mixtures_wherever_data_is_named(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    """In demonstrations beside PPO, and in Python, as in --data; what is drawn of each is said."""
+    mixture = "demonstrations.jsonl:0.75,pairs.jsonl:0.25"
+    accord("ppo", mixture, "--model", "model", "--reward", "reward.py:size", "--ptx_data", "demonstrations.jsonl,demonstrations.jsonl", "--ptx_coef", "0.1", "--output_dir", "runs/ptx", *ROUNDS)  # fmt: skip
+    said = capsys.readouterr().err
+    told = re.search(r"A mixture of 12 rows: demonstrations\.jsonl (\d+) of its 6 rows, pairs\.jsonl (\d+) of its 6 rows", said)
+    assert told and int(told[1]) + int(told[2]) == 12 and int(told[1]) > int(told[2]) > 0
+    assert "loss/ptx" in Path("runs/ptx/metrics.jsonl").read_text(encoding="utf-8")
+    trainer = SFTTrainer("model", SFTConfig(max_steps=1, output_dir="runs/python"), "demonstrations.jsonl:0.5,demonstrations.jsonl:0.5")
+    assert len(trainer.train_units) == 12
+
+
 def test_sample(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
     folder = trained(accord, "sft", "runs/sft")
     capsys.readouterr()
@@ -105,6 +119,17 @@ def test_sample(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
         assert len(rows) == 2
         for row in rows:
             assert 1 <= len(row["completion_ids"]) == len(row["sampler_logprobs"]) <= 3 and max(row["sampler_logprobs"]) <= 0
+
+
+def test_a_chat_forgets_what_the_model_has_no_positions_for(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    """The tiny model has 512: two turns of 300 tokens do not fit, and one of 600 fits nowhere."""
+    turn = "x" * 300
+    accord("chat", "model", "--prompt", turn, turn, "short", "--max_new_tokens", "2")
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) >= 3 and said.err.count("(The oldest turn is forgotten: the model has 512 positions.)") == 1
+    for command in ("chat", "sample"):
+        accord(command, "model", "--prompt", turn * 2, "--max_new_tokens", "2", code=2)
+        assert "the model has 512 positions. Shorten" in capsys.readouterr().err
 
 
 def test_export_is_the_trained_policy(accord: Runner) -> None:
@@ -132,6 +157,30 @@ def test_evaluate(method: str, names: set[str], accord: Runner, capsys: pytest.C
     assert names <= found.keys()
     for name in names - {"eval_rewards/margins"}:
         assert 0 <= float(found[name][0]) <= 1
+
+
+def test_evaluate_a_run_of_all_weights(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is measured against the model that it started from, not against itself; a bare model has learned nothing to measure."""
+    accord("dpo", "pairs.jsonl", "--model", "model", "--output_dir", "runs/full", "--max_steps", "2", "--learning_rate", "1e-3", "--lora_r", "0")  # fmt: skip
+    said = capsys.readouterr().err.split("Load it:\n")[1]
+    found: dict[str, Any] = {}
+    exec(said, found)
+    assert type(found["model"]).__name__ == "LlamaForCausalLM" and found["tokenizer"].chat_template
+    accord("evaluate", "runs/full", "--data", "pairs.jsonl")
+    margins = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("eval_rewards/margins"))
+    assert abs(float(margins.split()[1])) > 1e-3
+    accord("evaluate", "model", "--data", "pairs.jsonl", code=2)
+    assert "nothing it learned to measure" in capsys.readouterr().err
+
+
+def test_a_reward_run_is_no_policy(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    reward = trained(accord, "reward", "runs/reward")
+    accord("dpo", "pairs.jsonl", "--model", str(reward), "--output_dir", "runs/nothing", code=2)
+    assert f"--reward_model {reward}" in capsys.readouterr().err
+    accord("reward", "pairs.jsonl", "--model", str(reward), "--backbone", "heads", "--max_steps", "2", "--output_dir", "runs/heads")
+    assert "normalise_on training" in capsys.readouterr().err
+    stacks = [json.loads((Path(folder) / "reward.json").read_text(encoding="utf-8"))["stack"] for folder in (reward, "runs/heads")]
+    assert stacks == [["reward"], ["reward"]]
 
 
 def test_doctor(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,6 +232,15 @@ def test_dry_run_of_ppo_speaks_of_rounds(accord: Runner, capsys: pytest.CaptureF
     assert "a round: 4 prompts, 5 answers of at most 48 tokens to each, 2 optimizer steps; 3 rounds, 6 optimizer steps in all" in text
 
 
+def test_dry_run_of_a_whole_recipe(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("many.jsonl").write_text("".join(json.dumps({"prompt": f"Pick {i}", "chosen": f"Blue {i}.", "rejected": "No."}) + "\n" for i in range(20)))  # fmt: skip
+    options, text = dry(accord, capsys, "align", "many.jsonl", "--iterations", "5")
+    assert options["settings"]["ppo"]["num_iterations"] == 5 and options["settings"]["max_new_tokens"] == 96
+    assert "<|start|>assistant\n" in text and re.search(r"\[1\] 'Blue \d+\.<\|end\|>' \(\d+ tokens counted\)", text)
+    assert "16 demonstrations, " in text and re.search(r"16 comparisons, .*; held out 4", text)
+    assert f"{model_size(tiny.model().config).parameters / 1e6:.2f} M in the model" in text and "memory about " in text
+
+
 def test_dry_run_refuses_what_the_run_would_refuse(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
     accord("dpo", "demonstrations.jsonl", "--model", "model", "--dry-run", code=3)
     assert "demonstrations.jsonl" in capsys.readouterr().err
@@ -200,6 +258,8 @@ def test_dry_run_refuses_what_the_run_would_refuse(accord: Runner, capsys: pytes
         (["sft", "demonstrations.jsonl", "--eval_steps", "2"], "eval_steps=2 needs held-out rows"),
         (["sft", "demonstrations.jsonl", "--early_stopping_patience", "2"], "needs eval_steps above 0"),
         (["sft", "demonstrations.jsonl", "--seed", "1", "--seed", "2"], "--seed is given twice"),
+        (["sft", "demonstrations.jsonl", "--lora_target", "nosuch"], "does not fit the model: Target modules {'nosuch'} not found"),
+        (["ppo", "prompts.jsonl", "--reward", "reward.py:size*nan"], "'nan' is not a weight"),
     ],
 )
 def test_options_that_would_do_nothing(given: list[str], words: str, accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
 """`python -m accord`: the command line where the script is not on the path, and under torchrun."""
 
+from __future__ import annotations
+
 import sys
 
 from accord.cli import main

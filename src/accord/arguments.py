@@ -160,8 +160,24 @@ def _yaml(command: Command, paths: list[str], fields: dict[str, Any]) -> dict[st
             continue
         if name not in fields:
             raise ConfigError(unknown_name(f"{path}", name, set(fields)))
-        values[name] = value if not isinstance(value, str) else _value(name, [value], _type(fields[name]))
+        values[name] = _from_yaml(path, name, value, _type(fields[name]))
     return values
+
+
+def _from_yaml(path: Path, name: str, value: Any, hint: Any) -> Any:
+    """A value of a recipe, held to the field's type as a flag would be.
+
+    Raises:
+        ConfigError: naming the file, the option and the value.
+    """
+    texts = [f"{key}={item}" for key, item in value.items()] if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    held = {kind for kind in map(typing.get_origin, _kinds(hint)) if kind in (list, dict)}
+    if isinstance(value, (list, dict)) and type(value) not in held:
+        raise ConfigError(f"{path}: {name} {value!r} is no single value, and {name} takes one.")
+    try:
+        return _value(name, ["none" if text is None else str(text) for text in texts], hint)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _type(entry: tuple[type, Any]) -> Any:

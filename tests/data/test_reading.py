@@ -52,15 +52,15 @@ def test_every_source_gives_the_same_examples(tmp_path: Path) -> None:
 def test_a_split_is_named_after_an_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As in `HuggingFaceH4/ultrafeedback_binarized@train_prefs`, which has no split called train."""
     from accord.cli import main
-    from accord.recipes.train import load_rows
+    from accord.training.setup import read_rows
 
     datasets = pytest.importorskip("datasets")
     dataset = datasets.Dataset.from_list(ROWS)
     folder = tmp_path / "prefs"
     datasets.DatasetDict({"train_prefs": dataset, "test_prefs": dataset.select([1])}).save_to_disk(str(folder))
     assert chosen(list(read_examples(f"{folder}@train_prefs"))) == [f"good {i}" for i in range(5)]
-    assert chosen(load_rows(f"{folder}@test_prefs", None, 0)) == ["good 1"]
-    assert len(load_rows(f"{folder}@train_prefs:0.5,{folder}@test_prefs:0.5", None, 0)) == 6
+    assert chosen(read_rows(f"{folder}@test_prefs", None, 0)) == ["good 1"]
+    assert len(read_rows(f"{folder}@train_prefs:0.5,{folder}@test_prefs:0.5", None, 0)) == 6
     assert main(["data", "check", f"{folder}@test_prefs"]) == 0
     assert "prefs@test_prefs: 1 examples" in capsys.readouterr().out
     with pytest.raises(DataError, match=r"has the splits train_prefs, test_prefs; name one of them: .*prefs@train_prefs\."):

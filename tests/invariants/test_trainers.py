@@ -225,6 +225,23 @@ class TestKTO(TrainerInvariants):
     def at_step_0(self, trainer: KTOTrainer, row: dict[str, float]) -> None:
         assert row["kl"] == pytest.approx(0.0, abs=1e-5)
 
+    def test_moved_reference_is_refused(self, tmp_path: Path) -> None:
+        trainer = self.build(tmp_path, self.rows(), learning_rate=1e-4)
+        tiny.shake(trainer.policy, "kto")
+        with pytest.raises(DivergedError, match="Before the first step policy and reference differ"):
+            trainer.train()
+
+    def test_stages_start_where_they_are_told(self, tmp_path: Path) -> None:
+        """Beside another adapter in memory, policy and reference stand on the stack that was named."""
+        policy = tiny.policy()
+        for name in ("sft", "reward"):
+            policy.add_adapter(name, tiny.lora())
+        tiny.shake(policy, "sft", "reward")
+        args = KTOConfig(output_dir=str(tmp_path), max_steps=1, learning_rate=1e-4)
+        trainer = KTOTrainer(policy, None, args, self.rows(), processing_class=tiny.tokenizer(), peft_config=tiny.lora(), start=("sft",))
+        assert (trainer.prepared.stack, trainer.reference.stack) == (("sft", "kto"), ("sft",))
+        assert trainer.train()["loss"] == pytest.approx(0.5, abs=1e-6)
+
     def test_baseline_is_the_whole_steps(self, tmp_path: Path) -> None:
         """z0 = max(0, mean over the step of log pi - log ref of mismatched answers), whatever the micro-batches."""
         trainer = self.ready(tmp_path)
@@ -300,6 +317,13 @@ class PPOInvariants(TrainerInvariants):
         """The round's metrics come with its last step, and were taken before the first."""
         assert row["sampling/logprob_difference_max"] < 1e-4 and row["val/ratio"] == pytest.approx(1.0, abs=1e-5)
 
+    def test_moved_reference_is_refused(self, tmp_path: Path) -> None:
+        """Sampler and trainer agree with each other and not with the reference: an adapter that is not fresh."""
+        trainer = self.build(tmp_path, self.rows(), learning_rate=1e-4)
+        tiny.shake(trainer.policy, "ppo")
+        with pytest.raises(DivergedError, match="Before the first step policy and reference differ"):
+            trainer.train()
+
     def test_kl_is_0_at_step_0(self, tmp_path: Path) -> None:
         trainer = self.build(tmp_path, self.rows(), max_steps=1, num_ppo_epochs=1, learning_rate=1e-4)
         row = trainer.train()
@@ -332,6 +356,16 @@ class TestPPOHead(PPOInvariants):
 
 class TestPPOValueAdapter(PPOInvariants):
     options = {"value": "adapter"}
+
+    def test_activation_checkpointing_changes_no_gradient(self, tmp_path: Path) -> None:
+        """Recomputed layers see the stack of the loss they belong to, the policy's or the value's."""
+        found = []
+        for checkpointing in (False, True):
+            trainer = self.ready(tmp_path, gradient_checkpointing=checkpointing)
+            found.append(gradients(trainer, self.batch(trainer))[0])
+            assert trainer.policy.checkpointing is checkpointing
+        assert any(".value." in name for name in found[0]) and any(".ppo." in name for name in found[0])
+        assert worst(found[1], found[0]) < 1e-6
 
 
 class TestPPOPtx(PPOInvariants):

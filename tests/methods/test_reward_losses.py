@@ -13,10 +13,10 @@ from torch import Tensor
 
 import tiny
 from accord import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer
-from accord.data.packing import Branch, Unit
+from accord.data.packing import Branch, Unit, pack
 from accord.errors import ConfigError, DataError
 from accord.methods.reward import comparison_losses, comparisons
-from accord.models.adapters import PolicyModel
+from accord.models.adapters import PolicyModel, Want
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.sampler import Prompt, SamplingConfig
 from accord.types import Example
@@ -175,6 +175,23 @@ def test_full_fine_tuning_has_no_reference_to_sample(tmp_path: Path, capsys: pyt
         full(normalise_on="samples")
     full().train()
     assert "normalise_on=training" in capsys.readouterr().err
+
+
+def test_heads_read_everything_that_the_model_carries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a reward run, its own adapter included: heads alone take no adapter away, and a peft_config adds none."""
+    policy = tiny.policy()
+    for name in ("sft", "reward"):
+        policy.add_adapter(name, tiny.lora())
+    tiny.shake(policy, "sft", "reward")
+    args = RewardConfig(output_dir=str(tmp_path), backbone="heads", max_steps=1, normalise=False)
+    trainer = RewardTrainer(policy, args, tiny.pairs(), processing_class=tiny.tokenizer(), peft_config=tiny.lora())
+    assert "peft_config is not used" in capsys.readouterr().err
+    trainer.train()
+    unit = trainer.train_units[0]
+    with torch.no_grad():
+        (expected,) = policy.forward(pack([unit]), ("sft", "reward"), Want(logprobs=False, ends=(trainer.heads.reading,))).ends
+    assert torch.allclose(unit.data["features"], expected, atol=1e-5)
+    assert trainer.reward_model.stack == ("sft", "reward") == tuple(policy.adapters)
 
 
 # -- K answers, K forwards --------------------------------------------------------------------------------------------------------------

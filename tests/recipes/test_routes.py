@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -50,12 +51,32 @@ def test_rlhf(rlhf: tuple[Any, str]) -> None:
     pipeline, page = rlhf
     assert [record["name"] for record in pipeline.stages.records] == ["sft", "reward", "heldout_reward", "ppo", "look"]
     assert pipeline.stacks == {"starter": (), "sft": ("sft",), "ppo": ("sft", "ppo")}
-    assert re.search(r"Passes its checks: starter \d+, SFT \d+, PPO \d+ of 12\.", page)
+    assert re.search(
+        r"Passes its checks: starter \d+, SFT \d+, PPO \d+ of 12 \(PPO minus SFT: [+-]\d+ points, 95 % interval [+-]\d+ to [+-]\d+\)\.",
+        page,
+    )
     assert "was already tuned by its makers" in page and "base model" not in page
     for heading in ("Before and after", "Reward and what it cost", "Alarms", "What they say", "Be the judge", "Alignment tax", "Load it"):
         assert heading in headings(page)
-    assert "Did the preferences arrive?" not in headings(page)
+    assert "Did the preferences arrive?" not in headings(page) and headings(page)[-1] == "Load it"
     assert "is what training maximised" in page and "PPO minus SFT" in page and "PPO minus starter" in page
+
+
+def test_the_last_lines_of_the_page_load_the_model(rlhf: tuple[Any, str]) -> None:
+    """Pasted as they stand: three lines, and the model they give is the policy that the page is about."""
+    pipeline, page = rlhf
+    lines = html.unescape(page.split("<pre>")[-1].split("</pre>")[0])
+    assert len(lines.splitlines()) == 3
+    found: dict[str, Any] = {}
+    exec(lines, found)
+    row = pipeline.renderer.units(tiny_demo.data().demonstrations)[0]
+    ids = [*row.prompt_ids, *row.branches[0].ids]
+    assert found["tokenizer"].decode(ids) == pipeline.tokenizer.decode(ids)
+    with torch.no_grad():
+        logits = found["model"](torch.tensor([ids])).logits[0, len(row.prompt_ids) - 1 : -1]
+        expected = pipeline.policy.forward(pack([row], pipeline.policy.device), pipeline.stacks["ppo"], Want()).logprobs
+    logprobs = logits.log_softmax(-1).gather(1, torch.tensor(row.branches[0].ids)[:, None])[:, 0]
+    torch.testing.assert_close(logprobs, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_held_out_reward_is_drawn_over_training(rlhf: tuple[Any, str]) -> None:

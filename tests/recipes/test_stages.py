@@ -77,3 +77,18 @@ def test_the_record_on_disk_is_what_was_returned(tmp_path: Path) -> None:
     assert record["done"] is True and record["result"] == {"parts": "x"}
     assert 0 < record["peak_rss_gb"] <= peak_rss_gb()
     assert not list((tmp_path / "one").glob(".*"))
+
+
+def test_seconds_before_an_interruption_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds until Ctrl-C, ten more until the next, ten to the end: the stage took thirty."""
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("accord.recipes.stages.time.perf_counter", lambda: float(next(clock)))
+    work = Work()
+    work.breaks = True
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            Stages(tmp_path, print).run("one", {}, work)
+    work.breaks = False
+    stages = Stages(tmp_path, print)
+    stages.run("one", {}, work)
+    assert stages.records[0]["seconds"] == 30.0

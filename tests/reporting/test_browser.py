@@ -43,6 +43,8 @@ def report() -> Report:
         load_lines=f'model = AutoPeftModelForCausalLM.from_pretrained("{"long/" * 20}ppo")',
         samples=[Sample("plain", f"Why? {EVIL}", [{"who": "sft", "text": EVIL, "passed": False, "finished": True}])],
         blind=pairs,
+        stages=[{"name": "heldout_reward", "seconds": 100.0, "planned_seconds": 120, "peak_rss_gb": 2.5, "skipped": True}],
+        alarms=[{"name": "reward heads disagree", "value": "0.24", "limit": "0.43", "ok": True, "words": "twice the first round's"}],
     )
 
 

@@ -66,6 +66,7 @@ def test_numbers_are_never_minus_zero() -> None:
     assert decimals(-0.001) == "0.00" and decimals(-0.001, sign=True) == "+0.00" and decimals(-0.006, sign=True) == "-0.01"
     assert interval_text(Interval(-0.001, -0.2, 0.1, 9)) == "+0.00 (95 % interval -0.20 to +0.10, 9 prompts)"
     assert interval_text(Interval(0.104, -0.05, 0.25, 9), percent=True) == "+10 points (95 % interval -5 to +25, 9 prompts)"
+    assert interval_text(Interval(0.104, -0.05, 0.25, 9), percent=True, bare=True) == "+10 points, 95 % interval -5 to +25"
 
 
 def test_measures_count_what_they_say() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import TrainerCallback
+from transformers import DefaultFlowCallback, EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
 import tiny
 from accord import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
@@ -71,6 +71,42 @@ def test_callbacks_read_the_same_state_and_their_evaluations_count(tmp_path: Pat
     trainer.train()
     assert watch.seen == [("step", 1, True), ("step", 2, True)]
     assert watch.evaluated == [trainer.state.best_metric] and trainer.state.best_global_step == 1
+
+
+class Everything(TrainerCallback):
+    """Writes down each event, and wants the run saved after each step."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("on_"):
+            self.seen.append(name.removeprefix("on_"))
+        return super().__getattribute__(name)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
+        control.should_save = True
+
+
+def test_events_come_in_transformers_order(tmp_path: Path) -> None:
+    watch = Everything()
+    trainer_of("sft", tmp_path, [watch], max_steps=3, per_device_train_batch_size=5, logging_steps=0, eval_steps=0).train()
+    step = ["step_begin", "step_end"]
+    expected = ["train_begin", "epoch_begin", *step, "save", *step, "epoch_end", "save", "epoch_begin", *step, "save", "train_end"]
+    assert watch.seen == expected  # 9 rows, 5 a step: two steps are an epoch
+
+
+def test_a_wish_to_save_waits_for_the_end_of_a_round(tmp_path: Path) -> None:
+    trainer_of("ppo", tmp_path, [Everything()], max_steps=4, num_ppo_epochs=2, save_steps=0, eval_steps=0).train()
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+
+
+def test_transformers_own_callbacks(tmp_path: Path) -> None:
+    """Early stopping compares with the best so far: at a rate of 0 nothing improves on the first evaluation."""
+    options = {"eval_steps": 1, "load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "max_steps": 9, "learning_rate": 0.0}
+    trainer = trainer_of("sft", tmp_path, [EarlyStoppingCallback(2), PrinterCallback(), DefaultFlowCallback()], **options)
+    trainer.train()
+    assert trainer.global_step == 3
 
 
 def test_other_processes_are_not_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def test_line(given: list[str], expected: str) -> None:
 
 def start(place: Path, arguments: list[str]) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"}
-    command = [sys.executable, "-m", "accord.cli", *arguments]
+    command = [sys.executable, "-m", "accord", *arguments]
     return subprocess.Popen(
         command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     )

@@ -15,11 +15,31 @@ from accord.types import Message, Rollout, to_json
 
 def _answer(opened: Opened, options: ChatOptions, messages: list[Message], turn: int) -> list[Rollout]:
     sampler = LocalSampler(opened.policy, opened.renderer, opened.stack)
-    prompt = Prompt(f"turn {turn}", tuple(opened.renderer.prompt_ids(messages)), tuple(messages))
+    prompt = Prompt(f"turn {turn}", tuple(_ids(opened, options, messages)), tuple(messages))
     config = SamplingConfig(
         options.max_new_tokens, options.num_samples, options.temperature, top_p=options.top_p, seed=options.seed, step=turn
     )
     return sampler.sample([prompt], config)
+
+
+def _ids(opened: Opened, options: ChatOptions, messages: list[Message]) -> list[int]:
+    """The conversation as tokens; its oldest turns are taken out of `messages`, and said, where the model has no positions for them.
+
+    Raises:
+        ConfigError: if the last turn alone leaves no room for an answer.
+    """
+    positions = getattr(opened.policy.text_config, "max_position_embeddings", None)
+    first = int(messages[0].role == "system")
+    while True:
+        ids = opened.renderer.prompt_ids(messages)
+        if positions is None or len(ids) + options.max_new_tokens <= positions:
+            return ids
+        if len(messages) <= first + 2:
+            raise ConfigError(
+                f"The prompt has {len(ids)} tokens and the answer may have {options.max_new_tokens}: the model has {positions} positions. Shorten one of them."
+            )
+        print(f"(The oldest turn is forgotten: the model has {positions} positions.)", file=sys.stderr)
+        del messages[first : first + 2]
 
 
 def chat(options: ChatOptions) -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from accord.config.options import EvaluateOptions
 from accord.data.read import read_examples
+from accord.errors import ConfigError
 from accord.evaluation.accuracy import accuracy_table
 from accord.models.opened import open_model
 from accord.models.save import REWARD
 from accord.recipes.pairs import pairs_of
 from accord.rewards.learned import RewardModel
+from accord.training.lineage import RECORD
 from accord.training.setup import say
 
 
@@ -26,10 +29,25 @@ def run(options: EvaluateOptions) -> int:
         from accord.config.dpo import DPOConfig
         from accord.methods.dpo import DPOTrainer
 
+        start = None if opened.stack else open_model(_start_of(Path(options.run)), force=options.force).policy
         opened.policy.train_only(opened.stack[-1] if opened.stack else None)
         decided = [row for row in rows if row.probability != 0.5]
-        trainer = DPOTrainer(opened.policy, None, DPOConfig(output_dir=options.run, learning_rate=0.0), decided, decided, opened.tokenizer)
+        trainer = DPOTrainer(opened.policy, start, DPOConfig(output_dir=options.run, learning_rate=0.0), decided, decided, opened.tokenizer)
         values, counts = {name: value for name, value in trainer.evaluate().items() if name != "eval_tokens"}, {}
     for name, value in values.items():
         print(f"{name:<28} {value:.4f}" + (f"  ({counts[name]} pairs)" if name in counts else ""))
     return 0
+
+
+def _start_of(run: Path) -> str:
+    """The model that a run of all weights started from: its implicit reward is measured against it.
+
+    Raises:
+        ConfigError: if the folder is no such run.
+    """
+    record = json.loads((run / RECORD).read_text(encoding="utf-8")) if (run / RECORD).exists() else {}
+    if not record.get("base"):
+        raise ConfigError(
+            f"{run} is no run of accord, so there is nothing it learned to measure. accord evaluate takes a reward run, or a policy's run folder."
+        )
+    return str(record["base"])

@@ -25,6 +25,8 @@ class DemoOptions:
     """True runs every stage again. False skips those whose inputs have not changed."""
     accept_licence: bool = False
     """True accepts the licence of a model that asks for it (demo base). False asks."""
+    dry_run: bool = False
+    """True prints settings, three rendered rows, tokens, parameters and memory, and trains nothing."""
 
     def __post_init__(self) -> None:
         if self.route not in ("rlhf", "dpo", "base"):
@@ -52,11 +54,13 @@ class AlignOptions:
     iterations: int = 12
     """PPO rounds of 12 prompts with 8 answers each."""
     seed: int = 42
-    """Seeds everything, the 20 % of prompts held out included."""
+    """Seeds everything but which 20 % of the prompts are held out: a hash of the prompt decides that, so runs compare."""
     force: bool = False
     """True runs every stage again. False skips those whose inputs have not changed."""
     accept_licence: bool = False
     """True accepts the licence of a model that asks for it. False asks."""
+    dry_run: bool = False
+    """True prints settings, three rendered rows, tokens, parameters and memory, and trains nothing."""
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.max_new_tokens < 1:
@@ -141,6 +145,16 @@ class ChatOptions:
     """True accepts the licence of a model that asks for it. False asks."""
     force: bool = False
     """True loads the model even when it does not seem to fit in the free memory. False refuses."""
+
+    def __post_init__(self) -> None:
+        for name, holds, allowed in (
+            ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
+            ("num_samples", self.num_samples >= 1, "1 or more"),
+            ("temperature", self.temperature >= 0, "0 or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+        ):
+            if not holds:
+                raise ConfigError(f"--{name} {getattr(self, name)} must be {allowed}.")
 
 
 @dataclass

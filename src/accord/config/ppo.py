@@ -108,7 +108,13 @@ class PPOConfig(TrainingConfig):
         room = None if self.max_length is None else self.max_length - self.max_new_tokens
         self.require("max_new_tokens", room is None or room >= 1, f"below max_length={self.max_length}, which holds the prompt too")
         self.require("max_prompt_length", self.max_prompt_length is None or self.max_prompt_length >= 1, "1 or more, or None")
-        self.require("kl_coef", self.kl_coef >= 0, "0 or more")
+        for name in ("kl_coef", "vf_coef", "value_learning_rate_scale"):
+            self.require(name, getattr(self, name) >= 0, "0 or more")
+        for name in ("kl_target", "kl_horizon", "truncated_importance_cap"):
+            self.require(name, getattr(self, name) > 0, "above 0")
+        for name in ("stop_kl", "cliprange_value"):
+            self.require(name, getattr(self, name) is None or getattr(self, name) > 0, "above 0, or None")
+        self.require("missing_eos_penalty", self.missing_eos_penalty is None or self.missing_eos_penalty >= 0, "0 or more, or None")
         self.require("gamma", 0 <= self.gamma <= 1, "0 to 1")
         self.require("lam", 0 <= self.lam <= 1, "0 to 1")
         self.require("cliprange", self.cliprange > 0, "above 0")

@@ -63,6 +63,7 @@ class RewardConfig(TrainingConfig):
         if self.normalise_on is not None:
             self.choice("normalise_on", ("samples", "training"))
         self.require("max_new_tokens", self.max_new_tokens >= 1, "1 or more")
+        self.require("head_learning_rate_scale", self.head_learning_rate_scale >= 0, "0 or more")
         self.require("num_heads", self.num_heads >= 1, "1 or more")
         self.require("head_width", self.head_width >= 0, "0 (linear) or more")
         self.require("label_smoothing", 0 <= self.label_smoothing < 0.5, "0 up to (not including) 0.5")

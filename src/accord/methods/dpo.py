@@ -14,7 +14,7 @@ from torch import Tensor
 
 from accord.config.dpo import SOFT_LABELS, DPOConfig
 from accord.data.packing import Unit, pack
-from accord.errors import ConfigError, DivergedError
+from accord.errors import ConfigError
 from accord.methods.reference import ReferenceLogprobs, reference_digest
 from accord.models.adapters import Stack, Want
 from accord.objectives.preference import PREFERENCE_LOSSES, REFERENCE_FREE, PairLogprobs
@@ -91,24 +91,8 @@ class DPOTrainer(OfflineTrainer):
 
     def before_training(self) -> None:
         super().before_training()
-        if self.needs_reference and not self.config.skip_step0_checks and self.reference.is_start:
-            self._check_reference()
-
-    def _check_reference(self) -> None:
-        """Step 0: policy and reference are the same model, so their log-probs must agree."""
-        units = self.train_units[: 2 if len(self.train_units) > 1 else 1]
-        if any("reference" not in unit.data for unit in units):
-            units = [unit for unit in self.train_units if "reference" in unit.data][:2]
-        with torch.no_grad():
-            pair = self._pair(units)
-        gap = max(float((pair.chosen - pair.ref_chosen).abs().max()), float((pair.rejected - pair.ref_rejected).abs().max()))
-        longest = max(branch.num_counted for unit in units for branch in unit.branches)
-        limit = (1e-4 if self.policy.model.dtype == torch.float32 else 2e-2) * max(longest, 10)
-        if not gap <= limit:
-            raise DivergedError(
-                f"Before the first step policy and reference differ by {gap:.2g} nat on {longest} tokens: the loss would not start at its known value. "
-                "Check that ref_model is the model you start from and that the adapter is fresh; skip_step0_checks=True trains anyway."
-            )
+        if self.needs_reference and not self.config.skip_step0_checks:
+            self.reference.check_start(self.policy, self.prepared.stack, self.train_units)
 
     def totals(self, units: Sequence[Unit]) -> dict[str, float]:
         return {"pairs": float(len(units)), "chosen_tokens": float(sum(unit.branches[0].num_counted for unit in units))}

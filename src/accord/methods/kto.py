@@ -18,6 +18,7 @@ from accord.data.kinds import as_kind
 from accord.data.packing import Unit, pack
 from accord.errors import DataError
 from accord.methods.reference import ReferenceLogprobs, reference_digest
+from accord.models.adapters import Stack
 from accord.objectives.preference import kto
 from accord.objectives.segments import segment_sum
 from accord.training.metrics import Metrics
@@ -52,9 +53,19 @@ class KTOTrainer(OfflineTrainer):
         *,
         tokenizer: Any = None,
         columns: dict[str, str] | None = None,
+        start: Stack | None = None,
     ) -> None:
         super().__init__(
-            model, args, train_dataset, eval_dataset, processing_class, callbacks, peft_config, tokenizer=tokenizer, columns=columns
+            model,
+            args,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            callbacks,
+            peft_config,
+            tokenizer=tokenizer,
+            columns=columns,
+            start=start,
         )
         self.reference = ReferenceLogprobs(
             self.policy, self.prepared.reference, ref_model, self.renderer, cache=self.config.cache_reference
@@ -81,6 +92,11 @@ class KTOTrainer(OfflineTrainer):
 
     def prepare_units(self, units: Sequence[Unit]) -> None:
         self.reference.fill(with_mismatches(units), self.token_budget, moved=self.prepared.full and self.global_step > 0)
+
+    def before_training(self) -> None:
+        super().before_training()
+        if not self.config.skip_step0_checks:
+            self.reference.check_start(self.policy, self.prepared.stack, self.train_units)
 
     def surroundings(self) -> dict[str, Any]:
         return {**super().surroundings(), "reference": reference_digest(with_mismatches(self.train_units))}

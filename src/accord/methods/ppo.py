@@ -19,11 +19,13 @@ from accord.data.packing import Unit, pack
 from accord.errors import ConfigError, DivergedError
 from accord.methods.experience import Experience, advantages_and_returns, held_out_metrics
 from accord.methods.prompts import prompt_room, prompts_of
+from accord.methods.reference import check_same_policy
 from accord.models.adapters import Stack, Want
 from accord.models.heads import ValueHead
 from accord.models.save import save_policy
 from accord.objectives.kl import AdaptiveKLController, FixedKLController
 from accord.objectives.policy_gradient import ppo_policy_loss, ppo_value_loss, truncated_importance_weights
+from accord.objectives.segments import segment_sum
 from accord.rewards.combine import FunctionReward, LearnedReward, RewardSource
 from accord.rewards.learned import RewardModel
 from accord.rollouts.local import LocalSampler
@@ -108,11 +110,11 @@ class PPOTrainer(Loop):
         self.columns = columns
         self.ptx_units: list[Unit] = []
         if ptx_dataset is not None:
-            self.ptx_units = self.renderer.units(examples(ptx_dataset, kinds=("demonstration", "text"), what="ptx_dataset"))
+            self.ptx_units = self.renderer.units(examples(ptx_dataset, kinds=("demonstration", "text"), what="ptx_dataset", seed=args.seed))
             report_rendering(self.renderer, "ptx_dataset")
         self.renderer.max_prompt_length = prompt_room(args, self.policy)
-        self.prompts = prompts_of(train_dataset, self.renderer, "train_dataset", columns)
-        self.eval_prompts = prompts_of(eval_dataset, self.renderer, "eval_dataset", columns) if eval_dataset is not None else []
+        self.prompts = prompts_of(train_dataset, self.renderer, "train_dataset", columns, args.seed)
+        self.eval_prompts = prompts_of(eval_dataset, self.renderer, "eval_dataset", columns, args.seed) if eval_dataset is not None else []
         if args.overfit:
             self.prompts = self.eval_prompts = self.prompts[: args.overfit]
             say(f"Overfitting the first {len(self.prompts)} prompts: the score should rise fast. If it does not, the set-up is wrong.")
@@ -194,10 +196,8 @@ class PPOTrainer(Loop):
         units, failed = self._scored(self._answer(prompts, replace(self._sampling(HELD_OUT), num_samples=1)), at_least=1)
         return {f"eval_{name}": value for name, value in {**held_out_metrics(units), "completions/not_scored": float(failed)}.items()}
 
-    def save_model(self, output_dir: str | Path | None = None) -> None:
-        with self.policy.gathered():
-            if processes.is_main():
-                save_policy(self.policy, self.stack, self.processing_class, Path(output_dir or self.folder))
+    def write_model(self, folder: Path) -> None:
+        save_policy(self.policy, self.stack, self.processing_class, folder)
 
     # -- an iteration -------------------------------------------------------------------------------------------------------------------
 
@@ -335,6 +335,9 @@ class PPOTrainer(Loop):
         metrics.mean("val/ratio", ratio.exp())
         if self.global_step % self.steps_per_iteration == 0:
             self._check_mismatch(out.logprobs.detach() - sampled, metrics)
+        if self.global_step == 0 and not config.skip_step0_checks:
+            gaps = segment_sum(out.logprobs.detach() - gathered(units, "ref_logprobs", old.device), batch.completion, batch.num_completions)
+            check_same_policy(gaps, int(batch.completion.bincount().max()), self.policy.model.dtype)
         loss = losses.sum() / totals["tokens"]
         metrics.total("loss/policy_avg", loss.detach())
         return loss, metrics

@@ -14,14 +14,14 @@ KINDS = ("prompt", "demonstration", "preference", "ranking", "labelled")
 """Rows that have a prompt; answers in them are not read."""
 
 
-def prompts_of(rows: Rows, renderer: Renderer, what: str, columns: dict[str, str] | None = None) -> list[Prompt]:
+def prompts_of(rows: Rows, renderer: Renderer, what: str, columns: dict[str, str] | None = None, seed: int = 0) -> list[Prompt]:
     """Each different prompt once, in order, with its columns; what had to be cut is said.
 
     Raises:
         DataError: naming the row, if there are none, one is of another kind, or a prompt has no tokens.
     """
     found: dict[str, Prompt] = {}
-    for row in examples(rows, kinds=KINDS, what=what, columns=columns):
+    for row in examples(rows, kinds=KINDS, what=what, columns=columns, seed=seed):
         if row.prompt_id not in found:
             found[row.prompt_id] = as_prompt(row, renderer)
     report_rendering(renderer, what)

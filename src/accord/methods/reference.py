@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from accord.data.packing import Unit, pack, split_by_budget
 from accord.data.render import Renderer
-from accord.errors import ConfigError, MachineError
+from accord.errors import ConfigError, DivergedError, MachineError
 from accord.methods.reference_cache import ReferenceCache, Values, row_hash, tokenizer_hash
 from accord.models.adapters import PolicyModel, Stack, Want
 from accord.models.fingerprint import model_fingerprint
@@ -74,6 +75,24 @@ class ReferenceLogprobs:
             unit.data["reference"] = values[row]
 
     @torch.no_grad()
+    def check_start(self, policy: PolicyModel, stack: Stack, units: Sequence[Unit]) -> None:
+        """Step 0: where the policy starts as its own reference, their log-probs must agree, on two of these units.
+
+        Raises:
+            DivergedError: if they do not.
+        """
+        if not self.is_start:
+            return
+        known = [unit for unit in units if "reference" in unit.data][:2]
+        batch = pack(known, policy.device)
+        logprobs = policy.forward(batch, stack, Want(logprobs=True)).logprobs
+        assert logprobs is not None
+        sums = segment_sum(logprobs, batch.completion, batch.num_completions)
+        reference = sums.new_tensor([value for unit in known for value in unit.data["reference"]])
+        lengths = [branch.num_counted for unit in known for branch in unit.branches]
+        check_same_policy(sums - reference, max(lengths), policy.model.dtype)
+
+    @torch.no_grad()
     def _compute(self, units: list[Unit], token_budget: int) -> list[Values]:
         found: list[Values] = []
         for part in split_by_budget(processes.share(units), token_budget):
@@ -103,6 +122,25 @@ class ReferenceLogprobs:
             except MachineError as error:
                 say(f"The reference log-probs are not kept for later runs: {error}")
         return processes.gather_objects(found)[0]
+
+
+def check_same_policy(gaps: Tensor, longest: int, dtype: torch.dtype) -> None:
+    """Raise if policy and reference, which should be one model before the first step, are not.
+
+    Args:
+        gaps: log pi - log ref of whole answers, nats. (C,)
+        longest: tokens of the longest of them.
+        dtype: of the model: rounding is larger in half precision.
+    Raises:
+        DivergedError: if an answer differs by more than rounding.
+    """
+    gap = float(gaps.abs().max())
+    limit = (1e-4 if dtype == torch.float32 else 2e-2) * max(longest, 10)
+    if not gap <= limit:
+        raise DivergedError(
+            f"Before the first step policy and reference differ by {gap:.2g} nat on {longest} tokens: the loss would not start at its known value. "
+            "Check that ref_model is the model you start from and that the adapter is fresh; skip_step0_checks=True trains anyway."
+        )
 
 
 def reference_digest(units: Sequence[Unit]) -> str:

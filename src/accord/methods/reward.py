@@ -23,7 +23,6 @@ from accord.models.heads import RewardHeads, pair_weights
 from accord.objectives.ranking import accuracy, bradley_terry, centering, davidson, plackett_luce, robust_bradley_terry
 from accord.rewards.learned import RewardModel
 from accord.rollouts.sampler import SamplingConfig
-from accord.training import processes
 from accord.training.metrics import Metrics
 from accord.training.offline import OfflineTrainer
 from accord.training.setup import say
@@ -174,8 +173,6 @@ class RewardTrainer(OfflineTrainer):
         self.frozen = config.backbone == "heads"
         if self.frozen:
             self.policy.train_only(None)
-            if not self.prepared.full:
-                self.prepared.stack = self.prepared.reference if self._fresh_adapter() else self.prepared.stack
         moving = self.prepared.full and not self.frozen
         if moving and config.normalise and config.normalise_on == "samples":
             raise ConfigError(
@@ -184,9 +181,6 @@ class RewardTrainer(OfflineTrainer):
         self.normalise_on = config.normalise_on or ("training" if moving else "samples")
         self.log_nu = nn.Parameter(torch.zeros(())) if config.loss == "davidson" else None
         self.standardised = False
-
-    def _fresh_adapter(self) -> bool:
-        return self.prepared.stack != self.prepared.reference and self.adapter in self.prepared.stack
 
     @property
     def reward_model(self) -> RewardModel:
@@ -298,12 +292,11 @@ class RewardTrainer(OfflineTrainer):
     def _reference_units(self) -> list[Unit]:
         """Sampled answers of the policy that training starts from. (Base weights that are trained themselves are no such policy.)"""
         config = self.config
-        stack = self.prepared.stack if self.frozen else self.prepared.reference
         rows = [unit.data["example"] for unit in self.train_units]
         longest = max(len(unit.prompt_ids) for unit in self.train_units) + config.max_new_tokens
         together = min(64, max(1, SAMPLED_BUDGETS * self.token_budget // longest))
         sampling = SamplingConfig(config.max_new_tokens, seed=config.seed, max_batch=together)
-        return rollout_units(reference_answers(self.policy, self.renderer, stack, rows, sampling, seed=config.seed))
+        return rollout_units(reference_answers(self.policy, self.renderer, self.prepared.reference, rows, sampling, seed=config.seed))
 
     def train(self, resume_from_checkpoint: str | bool | None = None) -> dict[str, Any]:
         last = super().train(resume_from_checkpoint)
@@ -317,8 +310,5 @@ class RewardTrainer(OfflineTrainer):
             say(f"Rewards have mean 0 and variance 1 on {count} {what} (normalise_on={self.normalise_on}).")
         return last
 
-    def save_model(self, output_dir: str | Path | None = None) -> None:
-        with self.policy.gathered():
-            if processes.is_main():
-                full = self.prepared.full and not self.frozen
-                self.reward_model.save(Path(output_dir or self.folder), self.processing_class, full=full)
+    def write_model(self, folder: Path) -> None:
+        self.reward_model.save(folder, self.processing_class, full=self.prepared.full and not self.frozen)

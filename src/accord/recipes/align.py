@@ -10,17 +10,18 @@ from typing import Any
 
 from accord.config.options import AlignOptions
 from accord.data.kinds import as_kind
-from accord.data.read import read_examples
 from accord.errors import DataError
 from accord.models.free_memory import available_memory
 from accord.models.size import model_size
-from accord.planning.memory import check_fits, predict
+from accord.planning.memory import MemoryNeed, check_fits, predict
 from accord.recipes.demo import QUICK, say
+from accord.recipes.dry_run import describe_pipeline
 from accord.recipes.look import NAMES, difference, interval_text, look
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
 from accord.recipes.report_page import base_report
 from accord.recipes.stages import Stages, peak_rss_gb
 from accord.reporting.report import Report, write
+from accord.training.setup import read_rows
 from accord.types import Example, content_hash
 
 FEW_PAIRS = 200
@@ -30,16 +31,17 @@ LOOK_PROMPTS = 64
 
 
 def run_align(options: AlignOptions) -> Path:
-    """Align a model with a file of comparisons; returns the path of the report.
+    """Align a model with a file of comparisons; returns the path of the report (of the folder that it would be in, for a dry run).
 
     Raises:
         DataError: if the rows are not comparisons, or there are too few prompts to hold any out.
         MachineError: if it cannot fit in memory.
     """
-    data = split(list(read_examples(options.data, columns=options.columns)), options.data)
+    data = split(read_rows(options.data, options.columns, options.seed), options.data)
     folder = Path(options.output_dir or Path("runs") / f"align-{re.sub(r'[^a-z0-9]+', '-', Path(options.data).stem.lower())}")
     say(expectations(data))
     settings = settings_of(options)
+    needs: list[MemoryNeed] = []
     pipeline = Pipeline(
         options.model,
         data,
@@ -47,9 +49,12 @@ def run_align(options: AlignOptions) -> Path:
         Stages(folder, say, force=options.force),
         say,
         accept_licence=options.accept_licence,
-        before_loading=lambda config: check_memory(config, settings, options.model),
+        before_loading=lambda config: needs.append(check_memory(config, settings, options.model)),
     )
     say(str(pipeline.resolved))
+    if options.dry_run:
+        print(describe_pipeline(pipeline, options, str(needs[-1])))
+        return folder
     pipeline.sft()
     reward, heldout = pipeline.reward(), pipeline.reward("heldout_reward", heldout=True)
     if options.method == "ppo":
@@ -78,7 +83,7 @@ def settings_of(options: AlignOptions) -> Settings:
     )
 
 
-def check_memory(model_config: Any, settings: Settings, model: str) -> None:
+def check_memory(model_config: Any, settings: Settings, model: str) -> MemoryNeed:
     """Refuse a model that cannot fit, before its weights are read: the pipeline's largest stage trains one adapter and samples."""
     need = predict(
         model_size(model_config),
@@ -90,6 +95,7 @@ def check_memory(model_config: Any, settings: Settings, model: str) -> None:
         sample_tokens=128 + settings.max_new_tokens,
     )
     check_fits(need, available_memory(), what=f"accord align on {model}")
+    return need
 
 
 def expectations(data: PipelineData) -> str:

@@ -10,6 +10,7 @@ from accord.config.options import DemoOptions
 from accord.models.free_memory import available_memory
 from accord.planning.memory import check_fits
 from accord.recipes import demo_rows
+from accord.recipes.dry_run import describe_pipeline
 from accord.recipes.look import look
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
 from accord.recipes.report_page import demo_report
@@ -112,13 +113,16 @@ def demo_data(*, full: bool) -> PipelineData:
 
 
 def run_demo(options: DemoOptions) -> Path:
-    """Run the demo; returns the path of its report. Stages whose inputs have not changed are skipped."""
+    """Run the demo; returns the path of its report (of its folder, for a dry run). Stages whose inputs have not changed are skipped."""
     folder = Path(options.output_dir or Path("runs") / f"demo-{options.route}{'-full' if options.full else ''}")
     settings = replace(FULL if options.full else QUICK, seed=options.seed)
     check_fits(NEEDED_BYTES, available_memory(), what="The demo")
     stages = Stages(folder, say, force=options.force)
     pipeline = Pipeline(MODELS[options.route], demo_data(full=options.full), settings, stages, say, accept_licence=options.accept_licence)
     say(str(pipeline.resolved))
+    if options.dry_run:
+        print(describe_pipeline(pipeline, options, f"{NEEDED_BYTES / 1e9:g} GB"))
+        return folder
     return run_route(pipeline, options, folder)
 
 

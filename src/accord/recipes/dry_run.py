@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
@@ -12,7 +13,9 @@ from accord.config.options import TrainOptions
 from accord.data.packing import Unit
 from accord.methods.ppo import PPOTrainer
 from accord.planning.memory import MemoryNeed, count_parameters
+from accord.recipes.pipeline import Pipeline
 from accord.rollouts.sampler import Prompt
+from accord.training.setup import report_rendering
 
 
 def describe(trainer: Any, options: TrainOptions, need: MemoryNeed) -> str:
@@ -33,9 +36,38 @@ def describe(trainer: Any, options: TrainOptions, need: MemoryNeed) -> str:
     )
 
 
+def describe_pipeline(pipeline: Pipeline, options: Any, memory: str) -> str:
+    """The same of a whole recipe: options and settings, the first three comparisons, the tokens of each stage's rows, parameters, memory.
+
+    Args:
+        options: what the user gave the command.
+        memory: how much its largest stage takes.
+    """
+    data, settings = pipeline.data, pipeline.settings
+    given = {key: value for key, value in vars(options).items() if value is not None}
+    demonstrations, comparisons = (pipeline.renderer.units(rows) for rows in (data.demonstrations, data.comparisons))
+    report_rendering(pipeline.renderer, "rows")
+    total = count_parameters(pipeline.policy.model.config)
+    return "\n".join(
+        [
+            yaml.safe_dump({**given, "settings": asdict(settings)}, sort_keys=False).rstrip(),
+            *_shown(comparisons, pipeline.tokenizer.decode),
+            _lengths("demonstrations", [unit.num_tokens for unit in demonstrations], 0),
+            _lengths("comparisons", [unit.num_tokens for unit in comparisons], len(data.heldout_comparisons)),
+            f"parameters {total / 1e6:.2f} M in the model; adapters of rank {settings.lora_r} on {100 * settings.lora_layers:.0f} % of its layers",
+            f"memory about {memory}",
+        ]
+    )
+
+
 def _offline(trainer: Any) -> tuple[list[str], str]:
     units: Sequence[Unit] = trainer.train_units
-    decode = trainer.processing_class.decode
+    shown = _shown(units, trainer.processing_class.decode)
+    return [*shown, _lengths("rows", [unit.num_tokens for unit in units], len(trainer.eval_units))], f"{trainer.batch_size} rows a step"
+
+
+def _shown(units: Sequence[Unit], decode: Callable[[list[int]], str]) -> list[str]:
+    """The first three rows as the model will see them."""
     shown: list[str] = []
     for unit in units[:3]:
         shown.append(f"--- {unit.data['example'].where}\n{decode(list(unit.prompt_ids))}")
@@ -43,7 +75,7 @@ def _offline(trainer: Any) -> tuple[list[str], str]:
             f"    [{index + 1}] {decode(list(branch.ids))!r} ({branch.num_counted} tokens counted)"
             for index, branch in enumerate(unit.branches)
         ]
-    return [*shown, _lengths("rows", [unit.num_tokens for unit in units], len(trainer.eval_units))], f"{trainer.batch_size} rows a step"
+    return shown
 
 
 def _ppo(trainer: PPOTrainer) -> tuple[list[str], str]:

@@ -192,11 +192,13 @@ def difference(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]
     )
 
 
-def interval_text(interval: Interval, *, percent: bool = False) -> str:
-    """`+0.41 (95 % interval +0.20 to +0.63, 48 prompts)`; percent shows points."""
+def interval_text(interval: Interval, *, percent: bool = False, bare: bool = False) -> str:
+    """`+0.41 (95 % interval +0.20 to +0.63, 48 prompts)`. percent: True shows points. bare: True leaves out brackets and count."""
     scale, places = (100, 0) if percent else (1, 2)
     mean, low, high = (decimals(scale * value, places, sign=True) for value in (interval.mean, interval.low, interval.high))
-    return f"{mean}{' points' if percent else ''} (95 % interval {low} to {high}, {interval.count} prompts)"
+    text = f"{mean}{' points' if percent else ''}"
+    span = f"95 % interval {low} to {high}"
+    return f"{text}, {span}" if bare else f"{text} ({span}, {interval.count} prompts)"
 
 
 def samples(table: dict[str, list[dict[str, Any]]], titles: dict[str, str], per_slice: int = 3) -> list[Sample]:

@@ -16,6 +16,7 @@ from accord.recipes.pipeline import Pipeline
 from accord.recipes.straight_answers import SLICES, TITLES
 from accord.reporting.charts import Line
 from accord.reporting.report import Report, Who
+from accord.training.lineage import load_lines
 
 KL_BUDGET = 15.0
 """Nats an answer that the demo's PPO may move from the SFT model before the report calls it an alarm."""
@@ -29,7 +30,8 @@ def demo_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
     counts = ", ".join(f"{NAMES[name]} {sum(row['passed'] for row in table[name])}" for name in who)
     report.title = f"accord demo {route}: straight answers"
     gain = difference(table[who[-2]], table[who[-1]], "passed")
-    report.sentence = f"Passes its checks: {counts} of {total}."
+    before, after = NAMES[who[-2]], NAMES[who[-1]]
+    report.sentence = f"Passes its checks: {counts} of {total} ({after} minus {before}: {interval_text(gain, percent=True, bare=True)})."
     report.intervals.insert(
         0,
         {
@@ -50,13 +52,13 @@ def demo_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
         )
     same = demo_rows.agreement()
     habits = "answer plain questions at once, meet bait for praise with a suggestion, answer what only sounds harmful, decline what is"
-    before = (
+    start = (
         f"{pipeline.resolved.name} is a base model: it was trained to continue text and has never been an assistant. Here it becomes one, by imitation alone, with four habits: {habits}."
         if route == "base"
         else f"{pipeline.resolved.name} was already tuned by its makers and is re-aligned here towards four habits: {habits}."
     )
     report.notes = [
-        before,
+        start,
         f"Checks are a few lines of code a slice that no reward model ever saw. Answers are drawn at temperature {pipeline.settings.temperature:g}, in training as here, to prompts that appear nowhere in training.",
         f"Data written by the project, no crowd labels; a second labeller, blind to the first, agreed on {same['same']} of {same['pairs']} pairs.",
     ]
@@ -133,14 +135,12 @@ def base_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
         ),
         ("stage hashes", ", ".join(f"{name} {pipeline.key(name)}" for name in who)),
         ("seed", str(pipeline.settings.seed)),
-        ("versions", f"accord {accord.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads"),
+        (
+            "versions",
+            f"accord {accord.__version__}, torch {torch.__version__}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}",
+        ),
     ]
-    folder = (pipeline.stages.folder / after).as_posix()
-    report.load_lines = (
-        "from peft import AutoPeftModelForCausalLM\n"
-        "from transformers import AutoTokenizer\n"
-        f'model, tokenizer = AutoPeftModelForCausalLM.from_pretrained("{folder}"), AutoTokenizer.from_pretrained("{folder}")'
-    )
+    report.load_lines = load_lines((pipeline.stages.folder / after).as_posix(), adapters=True)
     return report
 
 

@@ -63,10 +63,15 @@ class Stages:
         if folder.exists() and not resume:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self._write(folder, {"name": name, "key": key, "done": False})
         before = record.get("seconds_before", 0.0) if resume else 0.0
+        begun = {"name": name, "key": key, "done": False}
+        self._write(folder, {**begun, "seconds_before": before})
         started = time.perf_counter()
-        result = work(folder, resume)
+        try:
+            result = work(folder, resume)
+        except BaseException:  # Ctrl-C too: what was spent counts when the stage goes on
+            self._write(folder, {**begun, "seconds_before": before + time.perf_counter() - started})
+            raise
         seconds = before + time.perf_counter() - started
         record = {
             "name": name,

@@ -7,19 +7,18 @@ from typing import Any
 
 from accord.config.base import TrainingConfig
 from accord.config.options import TrainOptions
-from accord.data.mixture import Mixture, parse_data
-from accord.data.read import read_examples
-from accord.errors import ConfigError, DataError
+from accord.errors import ConfigError
 from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
 from accord.models.lora import lora_config
 from accord.models.opened import Opened, open_model
+from accord.models.save import REWARD
 from accord.models.size import choose_token_budget, model_size
 from accord.planning.memory import MemoryNeed, check_fits, predict, suggest
 from accord.recipes.dry_run import describe
 from accord.training.best import check_can_evaluate
-from accord.training.setup import Rows, say
-from accord.types import Example
+from accord.training.lineage import load_lines
+from accord.training.setup import Rows, read_rows, say
 
 
 def run(options: TrainOptions, config: TrainingConfig) -> int:
@@ -30,8 +29,8 @@ def run(options: TrainOptions, config: TrainingConfig) -> int:
             f"accord {config.method} needs data: accord {config.method} --data rows.jsonl. Start a file with: accord data template {TEMPLATES[config.method]} rows.jsonl"
         )
     needs: list[MemoryNeed] = []
-    rows = load_rows(options.data, options.columns, config.seed)
-    evaluation = load_rows(options.eval_data, options.columns, config.seed) if options.eval_data else None
+    rows = read_rows(options.data, options.columns, config.seed)
+    evaluation = read_rows(options.eval_data, options.columns, config.seed) if options.eval_data else None
     opened = open_model(
         options.model,
         dtype=config.dtype,
@@ -60,7 +59,7 @@ def run(options: TrainOptions, config: TrainingConfig) -> int:
     trainer.save_model()
     if evaluation is not None:
         say("held out: " + ", ".join(f"{name} {value:.4g}" for name, value in trainer.evaluate().items()))
-    say(f"Saved in {trainer.folder}.\n{next_steps(config.method, trainer.folder)}")
+    say(f"Saved in {trainer.folder}.\n{next_steps(config.method, trainer.folder, adapters=bool(trainer.prepared.stack))}")
     return 0
 
 
@@ -77,7 +76,20 @@ def check_options(options: TrainOptions, config: TrainingConfig) -> None:
     for name in ("reward_model", "reward", "ptx_data"):
         if config.method != "ppo" and getattr(options, name):
             raise ConfigError(f"accord {config.method} has no --{name}: it belongs to accord ppo.")
+    if (Path(options.model) / REWARD).exists():
+        _on_a_reward_run(options.model, config)
     check_can_evaluate(config, has_rows=bool(options.eval_data or config.overfit))
+
+
+def _on_a_reward_run(model: str, config: Any) -> None:
+    """A reward run is no policy: only `accord reward` goes on from one, and its own answers are then no scale for a reward."""
+    if config.method != "reward":
+        raise ConfigError(
+            f"{model} is a reward model, not a policy to train. Give --model the run that it was trained on; accord ppo takes it as --reward_model {model}."
+        )
+    if config.normalise and config.normalise_on is None:
+        config.normalise_on = "training"
+        say(f"normalise_on training: {model} is a reward model, whose samples are no policy's.")
 
 
 def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig) -> MemoryNeed:
@@ -120,20 +132,6 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
 TEMPLATES = {"sft": "demonstration", "reward": "preference", "dpo": "preference", "kto": "labelled", "ppo": "prompt"}
 
 
-def load_rows(source: str, columns: dict[str, str] | None, seed: int) -> list[Example]:
-    """All rows of one source, or a weighted mixture `a.jsonl:0.7,b.jsonl:0.3`, as long as its parts together."""
-    parts = parse_data(source)
-    if len(parts) == 1:
-        return list(read_examples(parts[0].source, columns=columns))
-    sources = [list(read_examples(part.source, columns=columns)) for part in parts]
-    empty = [part.source for part, found in zip(parts, sources, strict=True) if not found]
-    if empty:
-        raise DataError(f"{empty[0]} has no rows.")
-    shares = [part.weight for part in parts if part.weight is not None]
-    mixture = Mixture(sources, shares or None, seed=seed)
-    return [mixture.at(position) for position in range(sum(len(found) for found in sources))]
-
-
 def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evaluation: Rows, lora: Any) -> Any:
     """The trainer of a method."""
     import accord
@@ -157,16 +155,12 @@ def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evalua
 
 
 def _rewards(options: TrainOptions, opened: Opened) -> list[Any]:
-    from accord.rewards.combine import LearnedReward, load_function
+    from accord.rewards.combine import LearnedReward, load_function, weighted
     from accord.rewards.learned import RewardModel
 
     found: list[Any] = []
     for spec in options.reward_model or []:
-        path, _, weight = spec.partition("*")
-        try:
-            number = float(weight) if weight else 1.0
-        except ValueError as error:
-            raise ConfigError(f"--reward_model {spec!r}: {weight!r} is not a weight. Write runs/reward*0.5.") from error
+        path, number = weighted(spec)
         found.append(LearnedReward(RewardModel.load(opened.policy, Path(path), opened.renderer), number, Path(path).name))
     found += [load_function(spec) for spec in options.reward or []]
     if not found:
@@ -174,11 +168,10 @@ def _rewards(options: TrainOptions, opened: Opened) -> list[Any]:
     return found
 
 
-def next_steps(method: str, folder: Path) -> str:
-    """What people do after this method, and the lines that load the result."""
+def next_steps(method: str, folder: Path, *, adapters: bool) -> str:
+    """What people do after this method, and the lines that load the result. adapters: True for a peft folder, False for a whole model."""
     after = {
         "sft": f"Next: accord dpo --model {folder} --data pairs.jsonl, or accord reward --model {folder} --data pairs.jsonl",
         "reward": f"Next: accord evaluate {folder} --data heldout.jsonl, then accord ppo --reward_model {folder} --data prompts.jsonl",
     }.get(method, f"Next: accord chat {folder}")
-    load = f'from peft import AutoPeftModelForCausalLM\nmodel = AutoPeftModelForCausalLM.from_pretrained("{folder.as_posix()}")'
-    return after if method == "reward" else f"{after}\nLoad it:\n{load}"
+    return after if method == "reward" else f"{after}\nLoad it:\n{load_lines(folder.as_posix(), adapters=adapters)}"

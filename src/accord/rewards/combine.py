@@ -127,13 +127,31 @@ def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known
     return found
 
 
+def weighted(spec: str) -> tuple[str, float]:
+    """`name*0.5` as name and weight; without a weight it is 1.
+
+    Raises:
+        ConfigError: if the weight is no finite number.
+    """
+    name, star, weight = spec.rpartition("*")
+    if not star:
+        return spec, 1.0
+    try:
+        number = float(weight)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigError(f"Reward {spec!r}: {weight!r} is not a weight. Write {name}*0.5.")
+    return name, number
+
+
 def load_function(spec: str) -> FunctionReward:
     """`file.py:function` or `file.py:function*0.5` as a reward source.
 
     Raises:
         ConfigError: if the file or the function is not there.
     """
-    spec, _, weight = spec.partition("*")
+    spec, number = weighted(spec)
     path, _, name = spec.rpartition(":")
     if not path or not name:
         raise ConfigError(f"Reward {spec!r} is not of the form file.py:function.")
@@ -145,7 +163,4 @@ def load_function(spec: str) -> FunctionReward:
     module_spec.loader.exec_module(module)
     if not callable(getattr(module, name, None)):
         raise ConfigError(f"{path} has no function {name!r}.")
-    try:
-        return FunctionReward(getattr(module, name), float(weight) if weight else 1.0, name)
-    except ValueError as error:
-        raise ConfigError(f"Reward weight {weight!r} is not a number. Write file.py:function*0.5.") from error
+    return FunctionReward(getattr(module, name), number, name)

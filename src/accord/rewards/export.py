@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,18 @@ from accord.errors import ConfigError
 from accord.models.export import export_merged
 from accord.rewards.learned import RewardModel
 from accord.writing import whole_folder
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 @torch.no_grad()
@@ -34,9 +48,10 @@ def export_classifier(reward: RewardModel, tokenizer: Any, folder: Path) -> floa
     with whole_folder(folder) as target:
         merged = export_merged(policy, reward.stack, tokenizer, target / "merged")
         try:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                merged, num_labels=1, num_hidden_layers=layers, pad_token_id=tokenizer.pad_token_id, dtype=policy.model.dtype
-            )
+            with _quiet():  # transformers would advise to train the head that is written below
+                model = AutoModelForSequenceClassification.from_pretrained(
+                    merged, num_labels=1, num_hidden_layers=layers, pad_token_id=tokenizer.pad_token_id, dtype=policy.model.dtype
+                )
         except ValueError as error:
             raise ConfigError(f"transformers has no sequence classifier for {type(policy.model).__name__}.") from error
         model.score.weight.copy_(weight[None].to(model.score.weight))

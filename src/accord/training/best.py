@@ -39,12 +39,17 @@ class Best:
             hint = f" Did you mean {near[0]}?" if near else ""
             raise ConfigError(f"metric_for_best_model={self.name!r} is not evaluated. The metrics are {', '.join(sorted(values))}.{hint}")
         found = values[name]
-        better = self.value is None or (found < self.value if name.endswith("loss") else found > self.value)
+        better = self.value is None or (found > self.value if self.higher else found < self.value)
         if better:
             self.value, self.step, self.checkpoint, self.without_improvement = found, step, None, 0
         else:
             self.without_improvement += 1
         return better
+
+    @property
+    def higher(self) -> bool:
+        """True where larger values are better: everywhere but in losses."""
+        return not self.name.endswith("loss")
 
     @property
     def exhausted(self) -> bool:

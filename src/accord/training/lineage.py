@@ -36,15 +36,12 @@ def data_record(ids: list[str]) -> dict[str, Any]:
     return {"rows": len(ids), "hash": content_hash(ids)}
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write `run.json`, whole or not at all."""
+def write(folder: Path, record: dict[str, Any]) -> None:
+    """Write `run.json`, whole or not at all, and have `runs/last` name the folder. A finished run gets its model card first."""
+    if record["finished"]:
+        write_text(folder / CARD, model_card(record))
     write_text(folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """`run.json` of a run folder; None where there is none."""
-    path = folder / RECORD
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    point_last(folder)
 
 
 def point_last(folder: Path) -> None:
@@ -61,19 +58,32 @@ def point_last(folder: Path) -> None:
             last.write_text(folder.name + "\n", encoding="utf-8")
 
 
-def model_card(record: dict[str, Any], metrics: dict[str, Any]) -> str:
+def load_lines(folder: str, *, adapters: bool) -> str:
+    """Three lines that load a run's policy and its tokenizer, without accord.
+
+    Args:
+        adapters: True for a folder that peft reads, False for a whole model.
+    """
+    library, name = ("peft", "AutoPeftModelForCausalLM") if adapters else ("transformers", "AutoModelForCausalLM")
+    return (
+        f"from {library} import {name}\nfrom transformers import AutoTokenizer\n"
+        f'model, tokenizer = {name}.from_pretrained("{folder}"), AutoTokenizer.from_pretrained("{folder}")'
+    )
+
+
+def model_card(record: dict[str, Any]) -> str:
     """A short, honest model card in markdown with the header that hubs read."""
     data = "\n".join(f"- {name}: {part['rows']} rows, content hash `{part['hash'][:16]}`" for name, part in record["data"].items())
     numbers = "\n".join(
-        f"| {name} | {value:.4g} |" for name, value in sorted(metrics.items()) if isinstance(value, (int, float)) and value == value
+        f"| {name} | {value:.4g} |"
+        for name, value in sorted(record["metrics"].items())
+        if isinstance(value, (int, float)) and value == value
     )
     skipped = f"\nChecks that were skipped: {', '.join(record['skipped_checks'])}.\n" if record["skipped_checks"] else ""
     base = Path(record["base"]).name or "a model made in memory"  # a cache folder's name has the model's name and hash in it
-    load = ""
-    if record["method"] != "reward" and record["adapters"]:
-        load = (
-            '\n```python\nfrom peft import AutoPeftModelForCausalLM\nmodel = AutoPeftModelForCausalLM.from_pretrained("this folder")\n```\n'
-        )
+    load = "" if record["method"] == "reward" else f"\n```python\n{load_lines('this folder', adapters=bool(record['adapters']))}\n```\n"
+    frozen = record["config"].get("backbone") == "heads"
+    without = "none, the heads read the base model as it is" if frozen else "none, all weights were trained"
     return f"""---
 base_model: {base}
 library_name: {"peft" if record["adapters"] else "transformers"}
@@ -84,7 +94,7 @@ tags: [accord, {record["method"]}]
 
 Trained with accord {record["versions"]["accord"]} (`{record["method"]}`, seed {record["seed"]}). The base model's licence applies; the settings are in `{RECORD}`.
 
-Adapters, bottom first: {", ".join(record["adapters"]) or "none, all weights were trained"}.
+Adapters, bottom first: {", ".join(record["adapters"]) or without}.
 {skipped}
 ## Data
 

@@ -56,7 +56,7 @@ class Loop:
     """A trainer: subclasses say what a step is made of and what it costs.
 
     Subclasses implement `parameters`, `total_steps`, `batches`, `totals` and `loss`, and may implement `statistics`, `evaluate`,
-    `method_state`, `load_method_state` and `save_model`.
+    `method_state`, `load_method_state` and `write_model`.
     """
 
     metric_names: Sequence[str] = ("loss",)
@@ -77,6 +77,7 @@ class Loop:
         self.token_budget = token_budget(config, prepared.policy)
         self.num_tokens = 0
         self._stop = False
+        self._last: dict[str, Any] | None = None
         self._saved_step = self._evaluated_step = 0
         self.callbacks = Callbacks(self, callbacks)
         self.trackers = Trackers(config)
@@ -130,8 +131,8 @@ class Loop:
     def load_method_state(self, state: dict[str, Any]) -> None:
         """The inverse of `method_state`."""
 
-    def save_model(self, output_dir: str | Path | None = None) -> None:
-        """Write what a user would load."""
+    def write_model(self, folder: Path) -> None:
+        """Write what a user would load. Called on one process, with whole weights."""
 
     def data_ids(self) -> dict[str, list[str]]:
         """Content hashes of the rows this run learns from, by dataset: for the lineage."""
@@ -162,6 +163,11 @@ class Loop:
             self.folder = self.prepared.folder = source.parent  # the run goes on where it is
         if source is not None:
             self._keep_token_budget(source)
+        elif self.global_step == 0 and (old := checkpoint.folders(self.folder)):
+            raise ConfigError(
+                f"{self.folder} holds {old[-1].name} of an earlier run, and the two would mix. Go on from it (--resume_from_checkpoint true), "
+                "name another output_dir, or delete the folder."
+            )
         with self.policy.gathered():
             self.before_training()
         self._shard()
@@ -170,13 +176,15 @@ class Loop:
             self._resume(source)
         self._open_metrics()
         self.trackers.open(self.folder)
-        self._write_lineage({})
+        self._last = None
+        self._write_lineage()
         self.callbacks.call("on_train_begin")
         last: dict[str, Any] = {}
         at_boundary = True
         with Interrupts() as interrupts, Progress(self.total_steps(), self.global_step, self.num_tokens, self.metric_names) as progress:
             started = time.perf_counter()
             for step_batch in self.batches(self.global_step):
+                self.callbacks.before_step()
                 last = {**self.train_step(step_batch), **step_batch.metrics}
                 last["step_seconds"] = time.perf_counter() - started
                 at_boundary = step_batch.boundary
@@ -192,7 +200,8 @@ class Loop:
             self.save_checkpoint()
         if self.config.load_best_model_at_end and self.best.checkpoint:
             self._load_tensors(checkpoint.read(self.folder / self.best.checkpoint)[0])
-        self._write_lineage(last)
+        self._last = last or next((row for row in reversed(self.log_history) if "grad_norm" in row), {})
+        self._write_lineage()
         self.trackers.close()
         self.callbacks.call("on_train_end")
         return last
@@ -296,7 +305,7 @@ class Loop:
     def _after_step(self, step_batch: StepBatch, metrics: dict[str, Any], progress: Progress) -> None:
         config = self.config
         row = {"step": self.global_step, "epoch": round(self.epoch, 6), **metrics}
-        self.callbacks.call("on_step_end")
+        self.callbacks.after_step(boundary=step_batch.boundary)
         if config.logging_steps and (self.global_step % config.logging_steps == 0 or step_batch.metrics):
             self.log(row)
         progress.advance(self.global_step, row)
@@ -394,7 +403,7 @@ class Loop:
                 "surroundings": self.surroundings(),
                 "method": self.method_state(),
             }
-            checkpoint.write(folder, tensors, state, extra=self.save_model)
+            checkpoint.write(folder, tensors, state, extra=self.write_model)
             checkpoint.prune(self.folder, self.config.save_total_limit, self.best.checkpoint)
 
     def _tensors(self) -> tuple[dict[str, Tensor], dict[str, float]]:
@@ -463,15 +472,23 @@ class Loop:
             exact = "bit for bit" if not changed else "not bit for bit, because of " + ", ".join(changed)
             print(f"Resuming {folder} at step {self.global_step} of {self.total_steps()} ({exact}).")
 
-    def _write_lineage(self, metrics: dict[str, Any]) -> None:
-        """`run.json` before the first step; with the last metrics and a model card after the last one."""
+    def save_model(self, output_dir: str | Path | None = None) -> None:
+        """Write what a user would load; once training is over and the model lies in the run's own folder, the run is finished."""
+        folder = Path(output_dir or self.folder)
+        with self.policy.gathered():
+            if processes.is_main():
+                self.write_model(folder)
+        if folder.resolve() == self.folder.resolve():
+            self.policy.origins |= {name: str(self.folder) for name in self.prepared.stack[len(self.prepared.reference) :]}
+            if self._last is not None:
+                self._write_lineage(finished=True)
+
+    def _write_lineage(self, *, finished: bool = False) -> None:
+        """`run.json`: before the first step, with the last metrics after the last one, finished with a model card once the model is saved."""
         if not processes.is_main():
             return
         record = lineage.record_of(self.config.method, self.prepared, self.config, self.data_ids())
-        lineage.write_record(self.folder, {**record, "finished": bool(metrics), "steps": self.global_step, "metrics": metrics})
-        lineage.point_last(self.folder)
-        if metrics:
-            write_text(self.folder / lineage.CARD, lineage.model_card(record, metrics))
+        lineage.write(self.folder, {**record, "finished": finished, "steps": self.global_step, "metrics": self._last or {}})
 
     def _open_metrics(self) -> None:
         """Keep the rows up to the step we stand at: a killed run may have logged steps that its last checkpoint does not hold."""

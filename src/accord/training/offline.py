@@ -82,7 +82,7 @@ class OfflineTrainer(Loop):
             )
 
     def _units(self, rows: Rows, what: str) -> list[Unit]:
-        units = self.make_units(examples(rows, kinds=self.kinds, what=what, columns=self.columns))
+        units = self.make_units(examples(rows, kinds=self.kinds, what=what, columns=self.columns, seed=self.config.seed))
         report_rendering(self.renderer, what)
         return units
 
@@ -175,10 +175,6 @@ class OfflineTrainer(Loop):
             self.keep_lower_states(self.eval_units)
             self.prepare_units(self.eval_units)
 
-    def save_model(self, output_dir: str | Path | None = None) -> None:
+    def write_model(self, folder: Path) -> None:
         """A standard peft or transformers folder, the tokenizer, and the adapter stack."""
-        with self.policy.gathered():
-            if processes.is_main():
-                save_policy(self.policy, self.prepared.stack, self.processing_class, Path(output_dir or self.folder))
-        if output_dir is None:
-            self.policy.origins |= {name: str(self.folder) for name in self.prepared.stack[len(self.prepared.reference) :]}
+        save_policy(self.policy, self.prepared.stack, self.processing_class, folder)

@@ -31,7 +31,7 @@ def start() -> None:
     if not active() and "MASTER_ADDR" in os.environ and "ACCELERATE_MIXED_PRECISION" in os.environ:
         raise MachineError(
             "accelerate launch starts one process on a CPU, whatever --num_processes says. "
-            "Start several with: python -m torch.distributed.run --nproc_per_node 2 -m accord.cli ..."
+            "Start several with: python -m torch.distributed.run --nproc_per_node 2 -m accord ..."
         )
 
 

@@ -37,7 +37,7 @@ class Prepared:
     stack: Stack
     """Adapters of the policy being trained, bottom first."""
     reference: Stack
-    """The same without the newest one: the policy training starts from. Equal to `stack` in full fine-tuning."""
+    """The same without the newest one: the policy training starts from. Equal to `stack` where no adapter is trained."""
     full: bool
     """True: the base weights themselves are trained."""
     folder: Path
@@ -63,19 +63,27 @@ def prepare(
         method: used in the default folder name.
         start: adapters that training starts from, bottom first. None is every adapter on the model.
     """
-    policy, loaded = _policy(model, args, trained=peft_config is None and getattr(args, "backbone", "") != "heads")
+    heads = getattr(args, "backbone", "") == "heads"
+    policy, loaded = _policy(model, args, trained=peft_config is None and not heads)
     tokenizer = tokenizer if tokenizer is not None else loaded or _tokenizer_of(policy)
     rows = int(policy.model.get_input_embeddings().weight.shape[0])
     if len(tokenizer) > rows:
         raise ConfigError(
             f"The tokenizer has {len(tokenizer)} tokens and the model embeds {rows}: they do not belong together. Pass the model's own tokenizer."
         )
-    heads = getattr(args, "backbone", "") == "heads"
+    if heads and peft_config is not None:
+        say("backbone='heads' trains no adapter: peft_config is not used.")
+        peft_config = None
     start = tuple(policy.adapters) if start is None else start
     if peft_config is not None:
         name = _free_name(policy, adapter)
-        policy.add_adapter(name, peft_config, seed=args.seed)
+        try:
+            policy.add_adapter(name, peft_config, seed=args.seed)
+        except ValueError as error:  # peft names what it did not find
+            raise ConfigError(f"This adapter does not fit the model: {str(error).splitlines()[0]}") from error
         stack, reference, full = (*start, name), start, False
+    elif start and heads:
+        stack, reference, full = start, start, False
     elif start:
         stack, reference, full = start, start[:-1], False
         policy.train_only(stack[-1])
@@ -116,19 +124,40 @@ def prepare(
     return Prepared(policy, tokenizer, renderer, stack, reference, full, folder)
 
 
-def examples(rows: Rows, *, kinds: Sequence[str], what: str, columns: dict[str, str] | None = None) -> list[Example]:
-    """Read any accepted form of data and insist on the kinds a method can use.
+def read_rows(source: Rows, columns: dict[str, str] | None = None, seed: int = 0) -> list[Example]:
+    """All rows of one source, or a weighted mixture `a.jsonl:0.7,b.jsonl:0.3`, as long as its parts together; what it draws is said.
+
+    Raises:
+        DataError: if a part of a mixture has no rows.
+    """
+    from accord.data.mixture import Mixture, parse_data
+    from accord.data.read import read_examples
+
+    parts = parse_data(source) if isinstance(source, str) else []
+    if len(parts) < 2:
+        return list(read_examples(parts[0].source if parts else source, columns=columns))
+    sources = [list(read_examples(part.source, columns=columns)) for part in parts]
+    empty = [part.source for part, found in zip(parts, sources, strict=True) if not found]
+    if empty:
+        raise DataError(f"{empty[0]} has no rows.")
+    shares = [part.weight for part in parts if part.weight is not None]
+    mixture = Mixture(sources, shares or None, seed=seed)
+    drawn = [mixture.locate(position) for position in range(len(mixture))]
+    if shares:
+        counts = [[index for index, _ in drawn].count(part) for part in range(len(parts))]
+        told = (f"{part.source} {count} of its {len(found)} rows" for part, count, found in zip(parts, counts, sources, strict=True))
+        say(f"A mixture of {len(drawn)} rows: {', '.join(told)} (more than all are repeats).")
+    return [sources[index][row] for index, row in drawn]
+
+
+def examples(rows: Rows, *, kinds: Sequence[str], what: str, columns: dict[str, str] | None = None, seed: int = 0) -> list[Example]:
+    """Read any accepted form of data and insist on the kinds a method can use. seed: orders a mixture.
 
     Raises:
         DataError: naming the row, if there are none or one is of another kind.
     """
-    from accord.data.read import read_examples
-
-    found = (
-        list(rows)
-        if isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], Example)
-        else list(read_examples(rows, columns=columns))
-    )
+    ready = isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], Example)
+    found = list(rows) if ready else read_rows(rows, columns, seed)
     if not found:
         raise DataError(f"{what}: the dataset has no rows.")
     for example in found:
