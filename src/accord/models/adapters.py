@@ -7,7 +7,7 @@ The stack is an argument of every forward pass; recomputation under activation c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -22,10 +22,9 @@ from accord.errors import ConfigError
 from accord.models import packed_attention
 from accord.models.fuse import fuse
 from accord.models.heads import Reading
-from accord.models.int8 import int8_linear
+from accord.models.merged import merged_weights
 from accord.models.packed_attention import Layout, TreeLayout
 from accord.models.partial import LowerStates, kept_states, midway_problem, only_layers
-from accord.models.prepacked import can_prepack, prepackable, prepacked_linear
 from accord.models.sharding import Sharding
 from accord.objectives.logprobs import chunked_logprobs
 
@@ -407,64 +406,11 @@ class PolicyModel:
     def softcap(self) -> float | None:
         return getattr(self.text_config, "final_logit_softcapping", None)
 
-    # -- merged weights for sampling ----------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def merged(self, stack: Sequence[str], *, packed: bool = True, rows: int | None = None, int8: bool = False) -> Iterator[None]:
-        """Decode from a second weight set W + sum(s B A). Training weights are never written.
-
-        A layer whose adapter is not plain LoRA on a float weight keeps running unmerged.
-
-        Args:
-            rows: how many rows a step has: the second set is then reordered for fast products with so many, where the machine can.
-            int8: True rounds the second set to int8 (`models.int8`, where `int8_problem` is None). False keeps fp32.
-        """
-        product: Callable[[Tensor, Tensor | None], Any] | None = None
-        if int8:
-            product = int8_linear
-        elif rows is not None and can_prepack(self.model):
-            product = partial(prepacked_linear, rows=rows)
-        swapped: list[tuple[Any, nn.Parameter]] = []
-        replaced: list[tuple[nn.Module, Any]] = []
-        rest: dict[int, list[str]] = {}
-
-        def replace(module: nn.Module, forward: Any) -> None:
-            replaced.append((module, module.__dict__.get("forward")))
-            module.forward = forward
-
-        try:
-            with torch.no_grad():
-                for layer in self.tuner_layers():
-                    base = layer.get_base_layer()
-                    names = [name for name in stack if name in getattr(layer, "lora_A", {})]
-                    if not names or not _mergeable(layer, base, names):
-                        continue
-                    weight = base.weight.detach().clone()
-                    for name in names:
-                        weight += layer.get_delta_weight(name).to(weight.dtype)
-                    rest[id(layer)] = [name for name in stack if name not in names]
-                    if product and prepackable(base):
-                        replace(base, product(weight, base.bias))
-                    else:
-                        swapped.append((base, base.weight))
-                        base._parameters["weight"] = nn.Parameter(weight, requires_grad=False)
-                if product:
-                    done = {id(module) for module, _ in replaced}
-                    for module in self.model.modules():
-                        if prepackable(module) and id(module) not in done:
-                            replace(module, product(module.weight, module.bias))
-            with self.using(stack, packed=packed):
-                for layer in self.tuner_layers():
-                    if id(layer) in rest:
-                        layer._active_adapter = rest[id(layer)]
-                yield
-        finally:
-            for base, weight in swapped:
-                base._parameters["weight"] = weight
-            for module, forward in replaced:
-                del module.forward
-                if forward is not None:
-                    module.forward = forward
+    def merged(
+        self, stack: Sequence[str], *, packed: bool = True, rows: int | None = None, int8: bool = False
+    ) -> AbstractContextManager[None]:
+        """Decode from a second weight set; see `models.merged`."""
+        return merged_weights(self, stack, packed=packed, rows=rows, int8=int8)
 
 
 def answer_features(hidden: Tensor, answers: Sequence[tuple[int, int, int]], *, context: bool) -> Tensor:
@@ -480,8 +426,3 @@ def answer_features(hidden: Tensor, answers: Sequence[tuple[int, int, int]], *, 
         return ends
     means = torch.stack([hidden[first:stop].mean(0) for first, stop in zip(firsts.tolist(), stops.tolist(), strict=True)])
     return torch.cat((hidden[prompts], means, ends), dim=-1)
-
-
-def _mergeable(layer: Any, base: Any, names: list[str]) -> bool:
-    plain = not any(name in getattr(layer, "lora_variant", {}) for name in names)
-    return plain and isinstance(base, nn.Linear) and base.weight.dtype == torch.float32

@@ -41,6 +41,10 @@ ATTENTIONS: dict[str, Callable[[Any], int | None]] = {
 """Attention classes that project, normalise queries and keys (or not), rotate halves and attend; and the window of a layer of each."""
 
 
+UNIT = ("gate_proj", "up_proj")
+ATTENTION = ("q_proj", "k_proj", "v_proj")
+
+
 def fuse(model: nn.Module) -> None:
     """Replace the forward of every module that matches a pattern. Doing it again reaches modules that were added since."""
     from peft.tuners.lora import Linear as PeftLinear
@@ -73,7 +77,7 @@ def _norm_forward(self: Any, hidden_states: Tensor) -> Tensor:
 
 
 def _mlp_forward(self: Any, hidden_states: Tensor) -> Tensor:
-    gate, up = _together(hidden_states, self.gate_proj, self.up_proj)
+    gate, up = _together(self, hidden_states, UNIT)
     return self.down_proj(GatedUnit.apply(gate, up, _activation(self)))
 
 
@@ -92,7 +96,7 @@ def _attention_forward(
     if layout is None or dropout or past_key_values is not None or position_embeddings is None or args:
         return type(self).forward(self, hidden_states, position_embeddings, attention_mask, past_key_values, *args, **kwargs)  # type: ignore[no-any-return]
     shape = (*hidden_states.shape[:-1], -1, self.head_dim)
-    query, key, value = (part.view(shape) for part in _together(hidden_states, self.q_proj, self.k_proj, self.v_proj))
+    query, key, value = (part.view(shape) for part in _together(self, hidden_states, ATTENTION))
     if hasattr(self, "q_norm"):
         query, key = self.q_norm(query), self.k_norm(key)
     cos, sin = (part.unsqueeze(-2) for part in position_embeddings)
@@ -117,8 +121,22 @@ def _lora_forward(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return type(self).forward(self, x, *args, **kwargs)
 
 
-def _together(x: Tensor, *modules: Any) -> Sequence[Tensor]:
-    """The outputs of linear layers that read the same input; one function where all of them are plain LoRA."""
+def read_together(module: Any, *, packed: bool) -> list[nn.Module]:
+    """The linear layers that this module's fused forward runs on one input; none where it is not fused.
+
+    Args:
+        packed: True for passes in the packed layout; the fused attention runs in no others.
+    """
+    forward = getattr(module.__dict__.get("forward"), "__func__", None)
+    names = UNIT if forward is _mlp_forward else ATTENTION if forward is _attention_forward and packed else ()
+    return [getattr(module, name) for name in names]
+
+
+def _together(parent: Any, x: Tensor, names: Sequence[str]) -> Sequence[Tensor]:
+    """The outputs of linear layers that read the same input: one product while sampling, one function where all of them are plain LoRA."""
+    if (joined := parent.__dict__.get("joined")) is not None:
+        return joined(x)  # type: ignore[no-any-return]
+    modules = [getattr(parent, name) for name in names]
     if all(_is_plain(module, x) for module in modules):
         return _apply(x, modules)
     return [module(x) for module in modules]
