@@ -258,7 +258,7 @@ def test_dry_run_refuses_what_the_run_would_refuse(accord: Runner, capsys: pytes
         (["sft", "demonstrations.jsonl", "--eval_steps", "2"], "eval_steps=2 needs held-out rows"),
         (["sft", "demonstrations.jsonl", "--early_stopping_patience", "2"], "needs eval_steps above 0"),
         (["sft", "demonstrations.jsonl", "--seed", "1", "--seed", "2"], "--seed is given twice"),
-        (["sft", "demonstrations.jsonl", "--lora_target", "nosuch"], "does not fit the model: Target modules {'nosuch'} not found"),
+        (["sft", "demonstrations.jsonl", "--lora_target", "nosuch"], "this model has no module 'nosuch'"),
         (["ppo", "prompts.jsonl", "--reward", "reward.py:size*nan"], "'nan' is not a weight"),
     ],
 )

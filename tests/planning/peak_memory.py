@@ -6,15 +6,10 @@ Usage: peak_memory.py SETTINGS, a JSON object with `config` (of a Llama) and `mo
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-
-
-def peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main() -> None:
@@ -25,6 +20,7 @@ def main() -> None:
     from accord.data.packing import Branch, Unit, pack
     from accord.models.adapters import PolicyModel
     from accord.models.allocator import keep_freed_memory
+    from accord.recipes.stages import peak_rss_gb
 
     keep_freed_memory()
     settings = json.loads(sys.argv[1])
@@ -32,7 +28,7 @@ def main() -> None:
     warm = tiny.policy()  # everything is imported and every kernel has run once
     warm.forward(pack([Unit((1, 2), (Branch((3, 4)),))], warm.device), ()).logprobs.sum().backward()
     tiny.policy().add_adapter("warm", tiny.lora())
-    before = peak_bytes()
+    before = int(peak_rss_gb() * 1e9)
     torch.manual_seed(0)
     policy = PolicyModel(AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **settings["config"])).eval(), packed=True)
     stack = ()
@@ -51,7 +47,7 @@ def main() -> None:
             (-policy.forward(batch, stack).logprobs.mean()).backward()
             optimizer.step()
             optimizer.zero_grad()
-    print(json.dumps({"before": before, "peak": peak_bytes(), "tokens": batch.num_tokens}))
+    print(json.dumps({"before": before, "peak": int(peak_rss_gb() * 1e9), "tokens": batch.num_tokens}))
 
 
 if __name__ == "__main__":

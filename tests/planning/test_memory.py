@@ -174,7 +174,6 @@ SHAPES = {
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read through the resource module, which Windows lacks")
 @pytest.mark.parametrize(
     ("shape", "mode"),
     [("small vocabulary", "lora"), ("large vocabulary", "full"), ("large vocabulary", "lora"), ("small vocabulary", "checkpointing")],
