@@ -158,7 +158,8 @@ class PolicyModel:
 
         if name in self.adapters:
             raise ConfigError(f"An adapter named {name!r} is already on this model. Choose another name.")
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft 0.21 asks for it
             torch.manual_seed(seed)
             if self.peft is None:
                 self.peft = get_peft_model(self.model, config, adapter_name=name)
