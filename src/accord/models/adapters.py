@@ -7,6 +7,7 @@ The stack is an argument of every forward pass; recomputation under activation c
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -158,8 +159,7 @@ class PolicyModel:
 
         if name in self.adapters:
             raise ConfigError(f"An adapter named {name!r} is already on this model. Choose another name.")
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft 0.21 asks for it
+        with torch.random.fork_rng(devices=[]), _without_noise():
             torch.manual_seed(seed)
             if self.peft is None:
                 self.peft = get_peft_model(self.model, config, adapter_name=name)
@@ -176,7 +176,8 @@ class PolicyModel:
         from peft import PeftModel
 
         if self.peft is None:
-            self.peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name, is_trainable=False)
+            with _without_noise():
+                self.peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name, is_trainable=False)
         else:
             self.peft.load_adapter(folder, adapter_name=name, is_trainable=False)
         self._fuse()
@@ -412,6 +413,14 @@ class PolicyModel:
     ) -> AbstractContextManager[None]:
         """Decode from a second weight set; see `models.merged`."""
         return merged_weights(self, stack, packed=packed, rows=rows, int8=int8)
+
+
+@contextmanager
+def _without_noise() -> Iterator[None]:
+    """peft 0.21 reads a property that transformers 5.23 has renamed; users can do nothing about the warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 def answer_features(hidden: Tensor, answers: Sequence[tuple[int, int, int]], *, context: bool) -> Tensor:
