@@ -70,17 +70,20 @@ QUICK = Settings(
 )
 FULL = Settings(
     lora_layers=0.5,
+    feature_depth=0.8,
     sft={**QUICK.sft, "num_train_epochs": 4},
     reward={
         "backbone": "lora",
-        "num_train_epochs": 2,
+        "head_width": 64,
+        "head_context": True,
+        "num_train_epochs": 3,
         "learning_rate": 1e-3,
+        "weight_decay": 1.0,
         "per_device_train_batch_size": 16,
         "save_steps": 5,
         "save_total_limit": 1,
-        "head_learning_rate_scale": 20.0,
     },
-    ppo={**QUICK.ppo, "num_iterations": 30, "value": "adapter"},
+    ppo={**QUICK.ppo, "num_iterations": 40, "value": "adapter"},
     dpo=QUICK.dpo,
     max_new_tokens=48,
     temperature=0.7,
