@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from accord.data.packing import PackedBatch
 from accord.errors import ConfigError
 from accord.models import packed_attention
+from accord.models.allocator import return_freed_memory
 from accord.models.fuse import fuse
 from accord.models.heads import Reading
 from accord.models.merged import merged_weights
@@ -275,6 +276,7 @@ class PolicyModel:
     def enable_checkpointing(self) -> None:
         """Trade one more forward pass for memory: keep only the input of each decoder layer."""
         self.checkpointing = True
+        return_freed_memory()
         for module in self.model.modules():
             if hasattr(module, "_gradient_checkpointing_func") or hasattr(module, "gradient_checkpointing"):
                 module.gradient_checkpointing = True

@@ -1,4 +1,4 @@
-"""Keeps freed activations with the process: glibc's allocator, told once when a model is loaded."""
+"""What glibc's allocator does with freed activations: keep them for the next step, or give them back where memory is what is short."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import platform
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = 1 << 30, (1 << 31) - 1
+_MMAP_SCARCE, _TRIM_SCARCE = 4 << 20, 64 << 20
 
 
 def keep_freed_memory() -> bool:
@@ -20,7 +21,23 @@ def keep_freed_memory() -> bool:
     Returns:
         True when it was set.
     """
+    return _set(_MMAP_THRESHOLD, _TRIM_THRESHOLD)
+
+
+def return_freed_memory() -> bool:
+    """Have large blocks come from the system and go back when freed: the opposite, for activation checkpointing.
+
+    What a layer keeps is then small and what passes through it large. On one heap the small blocks end up between the large ones and
+    hold their place: a pair of 4,096 tokens had 3.3 GB resident after the forward pass of SmolLM2-135M on the heap, 1.7 GB like this.
+
+    Returns:
+        True when it was set.
+    """
+    return _set(_MMAP_SCARCE, _TRIM_SCARCE)
+
+
+def _set(mmap_threshold: int, trim_threshold: int) -> bool:
     if platform.libc_ver()[0] != "glibc" or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return False
     library = ctypes.CDLL(None)
-    return bool(library.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)) and bool(library.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD))
+    return bool(library.mallopt(_M_MMAP_THRESHOLD, mmap_threshold)) and bool(library.mallopt(_M_TRIM_THRESHOLD, trim_threshold))
