@@ -49,19 +49,6 @@ def test_whiten_keeps_or_removes_the_mean() -> None:
     assert close(segments.whiten(d(2, 2, 2), shift_mean=True), d(0, 0, 0))
 
 
-def test_whitening_with_moments_of_several_processes() -> None:
-    """Counts, sums and squares of (1, 2) and (3, 6) add up to mean 3 and variance (4 + 1 + 0 + 9) / 4 = 3.5."""
-    count, total, squares = (segments.moments(d(1, 2)) + segments.moments(d(3, 6))).tolist()
-    assert (count, total, squares) == (4, 12, 50)
-    mean, variance = total / count, squares / count - (total / count) ** 2
-    assert variance == pytest.approx(3.5)
-    for shift_mean in (True, False):
-        whole = segments.whiten(d(1, 2, 3, 6), shift_mean=shift_mean)
-        parts = [segments.whiten(part, shift_mean=shift_mean, mean=mean, variance=variance) for part in (d(1, 2), d(3, 6))]
-        assert close(torch.cat(parts), whole)
-    assert close(segments.whiten(d(6), shift_mean=True, mean=mean, variance=variance), 3 / math.sqrt(3.5), 1e-8)
-
-
 # -- log-probs --------------------------------------------------------------------------------------------------------------------------
 
 

@@ -54,30 +54,18 @@ def segment_reverse_cumsum(values: Tensor, completion: Tensor) -> Tensor:
     return upto - before
 
 
-def moments(values: Tensor) -> Tensor:
-    """(count, sum, sum of squares) in fp64, to be added over processes before `whiten`. (3,)"""
-    values = values.double()
-    return torch.stack(
-        (torch.tensor(float(values.numel()), dtype=torch.float64, device=values.device), values.sum(), (values * values).sum())
-    )
-
-
-def whiten(
-    values: Tensor, *, shift_mean: bool, mean: Tensor | float | None = None, variance: Tensor | float | None = None, epsilon: float = 1e-8
-) -> Tensor:
+def whiten(values: Tensor, *, shift_mean: bool, epsilon: float = 1e-8) -> Tensor:
     """Scale to variance 1 (biased variance, as the original implementations take it).
 
     Args:
         values: (M,)
         shift_mean: True subtracts the mean for good: the result has mean 0 (what advantages need). False puts the mean back after
             scaling (what token rewards need, so that their sign keeps its meaning).
-        mean, variance: moments over more than these values (several processes); None takes their own.
         epsilon: added to the variance.
     Returns:
         (M,); constant values give 0 (or the mean), never NaN.
     """
     values = at_least_fp32(values)
-    mean = values.mean() if mean is None else mean
-    variance = values.var(unbiased=False) if variance is None else variance
-    scaled = (values - mean) * torch.rsqrt(torch.as_tensor(variance, dtype=values.dtype, device=values.device) + epsilon)
+    mean = values.mean()
+    scaled = (values - mean) * torch.rsqrt(values.var(unbiased=False) + epsilon)
     return scaled if shift_mean else scaled + mean
