@@ -6,7 +6,7 @@ The reference log-probs are computed once, before training, for the rows that tr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,16 +15,15 @@ from torch import Tensor
 from accord.config.dpo import SOFT_LABELS, DPOConfig
 from accord.data.packing import Unit, pack
 from accord.errors import ConfigError
-from accord.methods.reference import ReferenceLogprobs, reference_digest
-from accord.models.adapters import Stack, Want
+from accord.methods.reference import ReferenceTrainer
+from accord.models.adapters import Want
 from accord.objectives.preference import PREFERENCE_LOSSES, REFERENCE_FREE, PairLogprobs
 from accord.objectives.segments import segment_sum
 from accord.training.metrics import Metrics
-from accord.training.offline import OfflineTrainer
-from accord.training.setup import Rows, say
+from accord.training.setup import say
 
 
-class DPOTrainer(OfflineTrainer):
+class DPOTrainer(ReferenceTrainer):
     """Preference losses on (prompt, chosen, rejected); `args.loss_type` picks one of `PREFERENCE_LOSSES`.
 
     Args:
@@ -38,38 +37,18 @@ class DPOTrainer(OfflineTrainer):
     config: DPOConfig
     metric_names = ("loss", "rewards/accuracies", "rewards/margins")
 
-    def __init__(
-        self,
-        model: Any,
-        ref_model: Any = None,
-        args: DPOConfig | None = None,
-        train_dataset: Rows = None,
-        eval_dataset: Rows = None,
-        processing_class: Any = None,
-        callbacks: Iterable[Any] | None = None,
-        peft_config: Any = None,
-        *,
-        tokenizer: Any = None,
-        columns: dict[str, str] | None = None,
-        start: Stack | None = None,
-    ) -> None:
-        super().__init__(
-            model,
-            args,
-            train_dataset,
-            eval_dataset,
-            processing_class,
-            callbacks,
-            peft_config,
-            tokenizer=tokenizer,
-            columns=columns,
-            start=start,
-        )
-        self.loss_name = self.config.loss_name
-        self.needs_reference = self.loss_name not in REFERENCE_FREE
-        self.reference = ReferenceLogprobs(
-            self.policy, self.prepared.reference, ref_model, self.renderer, cache=self.config.cache_reference
-        )
+    @property
+    def loss_name(self) -> str:
+        """Key of `PREFERENCE_LOSSES`."""
+        return self.config.loss_name
+
+    @property
+    def needs_reference(self) -> bool:
+        """False for losses of the policy alone."""
+        return self.loss_name not in REFERENCE_FREE
+
+    def compared(self, units: Sequence[Unit]) -> Sequence[Unit]:
+        return units if self.needs_reference else []
 
     def make_units(self, rows: Sequence[Any]) -> list[Unit]:
         """Raises ConfigError at the first soft label or tie, if the loss has no place for it."""
@@ -81,18 +60,6 @@ class DPOTrainer(OfflineTrainer):
                         f"Use loss_type={' or '.join(map(repr, SOFT_LABELS))}, or drop the column."
                     )
         return super().make_units(rows)
-
-    def prepare_units(self, units: Sequence[Unit]) -> None:
-        if self.needs_reference:
-            self.reference.fill(units, self.token_budget, moved=self.prepared.full and self.global_step > 0)
-
-    def surroundings(self) -> dict[str, Any]:
-        return {**super().surroundings(), "reference": reference_digest(self.train_units)}
-
-    def before_training(self) -> None:
-        super().before_training()
-        if self.needs_reference and not self.config.skip_step0_checks:
-            self.reference.check_start(self.policy, self.prepared.stack, self.train_units)
 
     def totals(self, units: Sequence[Unit]) -> dict[str, float]:
         return {"pairs": float(len(units)), "chosen_tokens": float(sum(unit.branches[0].num_counted for unit in units))}

@@ -6,7 +6,7 @@ answer), without gradient and never below 0. It needs a pass of its own before a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,16 +17,14 @@ from accord.config.kto import KTOConfig
 from accord.data.kinds import as_kind
 from accord.data.packing import Unit, pack
 from accord.errors import DataError
-from accord.methods.reference import ReferenceLogprobs, reference_digest
-from accord.models.adapters import Stack
+from accord.methods.reference import ReferenceTrainer
 from accord.objectives.preference import kto
 from accord.objectives.segments import segment_sum
 from accord.training.metrics import Metrics
-from accord.training.offline import OfflineTrainer
-from accord.training.setup import Rows, say
+from accord.training.setup import say
 
 
-class KTOTrainer(OfflineTrainer):
+class KTOTrainer(ReferenceTrainer):
     """Rows (prompt, completion, label); preference rows become one desirable and one undesirable answer.
 
     Args:
@@ -39,37 +37,6 @@ class KTOTrainer(OfflineTrainer):
     config_class = KTOConfig
     config: KTOConfig
     metric_names = ("loss", "kl", "rewards/margins")
-
-    def __init__(
-        self,
-        model: Any,
-        ref_model: Any = None,
-        args: KTOConfig | None = None,
-        train_dataset: Rows = None,
-        eval_dataset: Rows = None,
-        processing_class: Any = None,
-        callbacks: Iterable[Any] | None = None,
-        peft_config: Any = None,
-        *,
-        tokenizer: Any = None,
-        columns: dict[str, str] | None = None,
-        start: Stack | None = None,
-    ) -> None:
-        super().__init__(
-            model,
-            args,
-            train_dataset,
-            eval_dataset,
-            processing_class,
-            callbacks,
-            peft_config,
-            tokenizer=tokenizer,
-            columns=columns,
-            start=start,
-        )
-        self.reference = ReferenceLogprobs(
-            self.policy, self.prepared.reference, ref_model, self.renderer, cache=self.config.cache_reference
-        )
 
     def make_units(self, rows: Sequence[Any]) -> list[Unit]:
         """One unit an answer; `mismatch` holds the unit of this prompt with the next row's answer.
@@ -90,16 +57,9 @@ class KTOTrainer(OfflineTrainer):
             unit.data["mismatch"] = replace(unit, branches=mate.branches, data={})
         return units
 
-    def prepare_units(self, units: Sequence[Unit]) -> None:
-        self.reference.fill(with_mismatches(units), self.token_budget, moved=self.prepared.full and self.global_step > 0)
-
-    def before_training(self) -> None:
-        super().before_training()
-        if not self.config.skip_step0_checks:
-            self.reference.check_start(self.policy, self.prepared.stack, self.train_units)
-
-    def surroundings(self) -> dict[str, Any]:
-        return {**super().surroundings(), "reference": reference_digest(with_mismatches(self.train_units))}
+    def compared(self, units: Sequence[Unit]) -> Sequence[Unit]:
+        """These units, then each one's prompt with another row's answer."""
+        return [*units, *(unit.data["mismatch"] for unit in units)]
 
     def totals(self, units: Sequence[Unit]) -> dict[str, float]:
         return {"rows": float(len(units))}
@@ -147,8 +107,3 @@ class KTOTrainer(OfflineTrainer):
         if "rewards/chosen" not in values or "rewards/rejected" not in values:
             return {}
         return {"rewards/margins": values["rewards/chosen"] - values["rewards/rejected"]}
-
-
-def with_mismatches(units: Sequence[Unit]) -> list[Unit]:
-    """These units, then each one's prompt with another row's answer."""
-    return [*units, *(unit.data["mismatch"] for unit in units)]

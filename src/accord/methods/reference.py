@@ -1,14 +1,19 @@
-"""Reference log-probabilities of a dataset, computed once and kept on its units; and, for later runs, in the user's cache."""
+"""Reference log-probabilities of a dataset, computed once and kept on its units; and, for later runs, in the user's cache.
+
+`ReferenceTrainer` is what the trainers that learn from them have in common.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from accord.config.dpo import DPOConfig
+from accord.config.kto import KTOConfig
 from accord.data.packing import Unit, pack, split_by_budget
 from accord.data.render import Renderer
 from accord.errors import ConfigError, DivergedError, MachineError
@@ -17,7 +22,8 @@ from accord.models.adapters import PolicyModel, Stack, Want
 from accord.models.fingerprint import model_fingerprint
 from accord.objectives.segments import segment_sum
 from accord.training import processes
-from accord.training.setup import say
+from accord.training.offline import OfflineTrainer
+from accord.training.setup import Rows, say
 from accord.types import content_hash
 
 
@@ -81,9 +87,9 @@ class ReferenceLogprobs:
         Raises:
             DivergedError: if they do not.
         """
-        if not self.is_start:
-            return
         known = [unit for unit in units if "reference" in unit.data][:2]
+        if not self.is_start or not known:
+            return
         batch = pack(known, policy.device)
         logprobs = policy.forward(batch, stack, Want(logprobs=True)).logprobs
         assert logprobs is not None
@@ -122,6 +128,62 @@ class ReferenceLogprobs:
             except MachineError as error:
                 say(f"The reference log-probs are not kept for later runs: {error}")
         return processes.gather_objects(found)[0]
+
+
+class ReferenceTrainer(OfflineTrainer):
+    """A trainer whose loss compares the policy with a reference on fixed rows.
+
+    Args:
+        ref_model: the reference policy; None takes the model before training (with adapters: the stack without the new one).
+    """
+
+    config: DPOConfig | KTOConfig
+
+    def __init__(
+        self,
+        model: Any,
+        ref_model: Any = None,
+        args: DPOConfig | KTOConfig | None = None,
+        train_dataset: Rows = None,
+        eval_dataset: Rows = None,
+        processing_class: Any = None,
+        callbacks: Iterable[Any] | None = None,
+        peft_config: Any = None,
+        *,
+        tokenizer: Any = None,
+        columns: dict[str, str] | None = None,
+        start: Stack | None = None,
+    ) -> None:
+        super().__init__(
+            model,
+            args,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            callbacks,
+            peft_config,
+            tokenizer=tokenizer,
+            columns=columns,
+            start=start,
+        )
+        self.reference = ReferenceLogprobs(
+            self.policy, self.prepared.reference, ref_model, self.renderer, cache=self.config.cache_reference
+        )
+
+    def compared(self, units: Sequence[Unit]) -> Sequence[Unit]:
+        """The units that the loss needs reference log-probs of."""
+        return units
+
+    def prepare_units(self, units: Sequence[Unit]) -> None:
+        self.reference.fill(self.compared(units), self.token_budget, moved=self.prepared.full and self.global_step > 0)
+
+    def before_training(self) -> None:
+        super().before_training()
+        if not self.config.skip_step0_checks:
+            self.reference.check_start(self.policy, self.prepared.stack, self.compared(self.train_units))
+
+    def surroundings(self) -> dict[str, Any]:
+        return {**super().surroundings(), "reference": reference_digest(self.compared(self.train_units))}
 
 
 def check_same_policy(gaps: Tensor, longest: int, dtype: torch.dtype) -> None:
