@@ -26,7 +26,7 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "accord needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11"; exit 4; }
 	$(PYTHON) -m venv $(VENV)
 
-# torch first and pinned: an unpinned torch may bring gigabytes of GPU libraries.
+# torch first, at the version that was tested. Which build that is (for the CPU, or with gigabytes of GPU libraries) the package index decides.
 $(VENV)/.ready: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -137,8 +137,6 @@ class ReferenceTrainer(OfflineTrainer):
         ref_model: the reference policy; None takes the model before training (with adapters: the stack without the new one).
     """
 
-    config: DPOConfig | KTOConfig
-
     def __init__(
         self,
         model: Any,
@@ -166,9 +164,8 @@ class ReferenceTrainer(OfflineTrainer):
             columns=columns,
             start=start,
         )
-        self.reference = ReferenceLogprobs(
-            self.policy, self.prepared.reference, ref_model, self.renderer, cache=self.config.cache_reference
-        )
+        cache = cast("DPOConfig | KTOConfig", self.config).cache_reference
+        self.reference = ReferenceLogprobs(self.policy, self.prepared.reference, ref_model, self.renderer, cache=cache)
 
     def compared(self, units: Sequence[Unit]) -> Sequence[Unit]:
         """The units that the loss needs reference log-probs of."""

@@ -137,7 +137,13 @@ def load_model(
     logging.disable_progress_bar()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=kind, use_safetensors=True, local_files_only=True, trust_remote_code=trust_remote_code, output_loading_info=True
+            folder,
+            dtype=kind,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            output_loading_info=True,
         )
     except (ValueError, RuntimeError, KeyError, ImportError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
