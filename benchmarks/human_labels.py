@@ -145,7 +145,9 @@ def head_rewards(opened: Opened, train: list[Example], test: list[Example], fold
 
 def dpo(opened: Opened, train: list[Example], test: list[Example], folder: Path, layers: float) -> tuple[list[float], dict[str, Any]]:
     """Margins of implicit rewards on the test rows."""
-    config = DPOConfig(output_dir=str(folder), beta=0.1, max_prompt_length=PROMPT_TOKENS, seed=1, **OPTIONS | {"learning_rate": DPO_LEARNING_RATE})
+    config = DPOConfig(
+        output_dir=str(folder), beta=0.1, max_prompt_length=PROMPT_TOKENS, seed=1, **OPTIONS | {"learning_rate": DPO_LEARNING_RATE}
+    )
     trainer = DPOTrainer(opened.policy, None, config, train, None, opened.tokenizer, peft_config=lora_config(opened.policy, layers=layers))
     trainer.train(resume_from_checkpoint=resumable(folder))
     trainer.save_model()
