@@ -62,7 +62,6 @@ def main() -> None:
         trainer.save_model(folder / case / "saved")
         (folder / case / f"after-{dist.get_rank()}.json").write_text(json.dumps(after), encoding="utf-8")
         trained(case, folder / f"{case}-resumed", settings, plain / case / "checkpoint-2")
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

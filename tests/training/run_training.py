@@ -8,7 +8,9 @@ SETTINGS is JSON: changes to the config, `resume` to go on from the last checkpo
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -78,8 +80,15 @@ def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, An
     return PPOTrainer(PPOConfig(**{**sizes, **shared}), model=tiny.policy(), reward=by_length, **rows, **common)
 
 
+def report_end(folder: Path) -> None:
+    """Whether this process still belonged to a group when it ended: what was registered last ran first."""
+    state = "member" if torch.distributed.is_initialized() else "left"
+    (folder / f"group-{os.environ.get('RANK', '0')}").write_text(state, encoding="utf-8")
+
+
 def main() -> None:
     torch.set_num_threads(1)
+    atexit.register(report_end, Path(sys.argv[1]))
     settings = json.loads(sys.argv[2])
     resume, pause, count = settings.pop("resume", None), settings.pop("pause", 0.0), settings.pop("processes", 1)
     for method in sys.argv[3:]:
@@ -91,8 +100,6 @@ def main() -> None:
         except Interrupted as stopped:
             print(f"interrupted: saved {stopped.args[0]}", flush=True)
             sys.exit(130)
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import math
 import os
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -16,6 +19,9 @@ from accord.models.sharding import is_part, local
 
 T = TypeVar("T")
 
+LET_GO_SECONDS = 0.1
+"""Gloo's threads may hold the tensors of the last collective for a moment after it has returned."""
+
 
 def start() -> None:
     """Join the process group when torchrun, or `accelerate launch` on GPUs, started several processes.
@@ -25,7 +31,10 @@ def start() -> None:
     """
     from accelerate import PartialState
 
+    joined = active()
     PartialState(cpu=not torch.accelerator.is_available())
+    if active() and not joined:
+        atexit.register(leave)
     if not active() and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise MachineError("Several processes were started and could not join: torch has no backend for this device. Start one process.")
     if not active() and "MASTER_ADDR" in os.environ and "ACCELERATE_MIXED_PRECISION" in os.environ:
@@ -33,6 +42,17 @@ def start() -> None:
             "accelerate launch starts one process on a CPU, whatever --num_processes says. "
             "Start several with: python -m torch.distributed.run --nproc_per_node 2 -m accord ..."
         )
+
+
+def leave() -> None:
+    """Leave the process group while the interpreter still lives: one of gloo's threads that drops a tensor after its end aborts the
+    process (pytorch issue 179291; without this, 1 process in 100 on a busy machine). Called by itself when a process ends."""
+    if not active():
+        return
+    gc.collect()
+    dist.destroy_process_group()
+    gc.collect()
+    time.sleep(LET_GO_SECONDS)  # split weights keep their group alive in torch's caches, and with it the threads
 
 
 def active() -> bool:
