@@ -33,6 +33,12 @@ def step_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(at_least_fp32(logits), targets, reduction="none")
 
 
+def step_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
+    """1 where the target's logit is the highest, 1/n where n classes tie for it, else 0. (S, K), (S,) to (S,), float64."""
+    highest = logits == logits.max(1, keepdim=True).values
+    return highest.gather(1, targets[:, None])[:, 0].double() / highest.sum(1)
+
+
 def minimum(values: Tensor, solution: Tensor) -> Tensor:
     """The worst step of each solution (Wang et al. 2023). A right step more cannot raise it. (S,) to (C,)."""
     values, count = _checked(values, solution)
