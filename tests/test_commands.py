@@ -62,7 +62,7 @@ def accord(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def trained(accord: Runner, method: str, run: str) -> Path:
     """Train a method into a folder, once a module."""
     if not Path(run).exists():
-        data = {"sft": "demonstrations", "reward": "pairs", "dpo": "pairs", "kto": "labelled", "ppo": "prompts"}[method]
+        data = {"sft": "demonstrations", "reward": "pairs", "prm": "steps", "dpo": "pairs", "kto": "labelled", "ppo": "prompts"}[method]
         options = [*ROUNDS, "--reward", "reward.py:size"] if method == "ppo" else FEW
         accord(method, f"{data}.jsonl", "--model", "model", "--eval_data", f"{data}.jsonl", "--output_dir", run, *options)
     return Path(run)
@@ -73,6 +73,7 @@ def trained(accord: Runner, method: str, run: str) -> Path:
     [
         ("sft", "entropy", "eval_loss"),
         ("reward", "accuracy", "eval_accuracy"),
+        ("prm", "accuracy_error_steps", "eval_accuracy_right_steps"),
         ("dpo", "rewards/margins", "eval_rewards/margins"),
         ("kto", "kl", "eval_rewards/margins"),
         ("ppo", "objective/scores", "eval_objective/scores"),
