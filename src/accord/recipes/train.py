@@ -84,7 +84,9 @@ def check_options(options: TrainOptions, config: TrainingConfig) -> None:
 def _on_a_judge(model: str, config: Any) -> None:
     """A reward run is no policy: only what makes judges goes on from one, and its own answers are then no scale for a reward."""
     if config.method not in JUDGES:
-        kind, use = ("reward", f"; accord ppo takes it as --reward_model {model}") if (Path(model) / REWARD).exists() else ("process reward", "")
+        kind, use = (
+            ("reward", f"; accord ppo takes it as --reward_model {model}") if (Path(model) / REWARD).exists() else ("process reward", "")
+        )
         raise ConfigError(f"{model} is a {kind} model, not a policy to train. Give --model the run that it was trained on{use}.")
     if config.method == "reward" and config.normalise and config.normalise_on is None:
         config.normalise_on = "training"
