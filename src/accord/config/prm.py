@@ -18,10 +18,11 @@ class PRMConfig(HeadsConfig):
     """What label 0 means. positive: right, as PRM800K's authors count it (Lightman et al. 2023). negative: wrong, as TRL's script did.
     class: a third class of its own."""
     mask_after_first_error: bool | None = None
-    """True learns nothing from labels after the first -1: what follows rests on a mistake (Lightman et al. 2023, section 2.6). False learns
+    """True learns nothing from labels after the first -1: what follows rests on a mistake (Lightman et al. 2023). False learns
     every label there is. None: True, or False with train_on_last_step_only."""
     step_separator: str = "\n"
-    r"""Closes every step, in training and when a text is split into steps to score. \n\n in a shell: $'\n\n'."""
+    r"""Closes every step, in training and when a text is split into steps to score; a line end if nothing is said. An empty line in a
+    shell: $'\n\n'."""
     train_on_last_step_only: bool = False
     """True learns the last step's label alone, which makes an outcome reward model. False learns every step's."""
 

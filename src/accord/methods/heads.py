@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,6 @@ class HeadsTrainer(OfflineTrainer):
         known_features: features by row id under the same stack and layer, shared between trainers; filled as rows are read.
     """
 
-    config: HeadsConfig
-    heads: FeatureHeads
     heads_name: str
     """Under which checkpoints know the heads."""
 
@@ -43,13 +41,14 @@ class HeadsTrainer(OfflineTrainer):
     ) -> None:
         self.known_features = {} if known_features is None else known_features
         super().__init__(model, args, *positional, **keywords)
-        config = self.config
+        config = cast("HeadsConfig", self.config)
         if config.feature_layer is not None and config.feature_layer > self.policy.num_layers:
             raise ConfigError(
                 f"feature_layer={config.feature_layer}: this model has {self.policy.num_layers} layers. Choose 1 to {self.policy.num_layers}, or None for the last."
             )
         self.heads = self.make_heads(self.policy.hidden_size).to(self.policy.device)
         self.frozen = config.backbone == "heads"
+        self.heads_scale = 1.0 if self.frozen else config.head_learning_rate_scale
         if self.frozen:
             self.policy.train_only(None)
         self.standardised = False
@@ -75,9 +74,8 @@ class HeadsTrainer(OfflineTrainer):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         backbone = [] if self.frozen else list(super().parameters().values())
-        heads = list(self.head_parameters().values())
-        scale = 1.0 if self.frozen else self.config.head_learning_rate_scale
-        return [{"params": backbone, "scale": 1.0}, {"params": heads, "scale": scale}] if backbone else [{"params": heads, "scale": scale}]
+        heads = {"params": list(self.head_parameters().values()), "scale": self.heads_scale}
+        return [{"params": backbone, "scale": 1.0}, heads] if backbone else [heads]
 
     def prepare_units(self, units: Sequence[Unit]) -> None:
         if not self.frozen:

@@ -49,6 +49,10 @@ class FeatureHeads(nn.Module):
     def context(self) -> bool:
         return self.reading.context
 
+    def raw(self, ends: Tensor) -> Tensor:
+        """What training sees of features (C, d), before anything is made of it. (C, outputs)"""
+        raise NotImplementedError
+
     def standardised(self, ends: Tensor) -> Tensor:
         return (ends.float() - self.feature_center) / self.feature_spread
 
