@@ -154,7 +154,7 @@ def test_every_config_field_is_read() -> None:
                 and isinstance(node.args[1], ast.Constant)
             ):
                 read.add(str(node.args[1].value))
-    inside = {"loss_type"}  # read through DPOConfig.loss_name
+    inside = {"loss_type", "mask_after_first_error"}  # read through DPOConfig.loss_name and PRMConfig.masks_after_first_error
     for command in COMMANDS.values():
         for config in (_class(path) for path in command.configs):
             unread = {field.name for field in dataclasses.fields(config)} - read - inside

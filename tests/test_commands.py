@@ -29,6 +29,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "pairs": [{"prompt": f"Pick {i}", "chosen": f"Blue {i}.", "rejected": "No idea."} for i in range(6)],
     "labelled": [{"prompt": f"Judge {i}", "completion": f"Answer {i}.", "label": i % 2 == 0} for i in range(6)],
     "prompts": [{"prompt": f"Tell me about {i}"} for i in range(4)],
+    "steps": [{"prompt": f"Add {i}", "completions": [f"{i}+1={i + 1}", f"{i}+2={i}"], "labels": [True, i % 2 == 0]} for i in range(6)],
 }
 FUNCTION = "def size(completions):\n    return [len(c[0]['content']) for c in completions]\n"
 
@@ -62,7 +63,7 @@ def accord(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def trained(accord: Runner, method: str, run: str) -> Path:
     """Train a method into a folder, once a module."""
     if not Path(run).exists():
-        data = {"sft": "demonstrations", "reward": "pairs", "dpo": "pairs", "kto": "labelled", "ppo": "prompts"}[method]
+        data = {"sft": "demonstrations", "reward": "pairs", "prm": "steps", "dpo": "pairs", "kto": "labelled", "ppo": "prompts"}[method]
         options = [*ROUNDS, "--reward", "reward.py:size"] if method == "ppo" else FEW
         accord(method, f"{data}.jsonl", "--model", "model", "--eval_data", f"{data}.jsonl", "--output_dir", run, *options)
     return Path(run)
@@ -73,6 +74,7 @@ def trained(accord: Runner, method: str, run: str) -> Path:
     [
         ("sft", "entropy", "eval_loss"),
         ("reward", "accuracy", "eval_accuracy"),
+        ("prm", "accuracy_error_steps", "eval_accuracy_right_steps"),
         ("dpo", "rewards/margins", "eval_rewards/margins"),
         ("kto", "kl", "eval_rewards/margins"),
         ("ppo", "objective/scores", "eval_objective/scores"),
@@ -181,6 +183,34 @@ def test_a_reward_run_is_no_policy(accord: Runner, capsys: pytest.CaptureFixture
     assert "normalise_on training" in capsys.readouterr().err
     stacks = [json.loads((Path(folder) / "reward.json").read_text(encoding="utf-8"))["stack"] for folder in (reward, "runs/heads")]
     assert stacks == [["reward"], ["reward"]]
+
+
+def test_a_process_reward_run(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it finds is measured, and it is no policy, no causal model and no reward model; heads on a bare base open too."""
+    run = str(trained(accord, "prm", "runs/prm"))
+    accord("prm", "steps.jsonl", "--model", "model", "--output_dir", "runs/step-head", "--backbone", "heads", "--max_steps", "2")
+    for folder in (run, "runs/step-head"):
+        capsys.readouterr()
+        accord("evaluate", folder, "--data", "steps.jsonl")
+        said = capsys.readouterr().out
+        assert "accuracy_erroneous" in said and said.count("(3 solutions)") == 2 and re.search(r"^f1 +[01]\.\d+$", said, re.MULTILINE)
+    accord("evaluate", run, "--data", "pairs.jsonl", code=3)
+    assert "needs steps rows" in capsys.readouterr().err
+    accord("dpo", "pairs.jsonl", "--model", run, "--output_dir", "runs/nothing", code=2)
+    assert "is a process reward model, not a policy" in capsys.readouterr().err
+    accord("export", run, "--to", "exported-prm", code=2)
+    assert "--merged false" in capsys.readouterr().err
+    accord("ppo", "prompts.jsonl", "--model", "model", "--reward_model", run, "--output_dir", "runs/nothing", *ROUNDS, code=3)
+    assert "holds no reward model" in capsys.readouterr().err
+
+
+def test_dry_run_of_prm_from_a_recipe(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("prm.yaml").write_text(
+        'data: steps.jsonl\nstep_separator: "\\n\\n"\nneutral: class\nmask_after_first_error: no\n', encoding="utf-8"
+    )
+    options, text = dry(accord, capsys, "prm", "--config", "prm.yaml", "--backbone", "heads")
+    assert (options["step_separator"], options["neutral"], options["mask_after_first_error"]) == ("\n\n", "class", False)
+    assert r"[1] '0+1=1\n\n0+2=0\n\n' (2 tokens counted)" in text and f" {3 * 32 + 3:,} trained" in text
 
 
 def test_doctor(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:

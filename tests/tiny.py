@@ -128,6 +128,18 @@ def labelled(count: int = 9) -> list[Example]:
     return [Example(row.kind, row.prompt, row.completions, label=i % 3 != 0, where=row.where) for i, row in enumerate(rows)]
 
 
+def solutions(count: int = 9) -> list[Example]:
+    """Solutions of one to four steps of different lengths, with right, neutral, wrong and unjudged ones."""
+    labels = ((1, -1), (1,), (1, 0, -1, 1), (-1, None), (1, 1, 1), (0, 1), (1, None, -1), (-1,), (1, 1, -1, -1))
+    rows: list[Example] = []
+    for i in range(count):
+        marks = labels[i % len(labels)]
+        steps = tuple(Message("assistant", f"{WORDS[(i + 3 * k) % 10]} {k}" * (1 + (i + k) % 2)) for k in range(len(marks)))
+        prompt = (Message("user", f"Solve {WORDS[i % 10]} {i}"),)
+        rows.append(Example("steps", prompt, (Completion(steps),), step_labels=marks, where=f"tiny solution {i + 1}"))
+    return rows
+
+
 def prompts(count: int = 6) -> list[Example]:
     return [_example("prompt", f"Tell me about {WORDS[i % 10]} {i}", []) for i in range(count)]
 

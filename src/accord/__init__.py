@@ -16,11 +16,13 @@ _LAZY = {
     "DPOConfig": "accord.config.dpo",
     "KTOConfig": "accord.config.kto",
     "PPOConfig": "accord.config.ppo",
+    "PRMConfig": "accord.config.prm",
     "SFTTrainer": "accord.methods.sft",
     "RewardTrainer": "accord.methods.reward",
     "DPOTrainer": "accord.methods.dpo",
     "KTOTrainer": "accord.methods.kto",
     "PPOTrainer": "accord.methods.ppo",
+    "PRMTrainer": "accord.methods.prm",
     "AccordError": "accord.errors",
 }
 

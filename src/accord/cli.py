@@ -50,7 +50,7 @@ def _train(name: str, summary: str, *shown: str) -> Command:
 
 
 def _config(name: str) -> str:
-    return {"sft": "SFTConfig", "reward": "RewardConfig", "dpo": "DPOConfig", "kto": "KTOConfig", "ppo": "PPOConfig"}[name]
+    return f"{name.upper() if name != 'reward' else 'Reward'}Config"
 
 
 GROUPS = (
@@ -86,6 +86,7 @@ GROUPS = (
         (
             _train("sft", "imitate demonstrations", "max_length", "loss_aggregation"),
             _train("reward", "learn a reward from comparisons", "backbone", "loss", "num_heads"),
+            _train("prm", "learn to judge each step of a solution", "backbone", "neutral", "mask_after_first_error", "step_separator"),
             _train("dpo", "learn preferences without a reward model", "beta", "loss_type", "sft_coefficient"),
             _train("kto", "learn from single answers marked good or bad", "beta"),
             _train(
@@ -114,7 +115,7 @@ GROUPS = (
             ),
             Command(
                 "evaluate",
-                "accuracy of a reward model or policy on held-out comparisons",
+                "accuracy of a reward model or policy on held-out comparisons, or of a process reward model on steps",
                 ("accord.config.options:EvaluateOptions",),
                 "accord.commands.evaluate:run",
                 ("data", "columns", "force"),

@@ -54,7 +54,9 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 def with_uncounted_tail(unit: Unit, tail: tuple[int, ...]) -> Unit:
     """The unit with tokens after its last counted one that no objective counts."""
-    branches = tuple(Branch((*b.ids, *tail), (*(b.counted or (True,) * len(b.ids)), *(False,) * len(tail))) for b in unit.branches)
+    branches = tuple(
+        replace(b, ids=(*b.ids, *tail), counted=(*(b.counted or (True,) * len(b.ids)), *(False,) * len(tail))) for b in unit.branches
+    )
     data = dict(unit.data)
     if "mismatch" in data:
         data["mismatch"] = with_uncounted_tail(data["mismatch"], tail)

@@ -12,7 +12,20 @@ import torch
 from torch import Tensor
 
 import tiny
-from accord import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+from accord import (
+    DPOConfig,
+    DPOTrainer,
+    KTOConfig,
+    KTOTrainer,
+    PPOConfig,
+    PPOTrainer,
+    PRMConfig,
+    PRMTrainer,
+    RewardConfig,
+    RewardTrainer,
+    SFTConfig,
+    SFTTrainer,
+)
 from accord.data.packing import Branch, Unit, pack
 from accord.errors import DivergedError
 from accord.models.adapters import Want
@@ -137,6 +150,47 @@ class TestRewardMiddleLayer(RewardInvariants):
         single, _ = gradients(trainer, self.batch(trainer), 1)
         assert_equal(single, whole)
         assert not any(".layers.1." in name for name in whole if float(whole[name].norm()) > 0)
+
+
+class PRMInvariants(TrainerInvariants):
+    """Here a step's end is read, so what stands behind the last labelled one may not matter; masked steps may not either."""
+
+    options: dict[str, Any] = {}
+
+    def rows(self) -> list[Example]:
+        return tiny.solutions()
+
+    def build(self, folder: Path, rows: list[Example], **changes: Any) -> PRMTrainer:
+        args = PRMConfig(output_dir=str(folder), **{**self.options, **changes})
+        return PRMTrainer(tiny.policy(), args, rows, processing_class=tiny.tokenizer(), peft_config=tiny.lora())
+
+    def readings(self, trainer: PRMTrainer, units: list[Unit]) -> list[Tensor]:
+        return trainer.process_reward_model.probabilities(units, 10**6)
+
+    def test_zero_signal_teaches_nothing(self, tmp_path: Path) -> None:
+        """Steps without a label have a gradient of exactly 0, and change nothing for others. (A row of only such steps is left out, counted:
+        `methods/test_prm.py`.)"""
+        trainer = self.ready(tmp_path)
+        units = trainer.train_units
+        masked = [replace(unit, data={**unit.data, "targets": (None,) * len(unit.data["targets"])}) for unit in units]
+        found, values = gradients(trainer, StepBatch(masked))
+        assert values["loss"] == 0 and values["grad_norm"] == 0 and not any(value.any() for value in found.values())
+        plain, expected = gradients(trainer, StepBatch(units))
+        mixed, values = gradients(trainer, StepBatch([*units, *masked]))
+        assert_equal(mixed, plain)
+        assert values["loss"] == pytest.approx(expected["loss"], rel=1e-5) and values["accuracy"] == pytest.approx(expected["accuracy"])
+
+
+class TestPRMLora(PRMInvariants):
+    options = {"backbone": "lora"}
+
+
+class TestPRMHeads(PRMInvariants):
+    options = {"backbone": "heads", "head_width": 3}
+
+
+class TestPRMThreeClasses(PRMInvariants):
+    options = {"neutral": "class", "mask_after_first_error": False, "step_separator": " ###\n"}
 
 
 class DPOInvariants(TrainerInvariants):

@@ -219,7 +219,7 @@ def test_a_ranking_of_four_is_encoded_once(tmp_path: Path, monkeypatch: pytest.M
     assert [batch.num_completions for batch in seen] == [4]
     assert seen[0].num_tokens == len(units[0].prompt_ids) + sum(len(branch.ids) for branch in units[0].branches)
     # and the loss is the mean over its six pairs of the scores of those four answers
-    scores: Tensor = trainer._scores(units)[:, 0].detach()
+    scores: Tensor = trainer.raw(units)[:, 0].detach()
     by_hand = [nll(float(scores[i] - scores[j])) for i, j in ((0, 1), (0, 2), (0, 3), (1, 3), (2, 3))]
     by_hand.append(0.5 * nll(float(scores[1] - scores[2])) + 0.5 * nll(float(scores[2] - scores[1])))
     assert float(loss.detach()) == pytest.approx(sum(by_hand) / 6, rel=1e-5)

@@ -16,7 +16,8 @@ from accord.models.heads import RewardHeads
 from accord.models.lora import lora_config
 from accord.models.partial import LowerStates, keep_lower_states
 from accord.rewards.export import export_classifier
-from accord.rewards.learned import RewardModel, distinct
+from accord.rewards.learned import RewardModel
+from accord.rewards.scorer import distinct
 
 
 def shaken() -> RewardHeads:

@@ -22,7 +22,20 @@ import torch
 from transformers import TrainerCallback
 
 import tiny
-from accord import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+from accord import (
+    DPOConfig,
+    DPOTrainer,
+    KTOConfig,
+    KTOTrainer,
+    PPOConfig,
+    PPOTrainer,
+    PRMConfig,
+    PRMTrainer,
+    RewardConfig,
+    RewardTrainer,
+    SFTConfig,
+    SFTTrainer,
+)
 from accord.training import processes
 from accord.training.loop import Interrupted, Loop
 
@@ -63,6 +76,8 @@ def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, An
         return RewardTrainer(tiny.policy(), RewardConfig(**shared), [*tiny.pairs(), *tiny.rankings()], **common)
     if method == "reward_heads":
         return RewardTrainer(tiny.policy(), RewardConfig(backbone="heads", **shared), tiny.pairs(), **common)
+    if method == "prm":
+        return PRMTrainer(tiny.policy(), PRMConfig(**shared), tiny.solutions(), **common)
     if method == "dpo":
         return DPOTrainer(tiny.policy(), None, DPOConfig(**shared), tiny.pairs(), tiny.pairs(3), **common)
     if method == "kto":

@@ -1,4 +1,5 @@
-"""`accord evaluate`: accuracy on held-out comparisons, of a reward model or of a policy's implicit reward."""
+"""`accord evaluate`: accuracy on held-out comparisons, of a reward model or of a policy's implicit reward; first errors found, of a process
+reward model."""
 
 from __future__ import annotations
 
@@ -9,16 +10,20 @@ from accord.config.options import EvaluateOptions
 from accord.data.read import read_examples
 from accord.errors import ConfigError
 from accord.evaluation.accuracy import accuracy_table
+from accord.evaluation.process import process_bench
 from accord.models.opened import open_model
-from accord.models.save import REWARD
+from accord.models.save import PROCESS, REWARD
 from accord.recipes.pairs import pairs_of
 from accord.rewards.learned import RewardModel
+from accord.rewards.process import ProcessRewardModel
 from accord.training.lineage import RECORD
-from accord.training.setup import say
+from accord.training.setup import examples, say
 
 
 def run(options: EvaluateOptions) -> int:
     """Print the accuracy table of a run."""
+    if (Path(options.run) / PROCESS).exists():
+        return _process(options)
     rows = pairs_of(list(read_examples(options.data, columns=options.columns)), say, options.data)
     opened = open_model(options.run, force=options.force)
     if (Path(options.run) / REWARD).exists():
@@ -36,6 +41,19 @@ def run(options: EvaluateOptions) -> int:
         values, counts = {name: value for name, value in trainer.evaluate().items() if name != "eval_tokens"}, {}
     for name, value in values.items():
         print(f"{name:<28} {value:.4f}" + (f"  ({counts[name]} pairs)" if name in counts else ""))
+    return 0
+
+
+def _process(options: EvaluateOptions) -> int:
+    rows = examples(options.data, kinds=("steps",), what="--data", columns=options.columns)
+    opened = open_model(options.run, force=options.force)
+    table = process_bench(ProcessRewardModel.load(opened.policy, Path(options.run), opened.renderer), rows)
+    if table["unknown"]:
+        say(f"{table['unknown']:.0f} of {len(rows)} solutions say too little to know their first error; left out.")
+    for name, count in (("accuracy_erroneous", "erroneous"), ("accuracy_correct", "correct")):
+        print(f"{name:<28} {table[name]:.4f}  ({table[count]:.0f} solutions)" if name in table else f"{name:<28} no {count} solutions")
+    if "f1" in table:
+        print(f"{'f1':<28} {table['f1']:.4f}")
     return 0
 
 

@@ -9,7 +9,7 @@ from accord.config.options import ExportOptions
 from accord.errors import ConfigError
 from accord.models.export import export_merged
 from accord.models.opened import open_model
-from accord.models.save import REWARD
+from accord.models.save import PROCESS, REWARD
 from accord.rewards.export import export_classifier
 from accord.rewards.learned import RewardModel
 from accord.writing import whole_folder
@@ -31,6 +31,10 @@ def run(options: ExportOptions) -> int:
             shutil.copytree(source, staged, ignore=shutil.ignore_patterns("checkpoint-*", ".*", "*.jsonl"), dirs_exist_ok=True)
         print(f"Copied the adapter to {target}.")
         return 0
+    if (source / PROCESS).exists():
+        raise ConfigError(
+            f"{source} is a process reward model, and no ordinary model folder has a place for its head. Add --merged false to copy the run as it is."
+        )
     if is_reward and not options.sequence_classification:
         raise ConfigError(
             f"{source} is a reward model, and a causal language model has no place for its heads. "

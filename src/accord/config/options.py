@@ -182,9 +182,9 @@ class EvaluateOptions:
     """`accord evaluate`."""
 
     run: str = ""
-    """Run folder of a reward model (accuracy) or a DPO policy (implicit accuracy)."""
+    """Run folder of a reward model (accuracy), a DPO policy (implicit accuracy) or a process reward model (first errors found)."""
     data: str = ""
-    """Held-out comparisons."""
+    """Held-out comparisons; for a process reward model solutions with step labels."""
     columns: dict[str, str] | None = None
     """Which of your columns is which: prompt=question chosen=best rejected=worst."""
     force: bool = False

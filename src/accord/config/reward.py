@@ -5,21 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accord.config.base import TrainingConfig
+from accord.config.heads import HeadsConfig
 from accord.config.known_names import accepts_known_names
 
 
 @accepts_known_names
 @dataclass
-class RewardConfig(TrainingConfig):
+class RewardConfig(HeadsConfig):
     """Learn a score from comparisons."""
 
-    backbone: str = "lora"
-    """lora: train the given adapter (or the model) and the heads. heads: train heads alone on the frozen model's features, in seconds."""
     num_heads: int = 5
     """Independent heads; their mean is the score, their spread is doubt. 1 turns the ensemble off."""
-    head_width: int = 0
-    """Hidden units of each head. 0 is linear, which exports as a transformers classifier; 64 can weigh an answer by its prompt."""
     head_context: bool = False
     """True lets heads read the prompt's last token and the mean over the answer beside the answer's last token. False is the last alone."""
     loss: str = "bradley_terry"
@@ -31,8 +27,6 @@ class RewardConfig(TrainingConfig):
     """True subtracts a row's strength (column margin) from the score gap. False ignores it."""
     center_rewards_coefficient: float | None = None
     """Weight of (r_chosen + r_rejected)^2, which keeps scores near 0; 0.01 is usual. None leaves it out."""
-    feature_layer: int | None = None
-    """Layer the heads read, 1 to the number of layers. None is the last."""
     normalise: bool = True
     """True fixes mean 0 and variance 1 of each head afterwards, on what normalise_on says. False leaves raw scores."""
     normalise_on: str | None = None
@@ -41,32 +35,18 @@ class RewardConfig(TrainingConfig):
     fine-tuning leaves no reference."""
     max_new_tokens: int = 48
     """Longest answer in tokens that normalise_on="samples" draws: what PPO will draw."""
-    head_learning_rate_scale: float = 1.0
-    """Multiplies the learning rate for the heads when a LoRA backbone is trained beside them."""
     max_prompt_length: int | None = None
     """Longest prompt in tokens, cut on the left. None cuts only by max_length."""
 
     method: ClassVar[str] = "reward"
-    full_learning_rate: ClassVar[float] = 1e-5
-    lora_learning_rate: ClassVar[float] = 1e-4
-    heads_learning_rate: ClassVar[float] = 2e-3
-
-    def default_learning_rate(self, *, full: bool) -> float:
-        if self.backbone == "heads":
-            return self.heads_learning_rate
-        return super().default_learning_rate(full=full)
 
     def validate(self) -> None:
         super().validate()
-        self.choice("backbone", ("lora", "heads"))
         self.choice("loss", ("bradley_terry", "plackett_luce", "davidson", "robust"))
         if self.normalise_on is not None:
             self.choice("normalise_on", ("samples", "training"))
         self.require("max_new_tokens", self.max_new_tokens >= 1, "1 or more")
-        self.require("head_learning_rate_scale", self.head_learning_rate_scale >= 0, "0 or more")
         self.require("num_heads", self.num_heads >= 1, "1 or more")
-        self.require("head_width", self.head_width >= 0, "0 (linear) or more")
         self.require("label_smoothing", 0 <= self.label_smoothing < 0.5, "0 up to (not including) 0.5")
         if self.loss in ("plackett_luce", "davidson"):
             self.require("label_smoothing", self.label_smoothing == 0, f"0 with loss={self.loss!r}: bradley_terry and robust use it")
-        self.require("feature_layer", self.feature_layer is None or self.feature_layer >= 1, "1 or more, or None")

@@ -34,6 +34,13 @@ class Branch:
     ids: tuple[int, ...]
     counted: tuple[bool, ...] | None = None
     """Which tokens the objective sees; None counts all of them."""
+    ends: tuple[int, ...] | None = None
+    """Where heads read it: after how many of its tokens each part that they judge (a step) ends, ascending. None: once, at its end."""
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """`ends`, said or not."""
+        return (len(self.ids),) if self.ends is None else self.ends
 
     @property
     def num_counted(self) -> int:
@@ -95,8 +102,14 @@ class PackedBatch:
 
     @property
     def answers(self) -> list[tuple[int, int, int]]:
-        """Of each completion: its prompt's last token, its own first token, and what follows its last, on the token axis."""
-        return [(span.prompt[1] - 1, first, stop) for span in self.spans for first, stop in span.branches]
+        """What heads read: of each completion, at each of its `ends`, its prompt's last token, its own first one, and what follows the
+        last, on the token axis."""
+        return [
+            (span.prompt[1] - 1, first, first + place)
+            for span, unit in zip(self.spans, self.units, strict=True)
+            for (first, _), branch in zip(span.branches, unit.branches, strict=True)
+            for place in branch.places
+        ]
 
     @property
     def num_tokens(self) -> int:

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from accord.config.reward import RewardConfig
-from accord.data.packing import Unit, pack
+from accord.data.packing import Unit
 from accord.errors import ConfigError, DataError
+from accord.methods.heads import HeadsTrainer
 from accord.methods.reference_answers import reference_answers, rollout_units
-from accord.models.adapters import Want
 from accord.models.heads import RewardHeads, pair_weights
 from accord.objectives.ranking import accuracy, bradley_terry, centering, davidson, plackett_luce, robust_bradley_terry
 from accord.rewards.learned import RewardModel
 from accord.rollouts.sampler import SamplingConfig
 from accord.training.metrics import Metrics
-from accord.training.offline import OfflineTrainer
 from accord.training.setup import say
 
 SAMPLED_BUDGETS = 4
@@ -134,45 +132,21 @@ def comparison_losses(scores: Tensor, pairs: Comparisons, config: RewardConfig, 
     return found
 
 
-class RewardTrainer(OfflineTrainer):
-    """Trains reward heads at the end token, on a fresh LoRA adapter (`backbone="lora"`) or on frozen features (`"heads"`).
-
-    With frozen features the backbone runs once over the data, and the heads train on what it returned.
-
-    Args:
-        known_features: features by row id under the same stack and layer, shared between trainers; filled as rows are read.
-    """
+class RewardTrainer(HeadsTrainer):
+    """Trains reward heads at the end token; arguments and backbones are those of `HeadsTrainer`."""
 
     method = "reward"
     adapter = "reward"
     kinds = ("preference", "ranking")
     config_class = RewardConfig
     config: RewardConfig
+    heads: RewardHeads
+    heads_name = "reward_heads"
     metric_names = ("loss", "accuracy", "margin")
 
-    def __init__(
-        self,
-        model: Any,
-        args: RewardConfig | None = None,
-        *positional: Any,
-        known_features: dict[str, Tensor] | None = None,
-        **keywords: Any,
-    ) -> None:
-        self.known_features = {} if known_features is None else known_features
+    def __init__(self, model: Any, args: RewardConfig | None = None, *positional: Any, **keywords: Any) -> None:
         super().__init__(model, args, *positional, **keywords)
         config = self.config
-        if config.feature_layer is not None and config.feature_layer > self.policy.num_layers:
-            raise ConfigError(
-                f"feature_layer={config.feature_layer}: this model has {self.policy.num_layers} layers. Choose 1 to {self.policy.num_layers}, or None for the last."
-            )
-        size = self.policy.hidden_size * (3 if config.head_context else 1)
-        heads = RewardHeads(
-            size, config.num_heads, width=config.head_width, layer=config.feature_layer, context=config.head_context, seed=config.seed
-        )
-        self.heads = heads.to(self.policy.device)
-        self.frozen = config.backbone == "heads"
-        if self.frozen:
-            self.policy.train_only(None)
         moving = self.prepared.full and not self.frozen
         if moving and config.normalise and config.normalise_on == "samples":
             raise ConfigError(
@@ -180,28 +154,25 @@ class RewardTrainer(OfflineTrainer):
             )
         self.normalise_on = config.normalise_on or ("training" if moving else "samples")
         self.log_nu = nn.Parameter(torch.zeros(())) if config.loss == "davidson" else None
-        self.standardised = False
+
+    def make_heads(self, hidden_size: int) -> RewardHeads:
+        config = self.config
+        size = hidden_size * (3 if config.head_context else 1)
+        return RewardHeads(
+            size, config.num_heads, width=config.head_width, layer=config.feature_layer, context=config.head_context, seed=config.seed
+        )
 
     @property
     def reward_model(self) -> RewardModel:
         """The object that trained, ready to score: the same tokens, the same features, the same heads."""
         return RewardModel(self.policy, self.prepared.stack, self.heads, self.renderer)
 
-    def parameters(self) -> dict[str, nn.Parameter]:
-        found = {} if self.frozen else super().parameters()
-        found |= {f"reward_heads.{name}": parameter for name, parameter in self.heads.named_parameters()}
-        if self.log_nu is not None:
-            found["log_nu"] = self.log_nu
-        return found
+    @property
+    def scorer(self) -> RewardModel:
+        return self.reward_model
 
-    def buffers(self) -> dict[str, Tensor]:
-        return dict(self.heads.named_buffers())
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        backbone = [] if self.frozen else list(super().parameters().values())
-        heads = list(self.heads.parameters()) + ([self.log_nu] if self.log_nu is not None else [])
-        scale = 1.0 if self.frozen else self.config.head_learning_rate_scale
-        return [{"params": backbone, "scale": 1.0}, {"params": heads, "scale": scale}] if backbone else [{"params": heads, "scale": scale}]
+    def head_parameters(self) -> dict[str, nn.Parameter]:
+        return super().head_parameters() | ({} if self.log_nu is None else {"log_nu": self.log_nu})
 
     def make_units(self, rows: Sequence[Any]) -> list[Unit]:
         """Raises ConfigError at the first row whose label the loss cannot use."""
@@ -213,29 +184,6 @@ class RewardTrainer(OfflineTrainer):
                         "Use loss='bradley_terry' or 'robust', or use_margin=False to ignore margins."
                     )
         return super().make_units(rows)
-
-    # -- features -----------------------------------------------------------------------------------------------------------------------
-
-    def prepare_units(self, units: Sequence[Unit]) -> None:
-        if not self.frozen:
-            return
-        self.reward_model.remember(units, self.known_features, self.token_budget)
-        for unit in units:
-            unit.data["features"] = self.known_features[unit.id]
-
-    def before_training(self) -> None:
-        super().before_training()
-        if self.frozen and not self.standardised:
-            self.heads.standardise(torch.cat([self.train_units[i].data["features"] for i in self.rows_used()]))
-            self.standardised = True
-
-    def _scores(self, units: Sequence[Unit]) -> Tensor:
-        """(C, K) raw scores."""
-        if self.frozen:
-            return self.heads.raw(torch.cat([unit.data["features"] for unit in units]).to(self.policy.device))
-        batch = pack(units, self.policy.device)
-        (ends,) = self.policy.forward(batch, self.prepared.stack, Want(logprobs=False, ends=(self.heads.reading,))).ends
-        return self.heads.raw(ends)
 
     # -- loss ---------------------------------------------------------------------------------------------------------------------------
 
@@ -250,7 +198,7 @@ class RewardTrainer(OfflineTrainer):
         return {"units": float(len(units))} | {f"head{k}": float(weight) for k, weight in enumerate(weights)}
 
     def loss(self, units: Sequence[Unit], totals: dict[str, float]) -> tuple[Tensor, Metrics]:
-        scores = self._scores(units)
+        scores = self.raw(units)
         pairs = comparisons(units, scores.device)
         weights = self._head_weights(units).to(scores.device)
         per_head = torch.tensor([max(totals[f"head{k}"], 1e-9) for k in range(scores.shape[1])], device=scores.device)
@@ -309,6 +257,3 @@ class RewardTrainer(OfflineTrainer):
             what = "sampled answers of the reference policy" if sampled else "training answers"
             say(f"Rewards have mean 0 and variance 1 on {count} {what} (normalise_on={self.normalise_on}).")
         return last
-
-    def write_model(self, folder: Path) -> None:
-        self.reward_model.save(folder, self.processing_class, full=self.prepared.full and not self.frozen)

@@ -44,7 +44,8 @@ class Outputs:
     states: Tensor | None = None
     """(M, d) final hidden state that predicts each counted token: what a value head reads."""
     ends: tuple[Tensor, ...] = ()
-    """One tensor for each of `Want.ends`: (C, d) hidden state of each completion's last token, after the final norm; (C, 3 d) with context."""
+    """One tensor for each of `Want.ends`: (C, d) hidden state of each completion's last token, after the final norm; (C, 3 d) with context.
+    A completion with `Branch.ends` has a row for each of them."""
 
 
 @dataclass(frozen=True)

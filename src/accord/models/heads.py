@@ -1,7 +1,9 @@
-"""Scalar heads on the language model's hidden states: reward heads at the end of an answer, a value head before every token."""
+"""Heads on the language model's hidden states: reward heads at the end of an answer, a step head at the end of each of its steps, a value
+head before every token."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +16,7 @@ from accord.types import content_hash
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reward head reads of a forward pass."""
+    """What a head reads of a forward pass."""
 
     layer: int | None = None
     """Layer whose output is read: 1..L, None is the last."""
@@ -22,7 +24,47 @@ class Reading:
     """Put the state of the prompt's last token and the mean over the completion beside the state of its last token, in that order."""
 
 
-class RewardHeads(nn.Module):
+class FeatureHeads(nn.Module):
+    """What heads that read the end of an answer, or of its steps, share: what they read, and constants that standardise it.
+
+    Args:
+        hidden_size: width d of the features.
+        reading: what they read of a forward pass (`Want.ends`).
+    """
+
+    feature_center: Tensor
+    feature_spread: Tensor
+
+    def __init__(self, hidden_size: int, reading: Reading) -> None:
+        super().__init__()
+        self.reading = reading
+        self.register_buffer("feature_center", torch.zeros(hidden_size))
+        self.register_buffer("feature_spread", torch.ones(hidden_size))
+
+    @property
+    def layer(self) -> int | None:
+        return self.reading.layer
+
+    @property
+    def context(self) -> bool:
+        return self.reading.context
+
+    def raw(self, ends: Tensor) -> Tensor:
+        """What training sees of features (C, d), before anything is made of it. (C, outputs)"""
+        raise NotImplementedError
+
+    def standardised(self, ends: Tensor) -> Tensor:
+        return (ends.float() - self.feature_center) / self.feature_spread
+
+    @torch.no_grad()
+    def standardise(self, ends: Tensor) -> None:
+        """Give each feature mean 0 and variance 1 on these training features (C, d): for frozen backbones, so that one learning rate
+        suits every feature. Folded into the weights when exported."""
+        self.feature_center.copy_(ends.float().mean(0))
+        self.feature_spread.copy_(ends.float().std(0, unbiased=False).clamp_min(1e-4))
+
+
+class RewardHeads(FeatureHeads):
     """K independent heads on the hidden state of a completion's last token. The score is their mean; their spread is doubt.
 
     A head is linear, or with `width` one hidden layer, which can say "refuse this, but not that" where a sum over features cannot.
@@ -38,34 +80,21 @@ class RewardHeads(nn.Module):
         seed: seeds the initial weights on the features, N(0, 1/(d + 1)) (Ziegler et al. 2019). Weights after a hidden layer start at 0.
     """
 
-    feature_center: Tensor
-    feature_spread: Tensor
     center: Tensor
     spread: Tensor
 
     def __init__(
         self, hidden_size: int, num_heads: int = 5, *, width: int = 0, layer: int | None = None, context: bool = False, seed: int = 0
     ) -> None:
-        super().__init__()
-        weights = []
-        for head in range(num_heads):
-            generator = torch.Generator().manual_seed(int(content_hash(["reward head", seed, head], 15), 16))
-            weights.append(torch.randn(max(width, 1), hidden_size, generator=generator) / (hidden_size + 1) ** 0.5)
-        first = torch.stack(weights)
-        self.layer, self.width, self.num_heads, self.context = layer, width, num_heads, context
+        super().__init__(hidden_size, Reading(layer, context))
+        first = torch.stack([_initial(max(width, 1), hidden_size, "reward head", seed, head) for head in range(num_heads)])
+        self.width, self.num_heads = width, num_heads
         self.weight = nn.Parameter(first if width else first[:, 0])
         if width:
             self.bias = nn.Parameter(torch.zeros(num_heads, width))
             self.readout = nn.Parameter(torch.zeros(num_heads, width))
-        self.register_buffer("feature_center", torch.zeros(hidden_size))
-        self.register_buffer("feature_spread", torch.ones(hidden_size))
         self.register_buffer("center", torch.zeros(num_heads))
         self.register_buffer("spread", torch.ones(num_heads))
-
-    @property
-    def reading(self) -> Reading:
-        """What these heads read of a forward pass (`Want.ends`)."""
-        return Reading(self.layer, self.context)
 
     def forward(self, ends: Tensor) -> Tensor:
         """Normalised score of each head, larger is better: (C, d) to (C, K)."""
@@ -73,18 +102,11 @@ class RewardHeads(nn.Module):
 
     def raw(self, ends: Tensor) -> Tensor:
         """Scores before normalisation: what the reward loss trains. (C, d) to (C, K)."""
-        features = (ends.float() - self.feature_center) / self.feature_spread
+        features = self.standardised(ends)
         if not self.width:
             return features @ self.weight.float().T
         hidden = F.gelu(torch.einsum("cd,kwd->ckw", features, self.weight) + self.bias)
         return (hidden * self.readout).sum(-1)
-
-    @torch.no_grad()
-    def standardise(self, ends: Tensor) -> None:
-        """Give each feature mean 0 and variance 1 on these training features (C, d): for frozen backbones, so that one learning rate
-        suits every feature. Folded into the weights when exported."""
-        self.feature_center.copy_(ends.float().mean(0))
-        self.feature_spread.copy_(ends.float().std(0, unbiased=False).clamp_min(1e-4))
 
     @torch.no_grad()
     def normalise(self, ends: Tensor) -> None:
@@ -129,6 +151,47 @@ def _poisson(uniform: float) -> int:
         probability /= count
         total += probability
     return count
+
+
+def _initial(rows: int, columns: int, *seeds: object) -> Tensor:
+    """(rows, columns) weights from N(0, 1 / (columns + 1)) (Ziegler et al. 2019), a function of what they are for."""
+    generator = torch.Generator().manual_seed(int(content_hash(list(seeds), 15), 16))
+    return torch.randn(rows, columns, generator=generator) / (columns + 1) ** 0.5
+
+
+class StepHead(FeatureHeads):
+    """Class probabilities of each step of a solution, from the hidden state of the step's last token.
+
+    Args:
+        hidden_size: width d of the features.
+        classes: their names; the first one means that the step is wrong.
+        width: hidden units W (GELU) before the classes; 0 is linear.
+        layer: layer the features come from, 1..L; None is the last.
+        seed: seeds the initial weights, N(0, 1 / (inputs + 1)); biases start at 0.
+    """
+
+    def __init__(self, hidden_size: int, classes: Sequence[str], *, width: int = 0, layer: int | None = None, seed: int = 0) -> None:
+        super().__init__(hidden_size, Reading(layer))
+        self.classes, self.width = tuple(classes), width
+        self.hidden = nn.Parameter(_initial(width, hidden_size, "step head", seed, "hidden")) if width else None
+        self.hidden_bias = nn.Parameter(torch.zeros(width)) if width else None
+        self.weight = nn.Parameter(_initial(len(self.classes), width or hidden_size, "step head", seed, "classes"))
+        self.bias = nn.Parameter(torch.zeros(len(self.classes)))
+
+    def forward(self, ends: Tensor) -> Tensor:
+        """Probability of each class, (S, d) to (S, classes)."""
+        return self.raw(ends).softmax(-1)
+
+    def raw(self, ends: Tensor) -> Tensor:
+        """Logits of the classes: what the step loss trains. (S, d) to (S, classes)."""
+        features = self.standardised(ends)
+        if self.hidden is not None:
+            features = F.gelu(F.linear(features, self.hidden, self.hidden_bias))
+        return F.linear(features, self.weight, self.bias)
+
+    def right(self, ends: Tensor) -> Tensor:
+        """Probability that each step is not wrong, larger is better. (S, d) to (S,)."""
+        return self.raw(ends).log_softmax(-1)[:, 1:].exp().sum(-1)
 
 
 class ValueHead(nn.Module):

@@ -12,7 +12,7 @@ from accord.errors import DataError
 from accord.models.adapters import PolicyModel, Stack
 from accord.models.folders import read_json
 from accord.models.load import ResolvedModel, load_config, load_model, load_tokenizer, resolve
-from accord.models.save import REWARD, STACK, load_stack
+from accord.models.save import HEADS, STACK, load_stack
 from accord.models.tokens import stop_token_ids
 
 
@@ -77,7 +77,8 @@ def open_tokenizer(name: str) -> tuple[Any, list[int]]:
 def _is_run(folder: Path) -> tuple[bool, bool]:
     """Whether a folder holds adapters, and whether it lies on a base model (adapters, or heads alone)."""
     adapters = (folder / STACK).exists() or (folder / "adapter_config.json").exists()
-    return adapters, adapters or ((folder / REWARD).exists() and not (folder / "config.json").exists())
+    heads = any((folder / record).exists() for record in HEADS)
+    return adapters, adapters or (heads and not (folder / "config.json").exists())
 
 
 def _with_tokenizer(folder: Path, resolved: ResolvedModel) -> ResolvedModel:
@@ -88,7 +89,7 @@ def _with_tokenizer(folder: Path, resolved: ResolvedModel) -> ResolvedModel:
 
 def base_of(folder: Path) -> str:
     """The base model a run folder was trained on."""
-    for name, key in ((STACK, "base"), ("adapter_config.json", "base_model_name_or_path"), (REWARD, "base")):
+    for name, key in ((STACK, "base"), ("adapter_config.json", "base_model_name_or_path"), *((record, "base") for record in HEADS)):
         path = folder / name
         if path.exists():
             base = read_json(path).get(key)

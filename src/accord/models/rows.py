@@ -22,9 +22,9 @@ def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], 
     parts: dict[str, list[Tensor]] = {"logprobs": [], "entropy": [], "states": []}
     ends: list[list[Tensor]] = [[] for _ in want.ends]
     completion = 0
-    for span in batch.spans:
+    for span, unit in zip(batch.spans, batch.units, strict=True):
         start, prompt_end = span.prompt
-        for first, last in span.branches:
+        for (first, last), branch in zip(span.branches, unit.branches, strict=True):
             tokens = torch.cat((batch.tokens[: batch.prefix], batch.tokens[start:prompt_end], batch.tokens[first:last]))
             mine = batch.completion == completion
             sources, targets = batch.sources[mine], batch.targets[mine]
@@ -43,7 +43,8 @@ def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], 
                 last_layer = reading.layer in (None, policy.num_layers)
                 hidden = output.hidden_states[-1] if last_layer else policy.final_norm(output.hidden_states[reading.layer])
                 prompt = len(tokens) - (last - first)
-                found.append(answer_features(hidden[0], [(prompt - 1, prompt, len(tokens))], context=reading.context))
+                places = [(prompt - 1, prompt, prompt + place) for place in branch.places]
+                found.append(answer_features(hidden[0], places, context=reading.context))
             completion += 1
     read = {name: torch.cat(values) if values else None for name, values in parts.items()}
     return Outputs(**read, ends=tuple(torch.cat(found) for found in ends))

@@ -26,6 +26,10 @@ from accord.writing import whole_folder
 STACK = "stack.json"
 REWARD = "reward.json"
 """What a folder with reward heads says about them (`rewards.learned`)."""
+PROCESS = "process.json"
+"""What a folder with a step head says about it (`rewards.process`)."""
+HEADS = (REWARD, PROCESS)
+"""A folder with one of these holds heads that score, not a policy."""
 
 
 def save_policy(policy: PolicyModel, stack: Sequence[str], tokenizer: Any, folder: Path) -> None:

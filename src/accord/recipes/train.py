@@ -12,12 +12,12 @@ from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
 from accord.models.lora import lora_config
 from accord.models.opened import Opened, open_model
-from accord.models.save import REWARD
+from accord.models.save import HEADS, REWARD
 from accord.models.size import choose_token_budget, model_size
 from accord.planning.memory import MemoryNeed, check_fits, predict, suggest
 from accord.recipes.dry_run import describe
 from accord.training.best import check_can_evaluate
-from accord.training.lineage import load_lines
+from accord.training.lineage import JUDGES, load_lines
 from accord.training.setup import Rows, read_rows, say
 
 
@@ -76,18 +76,19 @@ def check_options(options: TrainOptions, config: TrainingConfig) -> None:
     for name in ("reward_model", "reward", "ptx_data"):
         if config.method != "ppo" and getattr(options, name):
             raise ConfigError(f"accord {config.method} has no --{name}: it belongs to accord ppo.")
-    if (Path(options.model) / REWARD).exists():
-        _on_a_reward_run(options.model, config)
+    if any((Path(options.model) / record).exists() for record in HEADS):
+        _on_a_judge(options.model, config)
     check_can_evaluate(config, has_rows=bool(options.eval_data or config.overfit))
 
 
-def _on_a_reward_run(model: str, config: Any) -> None:
-    """A reward run is no policy: only `accord reward` goes on from one, and its own answers are then no scale for a reward."""
-    if config.method != "reward":
-        raise ConfigError(
-            f"{model} is a reward model, not a policy to train. Give --model the run that it was trained on; accord ppo takes it as --reward_model {model}."
+def _on_a_judge(model: str, config: Any) -> None:
+    """A reward run is no policy: only what makes judges goes on from one, and its own answers are then no scale for a reward."""
+    if config.method not in JUDGES:
+        kind, use = (
+            ("reward", f"; accord ppo takes it as --reward_model {model}") if (Path(model) / REWARD).exists() else ("process reward", "")
         )
-    if config.normalise and config.normalise_on is None:
+        raise ConfigError(f"{model} is a {kind} model, not a policy to train. Give --model the run that it was trained on{use}.")
+    if config.method == "reward" and config.normalise and config.normalise_on is None:
         config.normalise_on = "training"
         say(f"normalise_on training: {model} is a reward model, whose samples are no policy's.")
 
@@ -99,7 +100,7 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
     device = pick_device()
     have, size = available_memory(device), model_size(model_config)
     rank = options.lora_r or None
-    if config.method == "reward" and getattr(config, "backbone", "") == "heads":
+    if getattr(config, "backbone", "") == "heads":
         rank = 0
     context = config.max_length or 1024
     dtype = pick_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
@@ -129,7 +130,7 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
     return need
 
 
-TEMPLATES = {"sft": "demonstration", "reward": "preference", "dpo": "preference", "kto": "labelled", "ppo": "prompt"}
+TEMPLATES = {"sft": "demonstration", "reward": "preference", "prm": "steps", "dpo": "preference", "kto": "labelled", "ppo": "prompt"}
 
 
 def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evaluation: Rows, lora: Any) -> Any:
@@ -148,9 +149,15 @@ def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evalua
             ptx_dataset=options.ptx_data,
             **common,
         )
-    if config.method == "reward" and config.backbone == "heads":
+    if getattr(config, "backbone", "") == "heads":
         lora = None
-    trainer = {"sft": accord.SFTTrainer, "reward": accord.RewardTrainer, "dpo": accord.DPOTrainer, "kto": accord.KTOTrainer}[config.method]
+    trainer = {
+        "sft": accord.SFTTrainer,
+        "reward": accord.RewardTrainer,
+        "prm": accord.PRMTrainer,
+        "dpo": accord.DPOTrainer,
+        "kto": accord.KTOTrainer,
+    }[config.method]
     return trainer(opened.policy, args=config, eval_dataset=evaluation, peft_config=lora, **common)
 
 
@@ -173,5 +180,6 @@ def next_steps(method: str, folder: Path, *, adapters: bool) -> str:
     after = {
         "sft": f"Next: accord dpo --model {folder} --data pairs.jsonl, or accord reward --model {folder} --data pairs.jsonl",
         "reward": f"Next: accord evaluate {folder} --data heldout.jsonl, then accord ppo --reward_model {folder} --data prompts.jsonl",
+        "prm": f"Next: accord evaluate {folder} --data heldout-steps.jsonl",
     }.get(method, f"Next: accord chat {folder}")
-    return after if method == "reward" else f"{after}\nLoad it:\n{load_lines(folder.as_posix(), adapters=adapters)}"
+    return after if method in JUDGES else f"{after}\nLoad it:\n{load_lines(folder.as_posix(), adapters=adapters)}"

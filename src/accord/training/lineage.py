@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 RECORD = "run.json"
 CARD = "README.md"
+JUDGES = ("reward", "prm")
+"""Methods whose runs score answers and write none."""
 LIBRARIES = ("accord", "torch", "transformers", "peft", "tokenizers", "safetensors")
 
 
@@ -81,7 +83,7 @@ def model_card(record: dict[str, Any]) -> str:
     )
     skipped = f"\nChecks that were skipped: {', '.join(record['skipped_checks'])}.\n" if record["skipped_checks"] else ""
     base = Path(record["base"]).name or "a model made in memory"  # a cache folder's name has the model's name and hash in it
-    load = "" if record["method"] == "reward" else f"\n```python\n{load_lines('this folder', adapters=bool(record['adapters']))}\n```\n"
+    load = "" if record["method"] in JUDGES else f"\n```python\n{load_lines('this folder', adapters=bool(record['adapters']))}\n```\n"
     frozen = record["config"].get("backbone") == "heads"
     without = "none, the heads read the base model as it is" if frozen else "none, all weights were trained"
     return f"""---

@@ -27,7 +27,7 @@ KEPT_SHARE = 0.25
 
 
 class OfflineTrainer(Loop):
-    """Shared by SFT, reward, DPO and KTO. The public arguments are TRL's.
+    """Shared by SFT, reward models, process reward models, DPO and KTO. The public arguments are TRL's.
 
     Args:
         model: name, path, transformers model, peft model or PolicyModel.

@@ -1,0 +1,44 @@
+"""Process reward models: their fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from accord.config.heads import HeadsConfig
+from accord.config.known_names import accepts_known_names
+
+
+@accepts_known_names
+@dataclass
+class PRMConfig(HeadsConfig):
+    """Learn to judge each step of a solution."""
+
+    neutral: str = "positive"
+    """What label 0 means. positive: right, as PRM800K's authors count it (Lightman et al. 2023). negative: wrong, as TRL's script did.
+    class: a third class of its own."""
+    mask_after_first_error: bool | None = None
+    """True learns nothing from labels after the first -1: what follows rests on a mistake (Lightman et al. 2023). False learns
+    every label there is. None: True, or False with train_on_last_step_only."""
+    step_separator: str = "\n"
+    r"""Closes every step, in training and when a text is split into steps to score; a line end if nothing is said. An empty line in a
+    shell: $'\n\n'."""
+    train_on_last_step_only: bool = False
+    """True learns the last step's label alone, which makes an outcome reward model. False learns every step's."""
+
+    method: ClassVar[str] = "prm"
+
+    @property
+    def masks_after_first_error(self) -> bool:
+        """`mask_after_first_error`, with None resolved."""
+        return not self.train_on_last_step_only if self.mask_after_first_error is None else self.mask_after_first_error
+
+    def validate(self) -> None:
+        super().validate()
+        self.choice("neutral", ("positive", "negative", "class"))
+        self.require("step_separator", self.step_separator != "", "some text")
+        self.require(
+            "mask_after_first_error",
+            not (self.mask_after_first_error and self.train_on_last_step_only),
+            "False or None with train_on_last_step_only: the last step of most wrong solutions comes after their first error",
+        )
