@@ -102,6 +102,12 @@ FILES: list[tuple[str, str, bytes | Callable[[], bytes], str]] = [
     ("half of a character", "a.jsonl", lines(GOOD, {**GOOD, "rejected": "so \ud83d"}), r"a\.jsonl line 2: the text of the assistant turn has half of a character \(\\ud83d, at 4\)"),
     ("image part", "a.jsonl", lines({"messages": [user([{"type": "image_url"}]), assistant("y")]}), r'line 1: .*"messages\.0" has a part that is not text'),
     ("tool calls", "a.jsonl", lines({"messages": [user("x"), {**assistant("y"), "tool_calls": [{}]}]}), r'line 1: .*"tool_calls".*not supported'),
+    ("an answer that is a function call", "a.jsonl", lines({"messages": [user("x"), {"role": "assistant", "content": "", "function_call": {"name": "add", "arguments": "{}"}}]}), r'line 1: chat message "messages\.1" has "function_call", which would change what is learned and is not supported\. Remove it'),
+    ("function call without content", "a.jsonl", lines({"messages": [user("x"), {"role": "assistant", "function_call": {"name": "add"}}]}), r'line 1: .*"messages\.1" has "function_call"'),
+    ("function call in a pair", "a.jsonl", lines({"input": {"messages": [user("x")]}, "preferred_output": [{**assistant(""), "function_call": {"name": "add"}}], "non_preferred_output": [assistant("y")]}), r'line 1: .*"preferred\.0" has "function_call"'),
+    ("answer of a function", "a.jsonl", lines({"messages": [user("x"), {"role": "function", "name": "add", "content": "5"}, assistant("y")]}), r"line 1: .*role 'function'; roles are"),
+    ("functions in a message", "a.jsonl", lines({"messages": [{"role": "system", "content": "x", "functions": "[{}]"}, user("x"), assistant("y")]}), r'line 1: .*"functions".*not supported'),
+    ("function calls as text", "a.jsonl", lines({"messages": [user("x"), {**assistant("y"), "function_calls": "add()"}]}), r'line 1: .*"function_calls".*not supported'),
     ("unlearned message", "a.jsonl", lines({"messages": [user("x"), {**assistant("y"), "weight": 0}]}), r'line 1: .*"weight"'),
     ("nothing to learn", "a.jsonl", lines({"messages": [user("x")]}), r'line 1: field "messages" has no assistant turn'),
     ("messages as text", "a.csv", b"prompt,completion\nx,\"[{'role': 'assistant', 'content': 'y'}]\"\n", r"a\.csv line 2: .*written out as text"),
@@ -152,6 +158,37 @@ def test_missing_file_names_a_similar_one(tmp_path: Path) -> None:
     with pytest.raises(AccordError, match=r"pref\.jsonl does not exist\. Did you mean .*prefs\.jsonl\?") as caught:
         list(read_examples(tmp_path / "pref.jsonl"))
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("data/pref.jsonl", "Did you mean {}/data/prefs.jsonl?"),
+        ("data/prefs.json", "Did you mean {}/data/prefs.jsonl?"),
+        ("data/Prefs.csv", "Did you mean {}/data/prefs.jsonl?"),
+        ("dat/prefs.jsonl", "There is no folder {}/dat either. Did you mean {}/data/prefs.jsonl?"),
+        ("dat/heldout.jsonl", "There is no folder {}/dat either."),
+        ("elsewhere/prefs.jsonl", "There is no folder {}/elsewhere either."),
+        ("no/such/prefs.jsonl", "There is no folder {}/no/such either."),
+        ("data/rows.jsonl", ""),
+        ("data/heldout.jsonl", ""),
+        ("prefs.jsonl", ""),
+    ],
+)
+def test_only_a_close_name_nearby_is_suggested(path: str, told: str, tmp_path: Path) -> None:
+    """vs.json is no prefs.jsonl, whatever their endings; nor is a file elsewhere."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "prefs.jsonl").write_bytes(lines(GOOD))
+    (tmp_path / "data" / "pairs.jsonl").write_bytes(lines(GOOD))
+    (tmp_path / "vs.json").write_bytes(lines(GOOD))
+    with pytest.raises(AccordError) as caught:
+        list(read_examples(tmp_path / path))
+    assert str(caught.value) == f"{tmp_path / path} does not exist. {told.replace('{}', str(tmp_path))}".rstrip()
+
+
+def test_nothing_is_suggested_at_the_root() -> None:
+    with pytest.raises(AccordError, match=r"^/no-such-file\.jsonl does not exist\.$|^.no-such-file\.jsonl does not exist\.$"):
+        list(read_examples(Path("/no-such-file.jsonl")))
 
 
 def test_folder_without_a_saved_dataset_lists_its_files(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import gzip
 import importlib
 import io
@@ -263,10 +264,34 @@ def _one_line(error: BaseException) -> str:
 
 
 def _similar_file(path: Path) -> str:
-    import difflib
+    """A data file that may have been meant: of a close name in the same folder, or in one of a close name beside it."""
+    folder, missing = path.parent, ""
+    if not folder.is_dir():
+        beside = folder.parent
+        folders = [entry.name for entry in _entries(beside) if entry.is_dir()]
+        missing = f" There is no folder {folder} either."
+        close = difflib.get_close_matches(folder.name, folders, 1, cutoff=0.75)
+        if not close:
+            return missing
+        folder = beside / close[0]
+    # Without their suffixes: those alone make vs.jsonl and prefs.jsonl look alike.
+    stems: dict[str, list[str]] = {}
+    for entry in _entries(folder):
+        if data_suffix(entry) and entry.is_file():
+            stems.setdefault(_stem(entry), []).append(entry.name)
+    close = difflib.get_close_matches(_stem(path), stems, 1, cutoff=0.75)
+    if not close:
+        return missing
+    best = max(stems[close[0]], key=lambda name: difflib.SequenceMatcher(None, name, path.name).ratio())
+    return f"{missing} Did you mean {folder / best}?"
 
-    if not path.parent.is_dir():
-        return f" There is no folder {path.parent} either."
-    names = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file() and data_suffix(entry))
-    close = difflib.get_close_matches(path.name, names, 1, cutoff=0.5)
-    return f" Did you mean {path.parent / close[0]}?" if close else ""
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # missing, or not ours to read: nothing to suggest
+        return []
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0].lower() or path.name
