@@ -112,6 +112,10 @@ FILES: list[tuple[str, str, bytes | Callable[[], bytes], str]] = [
     ("nothing to learn", "a.jsonl", lines({"messages": [user("x")]}), r'line 1: field "messages" has no assistant turn'),
     ("messages as text", "a.csv", b"prompt,completion\nx,\"[{'role': 'assistant', 'content': 'y'}]\"\n", r"a\.csv line 2: .*written out as text"),
     ("NaN margin", "a.jsonl", lines({**GOOD, "margin": float("nan")}), r'line 1: field "margin" must be a finite number and is nan'),
+    ("margin beyond all numbers", "a.jsonl", lines({**GOOD, "margin": 10**400}), r'line 1: field "margin" must be a finite number and is inf'),
+    ("a name twice", "a.jsonl", b'{"prompt": "x", "chosen": "y", "chosen": "z", "rejected": "w"}\n', r'a\.jsonl line 1 holds a value that cannot be read: "chosen" stands twice in one object\.'),
+    ("a name twice inside a list", "a.json", b'[{"prompt": "x", "m": {"a": 1, "a": 2}}]', r'a\.json row 1 holds a value that cannot be read: "a" stands twice'),
+    ("two lists in one file", "a.json", b'[{"prompt": "x"}]\n[{"prompt": "y"}]', r"a\.json goes on after the end of its list"),
     ("margin in words", "a.csv", b"prompt,chosen,rejected,margin\nx,y,z,much\n", r'a\.csv line 2: field "margin" must be a number and is the text "much"'),
     ("probability above 1", "a.jsonl", lines({**GOOD, "probability": 1.5}), r'line 1: field "probability" is 1\.5; it must lie between 0 and 1'),
     ("label in words", "a.jsonl", lines({"prompt": "x", "completion": "y", "label": "fine"}), r'line 1: field "label" must be true or false'),
@@ -151,6 +155,18 @@ def test_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
     assert len(list(read_examples(tmp_path / "a.jsonl"))) == 2
     assert [e.completions[0].text for e in read_examples(tmp_path / "a.csv")] == ["y"]
     assert [e.prompt[0].content for e in read_examples(tmp_path / "b.csv")] == ["x; y"]
+
+
+def test_what_spreadsheets_leave_behind(tmp_path: Path) -> None:
+    """Blank lines first, rows of separators alone last, and a comma inside a quoted name of a table of semicolons."""
+    (tmp_path / "a.csv").write_bytes(b'\r\n\r\nprompt,completion\r\nx,y\r\n,\r\n"",""\r\nz,\r\n,\r\n')
+    (tmp_path / "b.csv").write_bytes(b'prompt;completion;"why, and how"\nx;y;z\n')
+    rows = list(read_examples(tmp_path / "a.csv"))
+    assert [(row.prompt[0].content, row.completions[0].text, row.where) for row in rows] == [
+        ("x", "y", "a.csv line 4"),
+        ("z", "", "a.csv line 7"),
+    ]
+    assert next(iter(read_examples(tmp_path / "b.csv"))).columns == {"why, and how": "z"}
 
 
 def test_missing_file_names_a_similar_one(tmp_path: Path) -> None:

@@ -112,7 +112,11 @@ class Fields:
                 self._wrong(name, "a number", value)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             self._wrong(name, "a number", value)
-        if not math.isfinite(value):
+        try:
+            finite = math.isfinite(value)
+        except OverflowError:  # a whole number beyond any float
+            finite, value = False, math.inf
+        if not finite:
             self.fail(f'field "{name}" must be a finite number and is {value}.')
         return value
 
