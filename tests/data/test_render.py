@@ -161,6 +161,17 @@ def test_a_plain_prompt_alone_is_the_prompt_of_its_row() -> None:
     assert renderer.tokenizer.decode(renderer.prompt_ids(row.prompt)).startswith("<|start|>user\nHi")
 
 
+def test_empty_answers_are_counted() -> None:
+    """They are no error (an answer may be to say nothing), but nobody learns them without being told."""
+    made = tokenizer(TEMPLATES["chatml"])
+    renderer = Renderer(made)
+    empty, blank = (Completion((Message("assistant", text),)) for text in ("", " \n"))
+    renderer.render(Example("preference", (ASK,), (Completion((BLUE,)), empty)))
+    assert renderer.report == {"empty answers, whose end alone is learned": 1}
+    renderer.render(Example("demonstration", (ASK,), (blank,)))
+    assert renderer.report["empty answers, whose end alone is learned"] == 2
+
+
 # -- tools ------------------------------------------------------------------------------------------------------------------------------
 
 TOOL = {"type": "function", "function": {"name": "add", "description": "Add two numbers.", "parameters": {}}}

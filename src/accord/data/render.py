@@ -188,6 +188,8 @@ class Renderer:
             rest = text
         else:
             rest, spans = self._templated(example, completion, prompt_text, tools)
+        if not completion.text.strip():
+            self.report["empty answers, whose end alone is learned"] += 1
         ids, offsets = self._suffix_ids(prompt_text, prompt_ids, rest)
         return self._ended(ids, self._counted(ids, offsets, spans), completion.finished)
 
