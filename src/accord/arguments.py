@@ -93,7 +93,13 @@ def _wrapped(name: str, text: str, *, everything: bool) -> str:
 
 def _default(field: Any) -> str:
     value = field.default
-    return "" if value in (None, "", False) or value is dataclasses.MISSING else f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        ""
+        if value is None or value is False or value == "" or value is dataclasses.MISSING
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def _read(command: Command, fields: dict[str, Any], given: list[str]) -> dict[str, Any]:

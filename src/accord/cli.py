@@ -69,7 +69,7 @@ GROUPS = (
         ),
     ),
     Group(
-        "Whole",
+        "All at once",
         (
             Command(
                 "align",

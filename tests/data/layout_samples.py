@@ -143,6 +143,15 @@ SAMPLES: list[Sample] = [
         },
         "Hi?", ["Hello!", "What?"],
     ),
+    one(
+        "openai_preference",
+        {
+            "input": {"messages": [user("Hi?")], "functions": [{"name": "wave", "parameters": {}}]},
+            "preferred_output": [assistant("Hello!")], "non_preferred_output": [assistant("What?")],
+        },
+        "Hi?", ["Hello!", "What?"],
+    ),
+    one("messages", {"messages": [user("Hi?"), assistant("Yo.")], "functions": [{"name": "wave"}]}, "Hi?", ["Yo."]),
     Sample(
         "argilla",
         [{

@@ -102,10 +102,20 @@ FILES: list[tuple[str, str, bytes | Callable[[], bytes], str]] = [
     ("half of a character", "a.jsonl", lines(GOOD, {**GOOD, "rejected": "so \ud83d"}), r"a\.jsonl line 2: the text of the assistant turn has half of a character \(\\ud83d, at 4\)"),
     ("image part", "a.jsonl", lines({"messages": [user([{"type": "image_url"}]), assistant("y")]}), r'line 1: .*"messages\.0" has a part that is not text'),
     ("tool calls", "a.jsonl", lines({"messages": [user("x"), {**assistant("y"), "tool_calls": [{}]}]}), r'line 1: .*"tool_calls".*not supported'),
+    ("an answer that is a function call", "a.jsonl", lines({"messages": [user("x"), {"role": "assistant", "content": "", "function_call": {"name": "add", "arguments": "{}"}}]}), r'line 1: chat message "messages\.1" has "function_call", which would change what is learned and is not supported\. Remove it'),
+    ("function call without content", "a.jsonl", lines({"messages": [user("x"), {"role": "assistant", "function_call": {"name": "add"}}]}), r'line 1: .*"messages\.1" has "function_call"'),
+    ("function call in a pair", "a.jsonl", lines({"input": {"messages": [user("x")]}, "preferred_output": [{**assistant(""), "function_call": {"name": "add"}}], "non_preferred_output": [assistant("y")]}), r'line 1: .*"preferred\.0" has "function_call"'),
+    ("answer of a function", "a.jsonl", lines({"messages": [user("x"), {"role": "function", "name": "add", "content": "5"}, assistant("y")]}), r"line 1: .*role 'function'; roles are"),
+    ("functions in a message", "a.jsonl", lines({"messages": [{"role": "system", "content": "x", "functions": "[{}]"}, user("x"), assistant("y")]}), r'line 1: .*"functions".*not supported'),
+    ("function calls as text", "a.jsonl", lines({"messages": [user("x"), {**assistant("y"), "function_calls": "add()"}]}), r'line 1: .*"function_calls".*not supported'),
     ("unlearned message", "a.jsonl", lines({"messages": [user("x"), {**assistant("y"), "weight": 0}]}), r'line 1: .*"weight"'),
     ("nothing to learn", "a.jsonl", lines({"messages": [user("x")]}), r'line 1: field "messages" has no assistant turn'),
     ("messages as text", "a.csv", b"prompt,completion\nx,\"[{'role': 'assistant', 'content': 'y'}]\"\n", r"a\.csv line 2: .*written out as text"),
     ("NaN margin", "a.jsonl", lines({**GOOD, "margin": float("nan")}), r'line 1: field "margin" must be a finite number and is nan'),
+    ("margin beyond all numbers", "a.jsonl", lines({**GOOD, "margin": 10**400}), r'line 1: field "margin" must be a finite number and is inf'),
+    ("a name twice", "a.jsonl", b'{"prompt": "x", "chosen": "y", "chosen": "z", "rejected": "w"}\n', r'a\.jsonl line 1 holds a value that cannot be read: "chosen" stands twice in one object\.'),
+    ("a name twice inside a list", "a.json", b'[{"prompt": "x", "m": {"a": 1, "a": 2}}]', r'a\.json row 1 holds a value that cannot be read: "a" stands twice'),
+    ("two lists in one file", "a.json", b'[{"prompt": "x"}]\n[{"prompt": "y"}]', r"a\.json goes on after the end of its list"),
     ("margin in words", "a.csv", b"prompt,chosen,rejected,margin\nx,y,z,much\n", r'a\.csv line 2: field "margin" must be a number and is the text "much"'),
     ("probability above 1", "a.jsonl", lines({**GOOD, "probability": 1.5}), r'line 1: field "probability" is 1\.5; it must lie between 0 and 1'),
     ("label in words", "a.jsonl", lines({"prompt": "x", "completion": "y", "label": "fine"}), r'line 1: field "label" must be true or false'),
@@ -147,11 +157,54 @@ def test_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
     assert [e.prompt[0].content for e in read_examples(tmp_path / "b.csv")] == ["x; y"]
 
 
+def test_what_spreadsheets_leave_behind(tmp_path: Path) -> None:
+    """Blank lines first, rows of separators alone last, and a comma inside a quoted name of a table of semicolons."""
+    (tmp_path / "a.csv").write_bytes(b'\r\n\r\nprompt,completion\r\nx,y\r\n,\r\n"",""\r\nz,\r\n,\r\n')
+    (tmp_path / "b.csv").write_bytes(b'prompt;completion;"why, and how"\nx;y;z\n')
+    rows = list(read_examples(tmp_path / "a.csv"))
+    assert [(row.prompt[0].content, row.completions[0].text, row.where) for row in rows] == [
+        ("x", "y", "a.csv line 4"),
+        ("z", "", "a.csv line 7"),
+    ]
+    assert next(iter(read_examples(tmp_path / "b.csv"))).columns == {"why, and how": "z"}
+
+
 def test_missing_file_names_a_similar_one(tmp_path: Path) -> None:
     (tmp_path / "prefs.jsonl").write_bytes(lines(GOOD))
     with pytest.raises(AccordError, match=r"pref\.jsonl does not exist\. Did you mean .*prefs\.jsonl\?") as caught:
         list(read_examples(tmp_path / "pref.jsonl"))
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("data/pref.jsonl", "Did you mean {}/data/prefs.jsonl?"),
+        ("data/prefs.json", "Did you mean {}/data/prefs.jsonl?"),
+        ("data/Prefs.csv", "Did you mean {}/data/prefs.jsonl?"),
+        ("dat/prefs.jsonl", "There is no folder {}/dat either. Did you mean {}/data/prefs.jsonl?"),
+        ("dat/heldout.jsonl", "There is no folder {}/dat either."),
+        ("elsewhere/prefs.jsonl", "There is no folder {}/elsewhere either."),
+        ("no/such/prefs.jsonl", "There is no folder {}/no/such either."),
+        ("data/rows.jsonl", ""),
+        ("data/heldout.jsonl", ""),
+        ("prefs.jsonl", ""),
+    ],
+)
+def test_only_a_close_name_nearby_is_suggested(path: str, told: str, tmp_path: Path) -> None:
+    """vs.json is no prefs.jsonl, whatever their endings; nor is a file elsewhere."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "prefs.jsonl").write_bytes(lines(GOOD))
+    (tmp_path / "data" / "pairs.jsonl").write_bytes(lines(GOOD))
+    (tmp_path / "vs.json").write_bytes(lines(GOOD))
+    with pytest.raises(AccordError) as caught:
+        list(read_examples(tmp_path / path))
+    assert str(caught.value) == f"{tmp_path / path} does not exist. {told.replace('{}', str(tmp_path))}".rstrip()
+
+
+def test_nothing_is_suggested_at_the_root() -> None:
+    with pytest.raises(AccordError, match=r"^/no-such-file\.jsonl does not exist\.$|^.no-such-file\.jsonl does not exist\.$"):
+        list(read_examples(Path("/no-such-file.jsonl")))
 
 
 def test_folder_without_a_saved_dataset_lists_its_files(tmp_path: Path) -> None:

@@ -161,6 +161,17 @@ def test_a_plain_prompt_alone_is_the_prompt_of_its_row() -> None:
     assert renderer.tokenizer.decode(renderer.prompt_ids(row.prompt)).startswith("<|start|>user\nHi")
 
 
+def test_empty_answers_are_counted() -> None:
+    """They are no error (an answer may be to say nothing), but nobody learns them without being told."""
+    made = tokenizer(TEMPLATES["chatml"])
+    renderer = Renderer(made)
+    empty, blank = (Completion((Message("assistant", text),)) for text in ("", " \n"))
+    renderer.render(Example("preference", (ASK,), (Completion((BLUE,)), empty)))
+    assert renderer.report == {"empty answers, whose end alone is learned": 1}
+    renderer.render(Example("demonstration", (ASK,), (blank,)))
+    assert renderer.report["empty answers, whose end alone is learned"] == 2
+
+
 # -- tools ------------------------------------------------------------------------------------------------------------------------------
 
 TOOL = {"type": "function", "function": {"name": "add", "description": "Add two numbers.", "parameters": {}}}
@@ -219,6 +230,29 @@ def test_tools_of_openai_rows_reach_the_template() -> None:
     assert '"name": "add"' in made.decode(Renderer(made).render(row).prompt_ids)
     with pytest.raises(DataError, match="row 1: it has tools and the chat template has no place for them"):
         Renderer(tokenizer(TEMPLATES["chatml"])).render(row)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "user", "content": "2 + 3?"}, {"role": "assistant", "content": "5"}], "functions": [TOOL["function"]]},
+        {
+            "input": {"messages": [{"role": "user", "content": "2 + 3?"}], "functions": [TOOL["function"]]},
+            "preferred_output": [{"role": "assistant", "content": "5"}],
+            "non_preferred_output": [{"role": "assistant", "content": "6"}],
+        },
+    ],
+    ids=["messages", "preference"],
+)
+def test_functions_are_tools(row: Any) -> None:
+    """The older form of OpenAI's rows gives the same prompt as `tools`, or is refused where there is no place for it."""
+    found, made = next(iter(read_examples([row]))), tokenizer(WITH_TOOLS)
+    as_tools = replace(found, columns={"tools": [TOOL]})
+    assert Renderer(made).render(found).prompt_ids == Renderer(made).render(as_tools).prompt_ids
+    with pytest.raises(DataError, match="row 1: it has tools and the chat template has no place for them"):
+        Renderer(tokenizer(TEMPLATES["chatml"])).render(found)
+    with pytest.raises(DataError, match="its column functions is no list of tool descriptions"):
+        Renderer(made).render(replace(found, columns={"functions": "sine"}))
 
 
 @pytest.mark.parametrize("column", [None, [], "", "[]"])

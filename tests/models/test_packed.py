@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,18 @@ def test_packed_equals_rows(architecture: str) -> None:
     for name, expected in row_gradients.items():
         # A key bias shifts every score of a query alike: its gradient is 0 and what is computed is rounding.
         assert float((packed_gradients[name] - expected).norm()) < 1e-5 * float(expected.norm()) + 1e-5, name
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_greedy_tokens(packed: bool) -> None:
+    """Every second target replaced by the token with the largest logit."""
+    policy, made = tiny.policy(packed=packed), batch()
+    states = policy.forward(made, (), Want(states=True)).states
+    assert states is not None
+    best = policy.logits(states).argmax(-1)
+    hit = torch.arange(len(best)) % 2 == 0
+    greedy = policy.forward(replace(made, targets=torch.where(hit, best, (best + 1) % tiny.VOCAB)), ()).greedy
+    assert greedy is not None and greedy.tolist() == hit.tolist()
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])

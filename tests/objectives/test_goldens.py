@@ -54,7 +54,7 @@ def test_whiten_keeps_or_removes_the_mean() -> None:
 
 def test_uniform_head_gives_log_of_the_vocabulary() -> None:
     """A zero LM head is the uniform distribution: ln 49152 = 10.80268."""
-    found, entropy = logprobs.chunked_logprobs(torch.randn(5, 8), torch.zeros(49152, 8), torch.arange(5), want_entropy=True)
+    found, entropy, _ = logprobs.chunked_logprobs(torch.randn(5, 8), torch.zeros(49152, 8), torch.arange(5), want_entropy=True)
     assert entropy is not None
     assert close(found, -10.80268, 1e-5) and close(entropy, 10.80268, 1e-5)
 
@@ -77,6 +77,7 @@ def test_chunked_logprobs_and_gradients(softcap: float | None, with_bias: bool, 
     hidden, weight = (torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in ((7, 4), (11, 4)))
     bias = torch.randn(11, generator=generator, dtype=torch.float64, requires_grad=True) if with_bias else None
     targets = torch.randint(0, 11, (7,), generator=generator)
+    targets[::2] = (hidden @ weight.T).argmax(-1)[::2]
 
     def chunked(*inputs: torch.Tensor) -> torch.Tensor:
         return logprobs.chunked_logprobs(
@@ -91,6 +92,8 @@ def test_chunked_logprobs_and_gradients(softcap: float | None, with_bias: bool, 
             _ = tensor is not None and tensor.requires_grad_(False)
     inputs = (hidden, weight, *([bias] if bias is not None else []))
     assert close(chunked(*inputs), plain)
+    greedy = logprobs.chunked_logprobs(*inputs[:2], targets, bias=inputs[2] if with_bias else None, softcap=softcap, chunk_size=3).greedy
+    assert greedy.tolist() == (logits.argmax(-1) == targets).tolist()
     assert torch.autograd.gradcheck(chunked, inputs)
 
 

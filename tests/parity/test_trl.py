@@ -67,10 +67,11 @@ def accord_arguments(folder: Any, **more: Any) -> dict[str, Any]:
     return {"per_device_train_batch_size": ROWS, "max_steps": STEPS, "learning_rate": RATE, "output_dir": str(folder), **more}
 
 
-def compare(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> None:
+def compare(theirs: list[dict[str, Any]], ours: list[dict[str, Any]], *metrics: str) -> None:
+    """Loss and gradient norm of each step, and other metrics by the name that both log."""
     theirs = [row for row in theirs if "loss" in row]
     assert len(theirs) == len(ours) == STEPS
-    for name in ("loss", "grad_norm"):
+    for name in ("loss", "grad_norm", *metrics):
         expected = torch.tensor([float(row[name]) for row in theirs], dtype=torch.float64)
         found = torch.tensor([row[name] for row in ours], dtype=torch.float64)
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-7), f"{name}: {found.tolist()} against {expected.tolist()}"
@@ -101,7 +102,7 @@ def test_sft(tmp_path: Any) -> None:
     theirs.train()
     ours = SFTTrainer(peft_model(), SFTConfig(**accord_arguments(tmp_path / "accord")), rows, processing_class=tokenizer())
     ours.train()
-    compare(theirs.state.log_history, ours.log_history)
+    compare(theirs.state.log_history, ours.log_history, "entropy", "mean_token_accuracy")
 
 
 @pytest.mark.parametrize("size", [1, 2])
@@ -164,7 +165,8 @@ def test_dpo(tmp_path: Any, loss: str) -> None:
         processing_class=tokenizer(),
     )
     ours.train()
-    compare(theirs.state.log_history, ours.log_history)
+    logged = [f"{name}/{answer}" for name in ("rewards", "logps") for answer in ("chosen", "rejected")]
+    compare(theirs.state.log_history, ours.log_history, *logged, "rewards/margins", "mean_token_accuracy")
 
 
 def test_reward(tmp_path: Any) -> None:

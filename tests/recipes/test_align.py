@@ -170,7 +170,9 @@ def test_evaluate_reads_rankings(stage: str, model: str, tmp_path: Path, capsys:
     [
         (tiny.demonstrations(12), "has no comparisons"),
         (tiny.pairs(9), "has 9 different prompts; accord align needs 10"),
-        (rankings(12, ranks=(1, 1, 1, 1)), "are ties"),
+        (tiny.pairs(9)[:1] * 9, "has 1 different prompt; accord align needs 10"),
+        (rankings(12, ranks=(1, 1, 1, 1)), "all comparisons are ties"),
+        ([*rankings(11, ranks=(1, 1, 1, 1)), *rankings(1)], "all comparisons on one side of the split are ties"),
     ],
 )
 def test_split_refuses_what_cannot_be_learned(rows: list[Example], words: str) -> None:
@@ -186,6 +188,14 @@ def test_split_is_by_prompt_and_leaves_nothing_out_in_silence(capsys: pytest.Cap
     assert len(data.comparisons) + len(data.heldout_comparisons) == 40 and len(data.demonstrations) == len(data.comparisons)
     assert all(row.completions[0].text == "answer 0" for row in data.demonstrations if row.prompt[-1].content.startswith("Rank"))
     assert "4 rows are no comparisons and are left out" in capsys.readouterr().err
+
+
+def test_ties_are_counted_before_anything_is_learned() -> None:
+    rows = [*rankings(30), *rankings(20, ranks=(1, 1, 1, 1))]
+    data = split(rows, "mine.jsonl")
+    ties = len(data.comparisons) - len(data.demonstrations) + sum(not align.decided(row) for row in data.heldout_comparisons)
+    assert ties == 20 and " 20 are ties: no demonstrations" in expectations(data)
+    assert "tie" not in expectations(split(rankings(30), "mine.jsonl"))
 
 
 def test_expectations_under_200() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from accord.errors import ConfigError
 
+_COLUMNS = "which of your columns is which: prompt=question chosen=best rejected=worst"
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
@@ -18,24 +20,38 @@ def run(given: Sequence[str]) -> int:
     """Parse and dispatch; returns the exit code."""
     parser = _Parser(prog="accord data", description="Check, convert and start data files.")
     verbs = parser.add_subparsers(dest="verb", required=True, parser_class=_Parser)
-    check = verbs.add_parser("check", help="what is in a file, what is wrong with it, and what the model will see")
-    check.add_argument("path")
-    check.add_argument("--against", help="another file: prompts in both are leakage")
-    check.add_argument("--model", help="draw three rows with the loss mask, count truncation")
+    summary = "what is in a file, what is wrong with it, and what the model will see"
+    check = verbs.add_parser("check", help=summary, description=f"accord data check: {summary}. Nothing is changed.")
+    check.add_argument("path", help="your rows: a .jsonl, .json, .csv or .parquet file, a saved dataset's folder, or a hub id ORG/NAME")
+    check.add_argument("--against", metavar="PATH", help="other rows, held-out ones say: prompts that stand in both are counted and named")
     check.add_argument(
-        "--max-length", "--max_length", type=int, help="longest prompt + answer in tokens; 1024 when left out, as in training"
+        "--model",
+        help="name or folder of the model to be trained: shows three rows as its tokens, with what is learned, and counts cut rows",
     )
-    check.add_argument("--columns", nargs="+", metavar="NAME=COLUMN", help="prompt=question chosen=best rejected=worst")
+    check.add_argument(
+        "--max-length",
+        "--max_length",
+        type=int,
+        metavar="TOKENS",
+        help="longest prompt + answer, with --model; 1024 when left out, as in training",
+    )
+    check.add_argument("--columns", nargs="+", metavar="PART=COLUMN", help=_COLUMNS)
     check.add_argument("--json", action="store_true", help="print the report as JSON")
-    convert = verbs.add_parser("convert", help="write the same rows in another layout or file type")
-    convert.add_argument("source")
-    convert.add_argument("target")
-    convert.add_argument("--to", help="layout to write; the file ending decides the file type")
-    convert.add_argument("--columns", nargs="+", metavar="NAME=COLUMN")
+    summary = "write the same rows in another layout or file type"
+    convert = verbs.add_parser("convert", help=summary, description=f"accord data convert: {summary}.")
+    convert.add_argument("source", help="the rows to read, as for accord data check")
+    convert.add_argument("target", help="the file to write; its ending decides the file type")
+    convert.add_argument("--to", metavar="LAYOUT", help="layout to write, alpaca say; left out, accord's own for what the rows are")
+    convert.add_argument("--columns", nargs="+", metavar="PART=COLUMN", help=_COLUMNS)
     convert.add_argument("--skip-bad", "--skip_bad", action="store_true", help="leave out rows that cannot be used, and say which")
-    template = verbs.add_parser("template", help="a small example file to start from")
-    template.add_argument("kind", choices=["demonstration", "preference", "ranking", "labelled", "prompt", "steps"])
-    template.add_argument("path")
+    summary = "a small example file to start from"
+    template = verbs.add_parser("template", help=summary, description=f"accord data template: {summary}.")
+    template.add_argument(
+        "kind",
+        choices=["demonstration", "preference", "ranking", "labelled", "prompt", "steps"],
+        help="what its rows hold: see docs/data.md",
+    )
+    template.add_argument("path", help="the new file; its ending decides the file type")
     try:
         chosen = parser.parse_args(list(given))
     except SystemExit as stop:

@@ -28,11 +28,11 @@ class TrainingConfig:
     max_steps: int = -1
     """Optimizer steps; overrides num_train_epochs when above 0."""
     per_device_train_batch_size: int = 8
-    """Times gradient_accumulation_steps: rows an optimizer step sees. Statistics only: memory does not depend on it."""
+    """Rows of an optimizer step (times gradient_accumulation_steps). Memory does not depend on it: see tokens_per_microbatch."""
     gradient_accumulation_steps: int = 1
     """Multiplies the rows an optimizer step sees. Kept for familiarity; the loop splits by tokens_per_microbatch anyway."""
     learning_rate: float | None = None
-    """Peak rate of AdamW. None takes the method's value for full fine-tuning or for LoRA, and prints it."""
+    """Peak rate of AdamW. None takes the method's own for LoRA or for all weights, and prints it."""
     lr_scheduler_type: str = "linear"
     """linear or cosine decay to 0, or constant."""
     warmup_ratio: float = 0.0
@@ -50,7 +50,7 @@ class TrainingConfig:
     max_length: int | None = 1024
     """Longest prompt + answer in tokens. Prompts are cut on the left, then answers on the right, counted and said. None cuts nothing."""
     seed: int = 42
-    """Seeds adapters, order and sampling; each draw is a function of the seed and what it is for."""
+    """The same seed gives the same run: it decides new adapters, the order of rows and what is sampled."""
     logging_steps: int = 1
     """Write metrics every so many steps. 0 writes none."""
     save_steps: int = 0

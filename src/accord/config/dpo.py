@@ -22,13 +22,13 @@ class DPOConfig(TrainingConfig):
     beta: float = 0.1
     """How strongly the policy is held to the reference. 0.01 to 0.5; simpo takes 2 to 10, orpo 0.1."""
     loss_type: str | list[str] = "sigmoid"
-    """sigmoid (DPO), ipo, hinge, robust, simpo, orpo, apo_zero, sigmoid_norm (length-normalised); a list of one is accepted."""
+    """sigmoid (DPO), ipo, hinge, robust, simpo, orpo, apo_zero, sigmoid_norm (length-normalised)."""
     label_smoothing: float = 0.0
     """Share of labels taken to be flipped, 0 to 0.5. With sigmoid this is conservative DPO; 0 for losses other than robust."""
     simpo_gamma: float = 1.0
     """Target margin of simpo, in the units of beta times log-prob a token."""
     sft_coefficient: float = 0.0
-    """Weight of the negative log-likelihood of chosen answers, a token. 0 turns it off; 0.005 to 1 keeps chosen answers likely."""
+    """Weight of an SFT loss on the chosen answers, mean over their tokens: 0.005 to 1 keeps them likely. 0 turns it off."""
     max_prompt_length: int | None = None
     """Longest prompt in tokens, cut on the left. None cuts only by max_length."""
     cache_reference: bool = True

@@ -18,6 +18,7 @@ ALIASES = {
     "max_completion_length": "max_new_tokens",
     "init_kl_coef": "kl_coef",
     "warmup_steps": "warmup_ratio",
+    "max_seq_length": "max_length",
     "eval_dataset_steps": "eval_steps",
 }
 """Old or neighbouring names: refused with the new one, because the unit often differs."""

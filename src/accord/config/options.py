@@ -18,7 +18,7 @@ class DemoOptions:
     output_dir: str | None = None
     """Folder of the run. None is runs/demo-<route>."""
     seed: int = 42
-    """Seeds everything."""
+    """The same seed gives the same run."""
     probes: int | None = None
     """Held-out prompts of each slice in the report, 1 to 60. None is 12, and 60 with --full."""
     force: bool = False
@@ -40,7 +40,7 @@ class AlignOptions:
     """`accord align`."""
 
     data: str = ""
-    """Your comparisons: any file `accord data check` reads."""
+    """Your comparisons, say prompt, chosen, rejected (or rankings): any file `accord data check` reads."""
     model: str = "smollm2-135m"
     """Name, folder, GGUF file or hub id of the model to align."""
     method: str = "ppo"
@@ -50,11 +50,11 @@ class AlignOptions:
     output_dir: str | None = None
     """Folder of the run. None is runs/align-<file>."""
     max_new_tokens: int = 96
-    """Longest answer in tokens while practising and in the report."""
+    """Longest answer in tokens while training and in the report."""
     iterations: int = 12
     """PPO rounds of 12 prompts with 8 answers each."""
     seed: int = 42
-    """Seeds everything but which 20 % of the prompts are held out: a hash of the prompt decides that, so runs compare."""
+    """The same seed gives the same run. Which 20 % of the prompts are held out does not depend on it, so runs compare."""
     force: bool = False
     """True runs every stage again. False skips those whose inputs have not changed."""
     accept_licence: bool = False
@@ -82,19 +82,19 @@ class TrainOptions:
     model: str = "smollm2-135m"
     """Name, folder, GGUF file or hub id of the model to train; a run folder goes on from its adapters."""
     data: str = ""
-    """Training rows: any file or folder `accord data check` reads; several as a.jsonl:0.7,b.jsonl:0.3."""
+    """Training rows (ppo: prompts): any file or folder `accord data check` reads; several as a.jsonl:0.7,b.jsonl:0.3."""
     eval_data: str | None = None
     """Held-out rows, of the same kind. None evaluates nothing."""
     columns: dict[str, str] | None = None
     """Which of your columns is which: prompt=question chosen=best rejected=worst."""
     reward_model: list[str] | None = None
-    """PPO: run folders of reward models, each optionally with a weight: runs/reward*0.5."""
+    """ppo, which needs this or --reward: run folders of reward models, each optionally with a weight: runs/reward*0.5."""
     reward: list[str] | None = None
-    """PPO: reward functions as file.py:function, each optionally with a weight."""
+    """ppo, which needs this or --reward-model: reward functions as file.py:function, each optionally with a weight."""
     ptx_data: str | None = None
     """PPO: demonstrations mixed into each step (see ptx_coef). None mixes nothing."""
     lora_r: int = 16
-    """Rank of the LoRA adapter; 0 trains all weights."""
+    """Rank of the LoRA adapter; 0 trains all weights, which ppo does not offer."""
     lora_alpha: int = 32
     """Scale of the adapter: alpha / r multiplies its output."""
     lora_dropout: float = 0.0

@@ -39,7 +39,7 @@ class PPOConfig(TrainingConfig):
     num_mini_batches: int = 1
     """Optimizer steps a pass is cut into."""
     kl_coef: float = 0.05
-    """beta: price of a nat of KL in reward units (rewards are normalised to variance 1). 0.01 to 0.2."""
+    """beta, how strongly the policy is held to where it started: reward (of variance 1) paid for a nat of KL. 0.01 to 0.2."""
     kl_controller: str = "fixed"
     """fixed keeps kl_coef. adaptive steers it towards kl_target (Ziegler et al. 2019)."""
     kl_target: float = 6.0

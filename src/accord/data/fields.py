@@ -18,7 +18,7 @@ MESSAGE_FIELDS = "message_fields"
 
 _ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 _MESSAGES_AS_TEXT = re.compile(r"\s*\[\s*\{\s*['\"](?:role|content)['\"]\s*:")
-_TRAINING_FIELDS = ("tool_calls", "function_call", "weight", "refusal")
+_TRAINING_FIELDS = ("tool_calls", "function_call", "function_calls", "functions", "weight", "refusal")
 
 
 class Fields:
@@ -112,7 +112,11 @@ class Fields:
                 self._wrong(name, "a number", value)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             self._wrong(name, "a number", value)
-        if not math.isfinite(value):
+        try:
+            finite = math.isfinite(value)
+        except OverflowError:  # a whole number beyond any float
+            finite, value = False, math.inf
+        if not finite:
             self.fail(f'field "{name}" must be a finite number and is {value}.')
         return value
 
@@ -202,14 +206,14 @@ class Fields:
         if not isinstance(entry, Mapping):
             self._wrong(place, 'a chat message {"role": ..., "content": ...}', entry)
         message = cast("Mapping[str, object]", entry)
+        for key in _TRAINING_FIELDS:
+            if message.get(key) not in (None, [], {}, "", 1):
+                self.fail(f'chat message "{place}" has "{key}", which would change what is learned and is not supported. Remove it.')
         missing = [key for key in ("role", "content") if key not in message]
         if missing:
             found = ", ".join(sorted(map(str, message))) or "nothing"
             self.fail(f'chat message "{place}" has no "{missing[0]}" (it has {found}). A chat message is {{"role": ..., "content": ...}}.')
         extra = {key: value for key, value in message.items() if key not in ("role", "content") and value is not None}
-        for key in _TRAINING_FIELDS:
-            if extra.get(key) not in (None, [], 1):
-                self.fail(f'chat message "{place}" has "{key}", which would change what is learned and is not supported. Remove it.')
         role = message["role"]
         if not isinstance(role, str) or role not in _ROLES:
             self.fail(f'chat message "{place}" has role {role!r}; roles are system, user, assistant and tool.')

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import gzip
 import importlib
 import io
 import json
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -95,7 +97,7 @@ def _json(path: Path) -> Iterator[tuple[Row | DataError, str]]:
                 continue
             where = f"{path.name} line {number}"
             try:
-                yield _as_row(json.loads(line), where), where
+                yield _as_row(json.loads(line, object_pairs_hook=_object), where), where
             except json.JSONDecodeError as error:
                 if number == 1 and line.strip() == "{":
                     problem = "the file holds one JSON object over several lines; a list [...] or one object a line is expected."
@@ -106,11 +108,13 @@ def _json(path: Path) -> Iterator[tuple[Row | DataError, str]]:
 
 
 def _json_array(file: IO[str], path: Path) -> Iterator[tuple[Row | DataError, str]]:
-    decoder, buffer, start, number = json.JSONDecoder(), "", 0, 1
+    decoder, buffer, start, number = json.JSONDecoder(object_pairs_hook=_object), "", 0, 1
     while True:
         where = f"{path.name} row {number}"
         start = _skip(buffer, start, " \t\r\n,")
         if start < len(buffer) and buffer[start] == "]":
+            if (buffer[start + 1 :] + file.read()).strip():
+                raise DataError(f"{path.name} goes on after the end of its list. One list [...] is expected, or one object a line.")
             return
         try:
             value, start = decoder.raw_decode(buffer, start)
@@ -131,20 +135,20 @@ def _json_array(file: IO[str], path: Path) -> Iterator[tuple[Row | DataError, st
 def _csv(path: Path) -> Iterator[tuple[Row | DataError, str]]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     with open_text(path, newline="") as file:
-        header_line = file.readline()
+        header_line = next((line for line in file if line.strip()), "")
     if "\x00" in header_line:
         raise DataError(f"{path.name} line 1 holds binary data, not text. {_GARBLED}")
     delimiter = "\t" if data_suffix(path) == ".tsv" else _delimiter(header_line)
     with open_text(path, newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
-            header = [name.strip() for name in next(reader, list[str]())]
+            header = [name.strip() for name in next((cells for cells in reader if cells), list[str]())]
             _check_header(header, path)
             line = reader.line_num + 1
             for cells in reader:
                 where = f"{path.name} line {line}"
                 line = reader.line_num + 1
-                if not cells:
+                if not any(cells):  # a blank line, or one of separators alone, as spreadsheets leave them
                     continue
                 if len(cells) != len(header):
                     quoted = "Put cells that hold a comma or a line break in double quotes."
@@ -225,6 +229,16 @@ class _ZstdReader(io.RawIOBase):
         return size
 
 
+def _object(pairs: list[tuple[str, object]]) -> Row:
+    """An object as a dictionary, where no name stands twice: Python would keep the last one and say nothing."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'"{twice}" stands twice in one object.')
+    return found
+
+
 def _as_row(value: object, where: str) -> Row | DataError:
     if not isinstance(value, dict):
         return DataError(f"{where} is {describe(value)}; each row must be an object {{...}} with named columns.")
@@ -238,6 +252,7 @@ def _skip(text: str, start: int, characters: str) -> int:
 
 
 def _delimiter(header: str) -> str:
+    header = re.sub(r'"[^"]*"', "", header)
     return "," if "," in header or not any(mark in header for mark in ";\t") else ";" if ";" in header else "\t"
 
 
@@ -263,10 +278,34 @@ def _one_line(error: BaseException) -> str:
 
 
 def _similar_file(path: Path) -> str:
-    import difflib
+    """A data file that may have been meant: of a close name in the same folder, or in one of a close name beside it."""
+    folder, missing = path.parent, ""
+    if not folder.is_dir():
+        beside = folder.parent
+        folders = [entry.name for entry in _entries(beside) if entry.is_dir()]
+        missing = f" There is no folder {folder} either."
+        close = difflib.get_close_matches(folder.name, folders, 1, cutoff=0.75)
+        if not close:
+            return missing
+        folder = beside / close[0]
+    # Without their suffixes: those alone make vs.jsonl and prefs.jsonl look alike.
+    stems: dict[str, list[str]] = {}
+    for entry in _entries(folder):
+        if data_suffix(entry) and entry.is_file():
+            stems.setdefault(_stem(entry), []).append(entry.name)
+    close = difflib.get_close_matches(_stem(path), stems, 1, cutoff=0.75)
+    if not close:
+        return missing
+    best = max(stems[close[0]], key=lambda name: difflib.SequenceMatcher(None, name, path.name).ratio())
+    return f"{missing} Did you mean {folder / best}?"
 
-    if not path.parent.is_dir():
-        return f" There is no folder {path.parent} either."
-    names = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file() and data_suffix(entry))
-    close = difflib.get_close_matches(path.name, names, 1, cutoff=0.5)
-    return f" Did you mean {path.parent / close[0]}?" if close else ""
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # missing, or not ours to read: nothing to suggest
+        return []
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0].lower() or path.name

@@ -126,7 +126,7 @@ class Renderer:
     # -- prompts ------------------------------------------------------------------------------------------------------------
 
     def _tools(self, columns: Mapping[str, object]) -> Tools:
-        """The column `tools`: a list of descriptions, or the same as JSON text (as tables keep it).
+        """The column `tools`, or its older form `functions`: a list of descriptions, or the same as JSON text (as tables keep it).
 
         Raises:
             DataError: if it is something else, or the chat template has no place for tools; or if the row has more than text.
@@ -136,15 +136,12 @@ class Renderer:
                 raise DataError(
                     f"it has {name}, and accord learns from text alone. Leave the row out, or drop the column if the text says all."
                 )
-        found = columns.get("tools")
-        if isinstance(found, str) and found.strip():
-            with contextlib.suppress(ValueError):
-                found = json.loads(found)
-        if not found:
+        tools = [
+            *_descriptions(columns, "tools"),
+            *({"type": "function", "function": each} for each in _descriptions(columns, "functions")),
+        ]
+        if not tools:
             return None
-        if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in cast("list[object]", found)):
-            raise DataError("its column tools is no list of tool descriptions. Rename the column if it means something else.")
-        tools = cast("list[dict[str, Any]]", found)
         question = [Message("user", "?")]
         if not self.has_template or self._template(question, add_generation_prompt=True, tools=tools) == self._template(
             question, add_generation_prompt=True
@@ -191,6 +188,8 @@ class Renderer:
             rest = text
         else:
             rest, spans = self._templated(example, completion, prompt_text, tools)
+        if not completion.text.strip():
+            self.report["empty answers, whose end alone is learned"] += 1
         ids, offsets = self._suffix_ids(prompt_text, prompt_ids, rest)
         return self._ended(ids, self._counted(ids, offsets, spans), completion.finished)
 
@@ -279,3 +278,15 @@ class Renderer:
         if len(ids) < 2:
             raise DataError("the text has no tokens to learn from. Remove the row or fix its text.")
         return RenderedExample(ids[:1], [RenderedCompletion(ids[1:], [True] * (len(ids) - 1), ids[-1] in self.end_ids)], whole)
+
+
+def _descriptions(columns: Mapping[str, object], name: str) -> list[dict[str, Any]]:
+    found = columns.get(name)
+    if isinstance(found, str) and found.strip():
+        with contextlib.suppress(ValueError):
+            found = json.loads(found)
+    if not found:
+        return []
+    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in cast("list[object]", found)):
+        raise DataError(f"its column {name} is no list of tool descriptions. Rename the column if it means something else.")
+    return cast("list[dict[str, Any]]", found)

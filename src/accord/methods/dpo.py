@@ -64,23 +64,27 @@ class DPOTrainer(ReferenceTrainer):
     def totals(self, units: Sequence[Unit]) -> dict[str, float]:
         return {"pairs": float(len(units)), "chosen_tokens": float(sum(unit.branches[0].num_counted for unit in units))}
 
-    def _pair(self, units: Sequence[Unit]) -> PairLogprobs:
+    def _pair(self, units: Sequence[Unit]) -> tuple[PairLogprobs, Tensor]:
+        """The pairs, and whether each token of the chosen answers is the most probable one."""
         batch = pack(units, self.policy.device)
         out = self.policy.forward(batch, self.prepared.stack, Want(logprobs=True))
-        assert out.logprobs is not None
+        assert out.logprobs is not None and out.greedy is not None
         sums = segment_sum(out.logprobs, batch.completion, batch.num_completions).view(-1, 2)
         counts = torch.bincount(batch.completion, minlength=batch.num_completions).view(-1, 2).to(sums.dtype)
         reference = torch.zeros_like(sums)
         if self.needs_reference:
             reference = torch.tensor([unit.data["reference"] for unit in units], dtype=sums.dtype, device=sums.device)
-        return PairLogprobs(sums[:, 0], sums[:, 1], reference[:, 0], reference[:, 1], counts[:, 0], counts[:, 1])
+        pair = PairLogprobs(sums[:, 0], sums[:, 1], reference[:, 0], reference[:, 1], counts[:, 0], counts[:, 1])
+        return pair, out.greedy[batch.completion % 2 == 0]
 
     def loss(self, units: Sequence[Unit], totals: dict[str, float]) -> tuple[Tensor, Metrics]:
-        pair = self._pair(units)
+        pair, greedy = self._pair(units)
         loss = self.pair_losses(pair, units).sum() / totals["pairs"]
         if self.config.sft_coefficient:
             loss = loss - self.config.sft_coefficient * pair.chosen.sum() / totals["chosen_tokens"]
-        return loss, self._metrics(pair)
+        metrics = self._metrics(pair)
+        metrics.mean("mean_token_accuracy", greedy)
+        return loss, metrics
 
     def pair_losses(self, pair: PairLogprobs, units: Sequence[Unit]) -> Tensor:
         """One loss a pair. A subclass that overrides this trains with a loss of its own. (P,)"""

@@ -70,21 +70,23 @@ class KTOTrainer(ReferenceTrainer):
         found = 0.0
         with self.policy.gathered():
             for part in self.micro_batches([unit.data["mismatch"] for unit in units]):
-                found += float(self._logratio(part).double().sum())
+                logprobs, reference = self._logprobs(part)
+                found += float((logprobs - reference).double().sum())
         return {"mismatched_logratio": found}
 
-    def _logratio(self, units: Sequence[Unit]) -> Tensor:
-        """(C,) log pi - log ref of each answer, end token included."""
+    def _logprobs(self, units: Sequence[Unit]) -> tuple[Tensor, Tensor]:
+        """(C,) log pi and log ref of each answer, end token included."""
         batch = pack(units, self.policy.device)
         logprobs = self.policy.forward(batch, self.prepared.stack).logprobs
         assert logprobs is not None
         sums = segment_sum(logprobs, batch.completion, batch.num_completions)
         reference = torch.tensor([unit.data["reference"][0] for unit in units], dtype=sums.dtype, device=sums.device)
-        return sums - reference
+        return sums, reference
 
     def loss(self, units: Sequence[Unit], totals: dict[str, float]) -> tuple[Tensor, Metrics]:
         config = self.config
-        logratio = self._logratio(units)
+        logprobs, reference = self._logprobs(units)
+        logratio = logprobs - reference
         desirable = torch.tensor([bool(unit.data["example"].label) for unit in units], device=logratio.device)
         baseline = torch.tensor(max(0.0, totals["mismatched_logratio"] / totals["rows"]), dtype=logratio.dtype, device=logratio.device)
         losses = kto(
@@ -100,6 +102,8 @@ class KTOTrainer(ReferenceTrainer):
         metrics.ratio("kl", float(baseline) * len(units), len(units))
         metrics.ratio("rewards/chosen", rewards[desirable].sum(), int(desirable.sum()))
         metrics.ratio("rewards/rejected", rewards[~desirable].sum(), int((~desirable).sum()))
+        metrics.ratio("logps/chosen", logprobs[desirable].detach().sum(), int(desirable.sum()))
+        metrics.ratio("logps/rejected", logprobs[~desirable].detach().sum(), int((~desirable).sum()))
         metrics.ratio("desirable_share", int(desirable.sum()), len(units))
         return losses.sum() / totals["rows"], metrics
 

@@ -32,6 +32,7 @@ from accord.rollouts.local import LocalSampler
 from accord.rollouts.random import shuffled
 from accord.rollouts.sampler import Prompt, Sampler, SamplingConfig
 from accord.training import processes
+from accord.training.known_arguments import explains_arguments
 from accord.training.loop import Loop, StepBatch
 from accord.training.metrics import Metrics
 from accord.training.setup import Rows, accept_tokenizer, callbacks_list, examples, prepare, report_rendering, say
@@ -60,9 +61,11 @@ class PPOTrainer(Loop):
         start: adapters of a PolicyModel that policy and reference start from. None is all that it has.
     """
 
+    config_class = PPOConfig
     metric_names = ("objective/scores", "objective/kl", "completions/mean_length")
     best_metric = "eval_objective/scores"
 
+    @explains_arguments
     def __init__(
         self,
         args: PPOConfig | None = None,
@@ -81,7 +84,7 @@ class PPOTrainer(Loop):
         columns: dict[str, str] | None = None,
         start: Stack | None = None,
     ) -> None:
-        args = args if args is not None else PPOConfig()
+        args = args if args is not None else self.config_class()
         processes.start()
         if reward is None or reward == []:
             raise ConfigError("No reward: give PPOTrainer a reward model, a function, or a list of them.")

@@ -22,6 +22,7 @@ from accord.models.adapters import PolicyModel, Stack, Want
 from accord.models.fingerprint import model_fingerprint
 from accord.objectives.segments import segment_sum
 from accord.training import processes
+from accord.training.known_arguments import explains_arguments
 from accord.training.offline import OfflineTrainer
 from accord.training.setup import Rows, say
 from accord.types import content_hash
@@ -137,6 +138,7 @@ class ReferenceTrainer(OfflineTrainer):
         ref_model: the reference policy; None takes the model before training (with adapters: the stack without the new one).
     """
 
+    @explains_arguments
     def __init__(
         self,
         model: Any,

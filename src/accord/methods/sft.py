@@ -30,9 +30,10 @@ class SFTTrainer(OfflineTrainer):
     def loss(self, units: Sequence[Unit], totals: dict[str, float]) -> tuple[Tensor, Metrics]:
         batch = pack(units, self.policy.device)
         out = self.policy.forward(batch, self.prepared.stack, Want(logprobs=True, entropy=True))
-        assert out.logprobs is not None and out.entropy is not None
+        assert out.logprobs is not None and out.entropy is not None and out.greedy is not None
         metrics = Metrics()
         metrics.mean("entropy", out.entropy)
+        metrics.mean("mean_token_accuracy", out.greedy)
         metrics.mean("mean_token_logprob", out.logprobs)
         metrics.mean("perplexed_tokens", (out.logprobs.detach() < -5).float())
         if self.config.loss_aggregation == "sequence":

@@ -41,6 +41,8 @@ class Outputs:
     """(M,) log-probability of each counted token, in nats."""
     entropy: Tensor | None = None
     """(M,) entropy of the distribution each counted token was predicted from, no gradient."""
+    greedy: Tensor | None = None
+    """(M,) bool, with the log-probs: whether each counted token is the most probable one."""
     states: Tensor | None = None
     """(M, d) final hidden state that predicts each counted token: what a value head reads."""
     ends: tuple[Tensor, ...] = ()
@@ -302,10 +304,10 @@ class PolicyModel:
 
         def parts() -> tuple[Tensor | None, ...]:
             out = self._forward(batch, stack, want, temperature)
-            return out.logprobs, out.entropy, out.states, *out.ends
+            return out.logprobs, out.entropy, out.greedy, out.states, *out.ends
 
-        logprobs, entropy, states, *ends = self.sharding.run(parts)
-        return Outputs(logprobs, entropy, states, tuple(ends))
+        logprobs, entropy, greedy, states, *ends = self.sharding.run(parts)
+        return Outputs(logprobs, entropy, greedy, states, tuple(ends))
 
     def _forward(self, batch: PackedBatch, stack: Sequence[str], want: Want, temperature: float) -> Outputs:
         if not self.packed:
@@ -387,7 +389,7 @@ class PolicyModel:
             out.states = states if want.states else None
             if want.logprobs or want.entropy:
                 head = self.model.get_output_embeddings()
-                out.logprobs, out.entropy = chunked_logprobs(
+                out.logprobs, out.entropy, out.greedy = chunked_logprobs(
                     states,
                     head.weight,
                     batch.targets,

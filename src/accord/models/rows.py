@@ -19,7 +19,7 @@ def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], 
     """The same outputs as the packed path, each completion run alone as [prompt; completion]: no padding, no mask, slower."""
     from accord.models.adapters import Outputs, answer_features
 
-    parts: dict[str, list[Tensor]] = {"logprobs": [], "entropy": [], "states": []}
+    parts: dict[str, list[Tensor]] = {"logprobs": [], "entropy": [], "greedy": [], "states": []}
     ends: list[list[Tensor]] = [[] for _ in want.ends]
     completion = 0
     for span, unit in zip(batch.spans, batch.units, strict=True):
@@ -34,6 +34,7 @@ def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], 
             logits = output.logits[0, rows].float() / temperature
             if want.logprobs:
                 parts["logprobs"].append(logprobs_from_logits(logits, targets))
+                parts["greedy"].append(logits.gather(-1, targets[:, None])[:, 0] == logits.amax(-1))
             if want.entropy:
                 log_p = logits.detach().log_softmax(-1)
                 parts["entropy"].append(-(log_p.exp() * log_p).sum(-1))

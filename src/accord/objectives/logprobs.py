@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,17 @@ def logprobs_from_logits(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
 
 
+class TokenLogprobs(NamedTuple):
+    """What is known of each counted token from the distribution that predicts it."""
+
+    logprobs: Tensor
+    """(M,) in nats, with gradient."""
+    entropy: Tensor | None
+    """(M,) in nats, without gradient; None where it was not wanted."""
+    greedy: Tensor
+    """(M,) bool: True where no token has more probability."""
+
+
 def chunked_logprobs(
     hidden: Tensor,
     weight: Tensor,
@@ -27,7 +38,7 @@ def chunked_logprobs(
     softcap: float | None = None,
     chunk_size: int = 256,
     want_entropy: bool = False,
-) -> tuple[Tensor, Tensor | None]:
+) -> TokenLogprobs:
     """log softmax((hidden weight^T + bias) / temperature)[target] for each row.
 
     A frozen head (weight and bias without gradient) makes the gradient to `hidden` in forward, while the probabilities are at hand: one
@@ -43,7 +54,7 @@ def chunked_logprobs(
         chunk_size: rows at a time: at most (chunk_size, V) logits are alive.
         want_entropy: also return the entropy of each distribution, without gradient.
     Returns:
-        log-probs (M,) in nats with gradient to hidden, weight and bias, and entropies (M,) or None.
+        log-probs with gradient to hidden, weight and bias; entropies where wanted; whether each token is the most probable one.
     Raises:
         ShapeError: if shapes do not fit.
     """
@@ -56,11 +67,10 @@ def chunked_logprobs(
     else:
         function = _FrozenHead
     want_gradient = torch.is_grad_enabled() and hidden.requires_grad
-    logprobs, entropy = cast(
-        "tuple[Tensor, Tensor]",
-        function.apply(hidden, weight, bias, targets, (temperature, softcap, chunk_size, want_entropy, want_gradient)),
+    logprobs, entropy, greedy = function.apply(
+        hidden, weight, bias, targets, (temperature, softcap, chunk_size, want_entropy, want_gradient)
     )
-    return logprobs, entropy if want_entropy else None
+    return TokenLogprobs(logprobs, entropy if want_entropy else None, greedy)
 
 
 Options = tuple[float, float | None, int, bool, bool]
@@ -81,6 +91,7 @@ class _Chunk:
             logits /= temperature
         logits -= logits.max(-1, keepdim=True).values
         chosen = logits.gather(1, targets[:, None])[:, 0]
+        self.greedy = chosen == 0
         self.odds = logits.exp() if want_entropy else logits.exp_()
         self.total = self.odds.sum(-1)
         self.logprobs = chosen - self.total.log()
@@ -101,30 +112,33 @@ class _Chunk:
         return (slopes if self.bend is None else slopes.mul_(self.bend)).div_(self.temperature)
 
 
-def _forward(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probs, entropies and their gradients by hidden state; the last two empty when not wanted."""
+def _forward(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Log-probs, entropies, which tokens are greedy, gradients of log-probs by hidden state; second and last empty when not wanted."""
     _, _, chunk, want_entropy, want_slope = options
     logprobs = torch.empty(len(targets), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
     entropy = torch.empty_like(logprobs) if want_entropy else logprobs.new_empty(0)
+    greedy = torch.empty_like(targets, dtype=torch.bool)
     slope = torch.empty_like(hidden) if want_slope else hidden.new_empty(0)
     for start in range(0, len(targets), chunk):
         rows = slice(start, start + chunk)
         part = _Chunk(hidden[rows], weight, bias, targets[rows], options)
-        logprobs[rows] = part.logprobs
+        logprobs[rows], greedy[rows] = part.logprobs, part.greedy
         if part.entropy is not None:
             entropy[rows] = part.entropy
         if want_slope:
             slope[rows] = part.slope(weight)
-    return logprobs, entropy, slope
+    return logprobs, entropy, greedy, slope
 
 
 class _FrozenHead(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options) -> tuple[Tensor, Tensor]:
-        logprobs, entropy, slope = _forward(hidden, weight, bias, targets, options)
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options) -> tuple[Tensor, ...]:
+        logprobs, entropy, greedy, slope = _forward(hidden, weight, bias, targets, options)
         ctx.save_for_backward(slope)
-        ctx.mark_non_differentiable(entropy)
-        return logprobs, entropy
+        ctx.mark_non_differentiable(entropy, greedy)
+        return logprobs, entropy, greedy
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
@@ -134,12 +148,12 @@ class _FrozenHead(torch.autograd.Function):
 
 class _TrainableHead(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options) -> tuple[Tensor, Tensor]:
-        logprobs, entropy, _ = _forward(hidden, weight, bias, targets, (*options[:4], False))
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options) -> tuple[Tensor, ...]:
+        logprobs, entropy, greedy, _ = _forward(hidden, weight, bias, targets, (*options[:4], False))
         ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.options = (*options[:3], False, False)
-        ctx.mark_non_differentiable(entropy)
-        return logprobs, entropy
+        ctx.mark_non_differentiable(entropy, greedy)
+        return logprobs, entropy, greedy
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:

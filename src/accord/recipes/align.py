@@ -51,7 +51,6 @@ def run_align(options: AlignOptions) -> Path:
         accept_licence=options.accept_licence,
         before_loading=lambda config: needs.append(check_memory(config, settings, options.model)),
     )
-    say(str(pipeline.resolved))
     if options.dry_run:
         print(describe_pipeline(pipeline, options, str(needs[-1])))
         return folder
@@ -99,10 +98,13 @@ def check_memory(model_config: Any, settings: Settings, model: str) -> MemoryNee
 
 
 def expectations(data: PipelineData) -> str:
-    """How much there is, and under 200 comparisons what that means."""
+    """How much there is, what ties are good for, and under 200 comparisons what that means."""
+    ties = sum(not decided(row) for row in (*data.comparisons, *data.heldout_comparisons))
     pairs = len(data.comparisons) + len(data.heldout_comparisons)
     prompts = len({row.prompt_id for row in (*data.comparisons, *data.heldout_comparisons)})
     text = f"{pairs} comparisons on {prompts} prompts; {len(data.heldout_comparisons)} held out by prompt."
+    if ties:
+        text += f" {ties} {'are ties' if ties > 1 else 'is a tie'}: no demonstrations, and left out of the accuracy; rewards and DPO learn from them that neither is better."
     if pairs >= FEW_PAIRS:
         return text
     return (
@@ -148,10 +150,12 @@ def split(rows: Sequence[Example], source: str) -> PipelineData:
     prompts = sorted({row.prompt_id for row in comparisons}, key=lambda prompt: content_hash(["held out", prompt]))
     if len(prompts) < MIN_PROMPTS:
         raise DataError(
-            f"{source} has {len(prompts)} different prompts; accord align needs {MIN_PROMPTS} or more to hold a fifth of them out."
+            f"{source} has {len(prompts)} different prompt{'s' * (len(prompts) > 1)}; accord align needs {MIN_PROMPTS} or more to hold a fifth of them out."
         )
     held = set(prompts[: max(2, len(prompts) // 5)])
     train, test = ([row for row in comparisons if (row.prompt_id in held) is side] for side in (False, True))
+    if not any(map(decided, comparisons)):
+        raise DataError(f"{source}: all comparisons are ties. accord align needs rows that prefer one answer to another.")
     if not all(any(decided(row) for row in part) for part in (train, test)):
         raise DataError(
             f"{source}: all comparisons on one side of the split are ties. accord align needs rows that prefer one answer, on more prompts."

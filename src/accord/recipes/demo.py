@@ -122,7 +122,6 @@ def run_demo(options: DemoOptions) -> Path:
     check_fits(NEEDED_BYTES, available_memory(), what="The demo")
     stages = Stages(folder, say, force=options.force)
     pipeline = Pipeline(MODELS[options.route], demo_data(full=options.full), settings, stages, say, accept_licence=options.accept_licence)
-    say(str(pipeline.resolved))
     if options.dry_run:
         print(describe_pipeline(pipeline, options, f"{NEEDED_BYTES / 1e9:g} GB"))
         return folder

@@ -18,6 +18,7 @@ from accord.models.partial import keep_lower_states
 from accord.models.save import save_policy
 from accord.rollouts.random import shuffled
 from accord.training import processes
+from accord.training.known_arguments import explains_arguments
 from accord.training.loop import Loop, StepBatch
 from accord.training.metrics import Metrics
 from accord.training.setup import Rows, accept_tokenizer, callbacks_list, examples, prepare, report_rendering, say
@@ -44,6 +45,7 @@ class OfflineTrainer(Loop):
     kinds: tuple[str, ...] = ()
     config_class: type[TrainingConfig] = TrainingConfig
 
+    @explains_arguments
     def __init__(
         self,
         model: Any,

@@ -17,6 +17,7 @@ _SHAREGPT_ROLES = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "model": "assistant",
     "system": "system", "tool": "tool", "observation": "tool",
 }  # fmt: skip
+_TOOLS = ("tools", "functions")
 _SHAREGPT_NAMES = {"user": "human", "assistant": "gpt", "system": "system", "tool": "tool"}
 
 
@@ -118,8 +119,9 @@ def parse_openai_preference(fields: Fields) -> list[Example]:
     answers = [fields.as_messages(fields.value(name), side) for name, side in zip(names, ("preferred", "non_preferred"), strict=True)]
     example = pair(prompt, Completion(answers[0]), Completion(answers[1]), fields)
     kept = inner.rest()
-    if kept.get("tools") and "tools" not in example.columns:
-        example.columns["tools"] = kept.pop("tools")  # where rendering looks for them
+    for name in _TOOLS:
+        if kept.get(name) and name not in example.columns:
+            example.columns[name] = kept.pop(name)  # where rendering looks for them
     if kept:
         example.columns["input"] = kept
     return [example]
@@ -130,9 +132,9 @@ def write_openai_preference(example: Example) -> Row:
     kept = example.columns.get("input")
     outer: Row = dict(cast("Mapping[str, object]", kept)) if isinstance(kept, Mapping) else {}
     row: Row = {"input": {**outer, "messages": message_rows(example.prompt, "input", example.columns)}}
-    if "tools" not in outer and "tools" in example.columns:
-        cast("Row", row["input"])["tools"] = example.columns["tools"]
-        example = replace(example, columns={name: value for name, value in example.columns.items() if name != "tools"})
+    moved = {name: example.columns[name] for name in _TOOLS if name not in outer and name in example.columns}
+    cast("Row", row["input"]).update(moved)
+    example = replace(example, columns={name: value for name, value in example.columns.items() if name not in moved})
     for side, completion in zip(("preferred", "non_preferred"), example.completions, strict=True):
         row[f"{side}_output"] = message_rows(completion.messages, side, example.columns)
     return with_columns(row, example)
