@@ -104,6 +104,19 @@ def test_three_rows_are_drawn_with_their_mask() -> None:
     assert "NO end token is learned" in cut.plain
 
 
+def test_solutions_are_drawn_and_counted_as_prm_reads_them() -> None:
+    """Their labels are learned at the last token of each labelled step; there is no end token to learn."""
+    rows = [{"prompt": "1+2+3?", "completions": ["1+2 is 3.", "3+3 is 7.", "So 7."], "labels": [True, False, None]}]
+    drawing = draw_examples(read_examples(rows), tiny.tokenizer())
+    learned = [drawing.plain[span.start : span.end] for span in drawing.spans if span.style == COUNTED_STYLE][1:]
+    assert learned == ["\n", "\n"], "the legend, then the line end that closes each of the two labelled steps"
+    assert "labels of the steps: +1, -1, none;" in drawing.plain and "So 7." not in drawing.plain
+    unlabelled = [{**rows[0], "labels": [None, None, None]}]
+    assert "leaves this solution out" in draw_examples(read_examples(unlabelled), tiny.tokenizer()).plain
+    tokens = check(rows, tokenizer=tiny.tokenizer()).tokens
+    assert "end_learned_share" not in tokens and tokens["longest"] > 0
+
+
 def test_check_command_prints_and_exits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(pair("a?", "x", "y")) + "\n" + "{broken\n" + json.dumps(pair("b?", "x", "y")) + "\n", "utf-8")

@@ -48,7 +48,7 @@ class CheckReport:
     lengths: dict[str, float] = field(default_factory=dict[str, float])
     """longer_share: share of pairs whose chosen answer has more characters; chosen_words and rejected_words: means."""
     tokens: dict[str, float] = field(default_factory=dict[str, float])
-    """With a tokenizer: mean and longest example in tokens, truncated_share, end_learned_share."""
+    """With a tokenizer: mean and longest example in tokens, truncated_share, end_learned_share (of answers; steps have no end token)."""
     scripts: dict[str, float] = field(default_factory=dict[str, float])
     """Share of examples by the script most of their letters are in."""
     against: str = ""
@@ -89,7 +89,8 @@ class CheckReport:
             lines.append(f"Tokens: mean {self.tokens['mean']:.0f}, longest {self.tokens['longest']:.0f} (prompt and completion).")
             if "truncated_share" in self.tokens:
                 lines.append(f"Truncated at {self.tokens['max_length']:.0f} tokens: {self.tokens['truncated_share']:.1%} of the examples.")
-            lines.append(f"The end token is learned in {self.tokens['end_learned_share']:.1%} of the completions.")
+            if "end_learned_share" in self.tokens:
+                lines.append(f"The end token is learned in {self.tokens['end_learned_share']:.1%} of the completions.")
         if self.scripts:
             mix = ", ".join(f"{script} {share:.1%}" for script, share in sorted(self.scripts.items(), key=lambda item: -item[1])[:6])
             lines.append(f"Writing: {mix}.")
@@ -260,10 +261,16 @@ def _script(character: str) -> str:
 
 
 def _tokens(examples: Sequence[Example], renderer: Renderer, findings: list[Finding]) -> dict[str, float]:
+    from accord.data.render_steps import StepRenderer
+
     lengths: list[int] = []
     ended: list[bool] = []
+    steps = StepRenderer(renderer)
     for example in examples:
         try:
+            if example.kind == "steps":  # no end token is learned of them, only labels at their ends
+                lengths.append(steps.unit(example.prompt, [message.content for message in example.completions[0].messages]).num_tokens)
+                continue
             rendered = renderer.render(example)
         except DataError as error:
             findings.append(_unusable(UNRENDERED, error))
@@ -276,8 +283,8 @@ def _tokens(examples: Sequence[Example], renderer: Renderer, findings: list[Find
     max_length = renderer.max_length
     if max_length is not None:
         share = {"max_length": float(max_length), "truncated_share": sum(n > max_length for n in lengths) / len(lengths)}
-    end = sum(ended) / len(ended) if ended else 0.0
-    return {"mean": sum(lengths) / len(lengths), "longest": float(max(lengths)), "end_learned_share": end, **share}
+    end = {"end_learned_share": sum(ended) / len(ended)} if ended else {}
+    return {"mean": sum(lengths) / len(lengths), "longest": float(max(lengths)), **end, **share}
 
 
 def ends_counted(ids: Sequence[int], counted: Sequence[bool], end_ids: Sequence[int]) -> bool:

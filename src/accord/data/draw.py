@@ -12,6 +12,8 @@ from accord.types import Example
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from accord.data.render_steps import StepRenderer
+
 PROMPT_STYLE = "dim"
 COUNTED_STYLE = "bold green"
 UNCOUNTED_STYLE = "yellow"
@@ -33,22 +35,46 @@ def draw_examples(
     from rich.text import Text
 
     from accord.data.render import Renderer
+    from accord.data.render_steps import StepRenderer
 
     renderer = Renderer(tokenizer, end_ids=end_ids, max_length=max_length)
+    steps = StepRenderer(renderer)
     drawing = Text()
     drawing.append("prompt", PROMPT_STYLE).append("   ").append("learned", COUNTED_STYLE).append("   ")
     drawing.append("in the completion, not learned", UNCOUNTED_STYLE).append("\n")
     for example in examples:
-        rendered = renderer.render(example)
         drawing.append(f"\n--- {example.where or 'example'} ({example.kind})\n", "bold")
+        if example.kind == "steps":
+            _draw_steps(drawing, example, steps)
+            continue
+        rendered = renderer.render(example)
         drawing.append(_decode(tokenizer, rendered.prompt_ids), PROMPT_STYLE)
         for number, completion in enumerate(rendered.completions, start=1):
             name = ("chosen", "rejected")[number - 1] if example.kind == "preference" else f"completion {number}"
             drawing.append(f"\n[{name}] " if len(rendered.completions) > 1 else "\n")
-            for counts, run in groupby(zip(completion.ids, completion.counted, strict=True), key=lambda pair: pair[1]):
-                drawing.append(_decode(tokenizer, [token for token, _ in run]), COUNTED_STYLE if counts else UNCOUNTED_STYLE)
+            _draw_completion(drawing, completion.ids, completion.counted, tokenizer)
             drawing.append(f"\n    {_summary(completion.ids, completion.counted, renderer.end_ids, tokenizer)}\n", "italic")
     return drawing
+
+
+def _draw_completion(drawing: Text, ids: Sequence[int], counted: Sequence[bool], tokenizer: Any) -> None:
+    for counts, run in groupby(zip(ids, counted, strict=True), key=lambda pair: pair[1]):
+        drawing.append(_decode(tokenizer, [token for token, _ in run]), COUNTED_STYLE if counts else UNCOUNTED_STYLE)
+
+
+def _draw_steps(drawing: Text, example: Example, steps: StepRenderer) -> None:
+    """A solution as `accord prm` reads it up to its last labelled step: the last token of each labelled step is learned from."""
+    labels = example.step_labels or ()
+    unit = steps.labelled(example, labels)
+    if unit is None:
+        drawing.append("    no labelled step fits: accord prm leaves this solution out.\n", "italic")
+        return
+    tokenizer = steps.renderer.tokenizer
+    drawing.append(_decode(tokenizer, unit.prompt_ids), PROMPT_STYLE).append("\n")
+    for branch in unit.branches:
+        _draw_completion(drawing, branch.ids, branch.counted or (), tokenizer)
+    shown = ", ".join("none" if label is None else f"{label:+d}" if label else "0" for label in labels)
+    drawing.append(f"\n    labels of the steps: {shown}; each is learned at the last token of its step.\n", "italic")
 
 
 def _summary(ids: Sequence[int], counted: Sequence[bool], end_ids: Sequence[int], tokenizer: Any) -> str:

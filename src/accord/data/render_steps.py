@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
+from accord.config.prm import PRMConfig
 from accord.data.packing import Branch, Unit
 from accord.data.render import Renderer
 from accord.errors import ConfigError, DataError
@@ -29,7 +30,7 @@ class StepRenderer:
     """
 
     renderer: Renderer
-    separator: str
+    separator: str = PRMConfig.step_separator
     separator_ids: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
