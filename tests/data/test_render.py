@@ -172,6 +172,15 @@ def test_empty_answers_are_counted() -> None:
     assert renderer.report["empty answers, whose end alone is learned"] == 2
 
 
+def test_reasoning_beside_the_content_is_counted() -> None:
+    """It is kept with the row and learned by nobody, which is said."""
+    renderer = Renderer(tokenizer(TEMPLATES["chatml"]))
+    answer = {"role": "assistant", "content": "Blue.", "reasoning_content": "Light scatters."}
+    (row,) = read_examples([{"messages": [{"role": "user", "content": "Sky?"}, answer]}])
+    assert "Light scatters." not in renderer.decode(renderer.render(row).completions[0].ids)
+    assert renderer.report == {"messages whose reasoning is not learned (it stands apart from their content)": 1}
+
+
 # -- tools ------------------------------------------------------------------------------------------------------------------------------
 
 TOOL = {"type": "function", "function": {"name": "add", "description": "Add two numbers.", "parameters": {}}}

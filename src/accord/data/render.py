@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from jinja2 import TemplateError
 
+from accord.data.fields import MESSAGE_FIELDS
 from accord.data.packing import Branch, Unit
 from accord.errors import ConfigError, DataError
 from accord.types import Completion, Example, Message
@@ -23,6 +24,8 @@ Tools = list[dict[str, Any]] | None
 """Tool descriptions for a chat template; None: there are none."""
 _OTHER_THAN_TEXT = ("images", "videos", "audios")
 """Columns of TRL's rows for models that see and hear."""
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Where chat APIs put what a model thought, beside the content of its message."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ class Renderer:
             raise DataError(f"{example.where or 'row'}: {error}") from error
 
     def _render(self, example: Example) -> RenderedExample:
+        if thoughts := _thoughts(example.columns):
+            self.report["messages whose reasoning is not learned (it stands apart from their content)"] += thoughts
         tools = self._tools(example.columns)
         prompt_text = self._prompt_text(example.prompt, tools)
         prompt_ids = self._ids(prompt_text)
@@ -290,3 +295,9 @@ def _descriptions(columns: Mapping[str, object], name: str) -> list[dict[str, An
     if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in cast("list[object]", found)):
         raise DataError(f"its column {name} is no list of tool descriptions. Rename the column if it means something else.")
     return cast("list[dict[str, Any]]", found)
+
+
+def _thoughts(columns: Mapping[str, object]) -> int:
+    """Messages of the row with a text of reasoning beside their content, where chat APIs put it."""
+    kept = cast("Mapping[str, Mapping[str, object]]", columns.get(MESSAGE_FIELDS) or {})
+    return sum(any(fields.get(name) for name in _REASONING) for fields in kept.values())
