@@ -89,7 +89,7 @@ FULL = Settings(
     temperature=0.7,
 )
 PLAN_SECONDS = {"sft": 130, "reward": 90, "heldout": 12, "ppo": 330, "dpo": 200, "look": 80}
-"""What each stage of the quick demo is budgeted on two cores."""
+"""What each stage of the quick demo with the starter model is budgeted on two cores."""
 
 NEEDED_BYTES = 4e9
 MODELS = {"rlhf": "smollm2-135m", "dpo": "smollm2-135m", "base": "gemma3-270m"}
@@ -130,7 +130,7 @@ def run_demo(options: DemoOptions) -> Path:
 
 def run_route(pipeline: Pipeline, options: DemoOptions, folder: Path) -> Path:
     """The stages of one route, then the report."""
-    plan = {} if options.full else PLAN_SECONDS
+    plan = {} if options.full or options.route == "base" else PLAN_SECONDS
     per_slice = options.probes or (60 if options.full else 12)
     pipeline.sft(planned_seconds=plan.get("sft"))
     who = ["starter", "sft"]
