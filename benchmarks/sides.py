@@ -216,7 +216,7 @@ class Accord(Side):
 
             with torch.no_grad():
                 self.old = self.policy.forward(pack([unit]), self.trainer.stack, Want(logprobs=True)).logprobs
-        unit.data.update(old_logprobs=self.old, sampler_logprobs=self.old)
+        unit.data.update(old_logprobs=self.old, sampler_logprobs=self.old, ref_logprobs=self.old)  # the step-0 check: it starts from itself
         return [unit]
 
     def step(self, rows: Sequence[int]) -> dict[str, float]:
