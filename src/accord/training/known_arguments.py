@@ -14,6 +14,8 @@ from accord.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., None])
 
+NEEDLESS = "nothing: "
+"""How an explanation begins that has no replacement."""
 INSTEAD = {
     "data_collator": "nothing: rows are packed without padding, and completion tokens alone are learned. What it does to rows, do to them before",
     "compute_loss_func": "a subclass whose loss(units, totals) returns the loss (of DPO, pair_losses(pair, units))",
@@ -63,7 +65,8 @@ def _explanation(trainer: Any, name: str) -> str:
     instead = INSTEAD.get(name, REPLACED.get(name, ""))
     argument, is_one, _ = instead.partition("=")
     if instead and not (is_one and argument.isidentifier() and argument not in known):
-        return f"{no_such}. Use instead: {instead}."
+        needless = instead.startswith(NEEDLESS)
+        return f"{no_such} and needs none: {instead.removeprefix(NEEDLESS)}." if needless else f"{no_such}. Use instead: {instead}."
     config = trainer.config_class
     fields = {field.name for field in dataclasses.fields(config)}
     field = name if name in fields else ALIASES.get(name)
