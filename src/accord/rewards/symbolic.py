@@ -195,7 +195,8 @@ def _with_imaginary_unit(expression: Any) -> Any:
     """The expression with the letter i as the imaginary unit, which math-verify takes for a name."""
     import sympy
 
-    return expression.subs(sympy.Symbol("i"), sympy.I) if isinstance(expression, sympy.Basic) else expression
+    names = [name for name in getattr(expression, "free_symbols", ()) if name.name == "i"]
+    return expression.subs(names[0], sympy.I) if names else expression
 
 
 def _math_verify() -> Any:
