@@ -81,7 +81,11 @@ class AccuracyReward:
                 raise DataError(f"{where}: {error}") from error
             except GraderFailure as error:
                 raise DataError(f"{where}: the gold answer {text[:60]!r} cannot be graded: {error}.") from error
-            if isinstance(verdict, Verdict) and not verdict.right and not (self.grader in ("boxed", "choice") and verdict.outcome == "no answer"):
+            if (
+                isinstance(verdict, Verdict)
+                and not verdict.right
+                and not (self.grader in ("boxed", "choice") and verdict.outcome == "no answer")
+            ):
                 raise DataError(f"{where}: the gold answer {text[:60]!r} is not right by its own grader {self.grader} ({verdict.reason}).")
         return count
 
@@ -111,7 +115,9 @@ class AccuracyReward:
         gold = next((columns[name] for name in self.gold if columns.get(name) is not None), None)
         if gold is None or gold == "":
             wanted = " or ".join(repr(name) for name in self.gold)
-            raise DataError(f"{where} has no gold answer in column {wanted} (it has: {', '.join(columns) or 'none'}). Name the column: gold=...")
+            raise DataError(
+                f"{where} has no gold answer in column {wanted} (it has: {', '.join(columns) or 'none'}). Name the column: gold=..."
+            )
         options = dict(self.options)
         if self.grader == "choice" and "choices" not in options:
             options["choices"] = next((columns[name] for name in CHOICE_COLUMNS if columns.get(name) is not None), None)

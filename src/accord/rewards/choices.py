@@ -22,7 +22,9 @@ _SETTLES = re.compile(
     r"(?:\b(?:option|choice|choose|chose|select|pick|go with|going with|correct (?:answer|option|choice)(?: is)?|must be|it is|it's|is)\s*:?\s*[*_]*"
     rf"{_LETTER})|(?:{_LETTER}[*_]*\s+(?:is|must be|would be)\s+(?:the\s+)?(?:correct|right|true|best|answer))"
 )
-_DENIES = re.compile(r"(?:\b(?:not|isn't|isn’t|never|rule out|eliminate|except|neither|nor)\s*(?:option|choice)?\s*[*_]*\(?$)", re.IGNORECASE)
+_DENIES = re.compile(
+    r"(?:\b(?:not|isn't|isn’t|never|rule out|eliminate|except|neither|nor)\s*(?:option|choice)?\s*[*_]*\(?$)", re.IGNORECASE
+)
 
 
 def grade_choice(text: str, gold: Any, *, choices: Sequence[str] | str | None = None, letters: str = "ABCDEFGHIJ") -> Verdict:

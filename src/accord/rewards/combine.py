@@ -94,17 +94,23 @@ class FunctionReward:
         if isinstance(error, AccordError):
             return error
         if isinstance(error, TookTooLong):
-            return ConfigError(f"Reward function {self.name} did not return within {self.timeout:g} s. Mend it or raise its timeout, and resume.")
+            return ConfigError(
+                f"Reward function {self.name} did not return within {self.timeout:g} s. Mend it or raise its timeout, and resume."
+            )
         return ConfigError(
             f"Reward function {self.name} raised {type(error).__name__}: {_first_line(error)}. Mend it and resume; None means that an answer is not scored."
         )
 
     def _scores(self, values: Any, count: int) -> list[Score]:
         if values is None or isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
-            raise ConfigError(f"Reward function {self.name} returned {values!r:.40} for {count} completions. Return a list with one value (or None) each.")
+            raise ConfigError(
+                f"Reward function {self.name} returned {values!r:.40} for {count} completions. Return a list with one value (or None) each."
+            )
         found = list(values)
         if len(found) != count:
-            raise ConfigError(f"Reward function {self.name} returned {len(found)} values for {count} completions. Return one value (or None) each.")
+            raise ConfigError(
+                f"Reward function {self.name} returned {len(found)} values for {count} completions. Return one value (or None) each."
+            )
         return [self._as_score(value) for value in found]
 
     def _as_score(self, value: Any) -> Score:

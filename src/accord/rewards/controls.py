@@ -51,7 +51,9 @@ class ControlReward:
             raise ConfigError(f"Control {name} needs the rewards it stands in for: give --reward or --reward_model too.")
         if name == "format-only" and not any(source.name == format_name for source in sources):
             given = ", ".join(source.name for source in sources)
-            raise ConfigError(f"Control format-only needs a reward called {format_name!r} among the rewards ({given}). Add one, or use random.")
+            raise ConfigError(
+                f"Control format-only needs a reward called {format_name!r} among the rewards ({given}). Add one, or use random."
+            )
         self.name, self.sources, self.seed, self.format_name = name, list(sources), seed, format_name
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:

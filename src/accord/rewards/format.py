@@ -39,7 +39,10 @@ class FormatReward:
             raise ConfigError(f"FormatReward: readable={readable!r} must be one of {', '.join(READABLE)}.")
         self.form, self.readable, self.weight, self.name = form, readable, weight, name
         self._fixed = [part for part in _PLACE.split(form)[::2] if part.strip()]
-        pieces = [re.escape(piece.strip()) if index % 2 == 0 else f"(?P<{piece}>.*?)" for index, piece in enumerate(_PLACE.split(form))]
+        pieces = [
+            re.escape(piece.strip()).replace("><", r">\s*<") if index % 2 == 0 else f"(?P<{piece}>.*?)"
+            for index, piece in enumerate(_PLACE.split(form))
+        ]
         self._pattern = re.compile(r"\s*" + r"\s*".join(pieces) + r"\s*", re.DOTALL)
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:

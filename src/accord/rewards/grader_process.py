@@ -101,7 +101,9 @@ class GraderProcess:
         if ready is None or "error" in ready:
             running = worker.running
             worker.stop()
-            said = ready["error"] if ready else f"it did not start within {self.startup_timeout:g} s" if running else f"it died{worker.code}"
+            said = (
+                ready["error"] if ready else f"it did not start within {self.startup_timeout:g} s" if running else f"it died{worker.code}"
+            )
             kind = _ERRORS.get(ready["kind"] if ready else "", ConfigError)
             raise kind(said if kind is MachineError else f"The process of grader {self.grader} cannot start: {said}")
         self._worker = worker
@@ -220,4 +222,3 @@ class FailureBudget:
                 f"{self.what} failed on {sum(self._recent)} of the last {seen} answers, more than max_failure_share={self.max_failure_share:g} "
                 f"allows. The last reason: {reason}. Mend the grader, or raise its timeout or max_failure_share, and resume."
             )
-

@@ -97,6 +97,10 @@ def compare(found: Quantity, gold: Quantity, *, notes: tuple[str, ...] = (), req
             return compared(found.value == gold.value, found, gold, notes)
         return compared((found.value, found.half) == (gold.value, gold.half), found, gold, notes)
     first, second = found.unit, gold.unit
+    if found.dozens != gold.dozens:
+        dozens, other = (found, gold) if found.dozens else (gold, found)
+        if other.unit is None and dozens.value == other.value * 12:
+            return compared(True, found, gold, (*notes, "both count dozens"))
     if first is None and second is None:
         return compared(_equal(found, gold), found, gold, notes)
     if first is None or second is None:
@@ -105,7 +109,9 @@ def compare(found: Quantity, gold: Quantity, *, notes: tuple[str, ...] = (), req
         unit = first or second
         assert unit is not None
         bare, with_unit = (found, gold) if first is None else (gold, found)
-        share = replace(with_unit, value=with_unit.value * unit.factor, decimals=None if with_unit.decimals is None else with_unit.decimals + 2)
+        share = replace(
+            with_unit, value=with_unit.value * unit.factor, decimals=None if with_unit.decimals is None else with_unit.decimals + 2
+        )
         percent = dict(unit.powers) == {"percent": 1} and _equal(bare, share)
         notes += (f"the unit {unit.name!r} is stated on one side only and not compared",)
         return compared(percent or _equal(found, gold), found, gold, notes)
@@ -166,10 +172,12 @@ def _choose(quantities: list[Quantity], plain: str, *, last: bool, delimited: bo
                 return None, f"{plain[a.start : b.end]!r} states several numbers"
     chosen = run[-1]
     start = run[0].start
+    if chosen.kind == "unreadable":
+        return None, f"{plain[chosen.start : chosen.end + 12].strip()!r} is no plain number"
     tail = _tail(run, plain)
     if len(tail) > 1:
         return None, f"{plain[tail[0].start : tail[-1].end]!r} is an expression, not a number"
-    if _RELATION.search(plain[:chosen.start]) or (len(run) == 1 and _RELATION.search(plain[:start])):
+    if _RELATION.search(plain[: chosen.start]) or (len(run) == 1 and _RELATION.search(plain[:start])):
         return None, f"{plain[max(chosen.start - 3, 0) : chosen.end].strip()!r} is a relation, not a number"
     behind = plain[chosen.end :]
     if re.match(r"\s*[*/^=]\s*[\w\\(]", behind) and not re.match(r"\s*\*\s*(?:\n|$)", behind):

@@ -1,6 +1,6 @@
 """Numbers as people write them: signs, commas, decimals, fractions, powers of ten, percent, money, times, units and number words.
 
-Values are exact fractions. What is no number in this notation ("1,23", "3/4/2024", "4x", "5 +- 1") is not read as one.
+Values are exact fractions. What is no number in this notation ("1,23", "3/4/2024", "4x", "5 +- 1") is found and marked unreadable.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 from accord.rewards.units import Unit, currency_before, read_unit
 
-Kind = Literal["number", "time of day", "ratio"]
+Kind = Literal["number", "time of day", "ratio", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Quantity:
     """Digits after the decimal point; None for what is no decimal."""
     half: Literal["am", "pm"] | None = None
     """Which half of the day, where that is known."""
+    dozens: bool = False
+    """True: it was written in dozens, which are twelve each in `value`. False: it was not."""
 
     def __str__(self) -> str:
         return self.text
@@ -42,7 +44,7 @@ _SCAN = re.compile(
     (?P<time>\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?:\s*[ap]\.?\s?m\b\.?)?)(?![\d:])
   | (?P<hour>\d{{1,2}}\s*(?:[ap]\.m\.?|[ap]m\b))
   | (?P<ratio>\d+(?:\.\d+)?\s*:\s*\d+(?:\.\d+)?)(?![\d:])
-  | (?P<mixed>\d+(?:\s+|\s+and\s+)\d+/\d+)(?!\s*[\d/])
+  | (?P<mixed>(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\s+|\s+and\s+)\d+/\d+)(?!\s*[\d/])
   | (?P<fraction>(?:{_NUMBER})\s?/\s?(?:{_NUMBER}))(?!\s*/|\d)
   | (?P<science>(?:(?:{_NUMBER})(?:\s*[*x]\s*)10|(?<![\d.])10)\s*\^\s*\(?\s*[+-]?\d+\s*\)?|(?:{_NUMBER})[eE][+-]?\d+)(?![\w^])
   | (?P<number>{_NUMBER})
@@ -50,8 +52,15 @@ _SCAN = re.compile(
     re.VERBOSE,
 )
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "bn": 10**9, "trillion": 10**12, "dozen": 12}
-_SCALE = re.compile(r"\s*(hundred|thousand|million|billion|trillion|bn|dozen)s?\b(?:\s+(thousand|million|billion|trillion)\b)?", re.IGNORECASE)
+_SCALE = re.compile(
+    r"\s*(hundred|thousand|million|billion|trillion|bn|dozen)s?\b(?:\s+(thousand|million|billion|trillion)\b)?", re.IGNORECASE
+)
 _ATTACHED_SCALE = {"k": 1000, "K": 1000, "M": 10**6, "B": 10**9}
+_PART_OF_WORD = re.compile(r"[\w.^_\\]$(?<!\bRs)(?<!\bRs\.)(?<!USD)(?<!EUR)(?<!GBP)")
+_EXPONENT = re.compile(r"(?:\^\s*\(?\s*[+-]?|±)\s*$")
+_DOUBLED_SIGN = re.compile(r"(?:^|[^\w\s+-]|[=:]\s)\s*[+-]{2,}\s*$")
+_MALFORMED = re.compile(r"[,/.]\d|/\s?\d|[_^]|\s*±|\s*!(?=\s*[=*/])")
+_EXPRESSION = re.compile(r"[A-Za-z\\]|\s?\*\s?[a-zA-Z]\b|\s?\([a-z]\s*[-+*/^)]|\s*sqrt")
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
 _SIGN_WORDS = re.compile(r"(?:^|[^\w)%])(negative|minus)\s+$", re.IGNORECASE)
 _STATES = re.compile(r"(?:\b(?:is|are|was|be|equals|gives|get|gets|to|of)|[=:≈(,;])\s*$", re.IGNORECASE)
@@ -79,59 +88,67 @@ def read_quantities(text: str, *, lists: bool = False) -> list[Quantity]:
 
 
 def _read(text: str, match: re.Match[str], lists: bool) -> Quantity | None:
+    """The number at a match; None where it is part of something else (a word, an exponent, the mark of a list)."""
     start, end = match.span()
-    before, after = text[:start], text[end:]
-    if re.search(r"[\w.^_\\]$", before) and not re.search(r"(?:^|[\s=$])[.]$|(?<![A-Za-z])Rs\.?$|USD$|EUR$|GBP$", before):
-        return None  # part of a word, of "x^2", of "1.2.3"
-    if re.search(r"(?:\^\s*\(?\s*[+-]?|±)\s*$", before):
+    before, after, kind = text[:start], text[end:], match.lastgroup or ""
+    if _PART_OF_WORD.search(before) or _EXPONENT.search(before):
         return None
-    if re.search(r"(?:\d[,/]|\d\.)$", before) or re.match(r"[,/.]\d|/\s?\d|[_^]|\s*!(?=\s*[=*/])", after):
-        return None  # malformed: 1,23 and 3/4/2024; and powers: 2^10
-    label = re.search(r"(?:^|\n)\s*$", before)
-    if lists and label and match.lastgroup == "number" and re.match(r"[.)]\s+\S", after):
+    if lists and kind == "number" and re.search(r"(?:^|\n)\s*$", before) and re.match(r"[.)]\s+\S", after):
         return None
-    kind = match.lastgroup or ""
     value, decimals = _value(kind, match.group())
-    if value is None:
-        return None
+    if value is None or re.search(r"(?:\d[,/]|\d\.)$", before) or _MALFORMED.match(after) or _DOUBLED_SIGN.search(before):
+        return _unreadable(text, start, end)
     if kind in ("time", "hour"):
-        return _time(match, text, value)
-    unit, front = currency_before(before)
-    head = before[:front]
-    sign, begin = _sign(head if unit else before, lists)
-    if unit and sign is None:
-        sign, inner = _sign(before, lists)  # "$-5": the sign is between
-        begin = front if sign is None else min(front, inner)
-    if sign is None and not unit and (outside := re.search(r"(?:US\$|C\$|A\$|[$€£¥₹])\s*[-+]\s*$", before)):
-        unit, _ = currency_before(outside.group().rstrip("+- ") or "")
-        sign, begin = (-1 if "-" in outside.group() else 1), outside.start()
-    value = value * (sign or 1)
-    start = begin if sign is not None else (front if unit else start)
-    scale, tail = _scale(after, money=unit is not None)
-    value, decimals = value * scale, decimals if scale == 1 else None
-    rest = after[tail:]
-    if _ORDINAL.match(rest) and not tail:
-        tail += 2
-        rest = after[tail:]
-    suffix, length = read_unit(rest, attached=bool(re.match(r"[A-Za-z]", rest)) and not tail)
-    if suffix is None and not tail and re.match(r"[A-Za-z\\]|\s?\*\s?[a-zA-Z]\b|\s?\([a-z]|\s*±|\s?sqrt", rest) and kind != "mixed":
-        return None  # 4x, 2\pi, 5 ± 1: no number
-    if unit and suffix and suffix.powers and suffix.powers != unit.powers and not _continues(unit, suffix):
-        return None  # "$5%"
-    if unit is None or (suffix and suffix.powers):
-        unit = suffix or unit
-        if unit is None:
-            length = length if suffix else 0
-    elif not suffix and (per := re.match(r"\s*(?:/|per\b|an?\b)\s*([A-Za-z]+)", rest)):
-        joined, _ = read_unit(f"dollar {per.group().strip()}", attached=True)
-        if joined and len(joined.powers) == 2:
-            own = dict(unit.powers)
-            other = {base: power for base, power in joined.powers if base != "dollar"}
-            unit = Unit(unit.name + per.group(), tuple(sorted((own | other).items())), unit.factor * joined.factor)
-            length = per.end()
-    stop = end + tail + (length if suffix or unit else 0)
+        return _time(match, value) or _unreadable(text, start, end)
+    currency, sign, start = _in_front(before, lists)
+    scale, tail = _scale(after, money=currency is not None)
+    if not tail and _ORDINAL.match(after):
+        tail = 2
+    unit, length = read_unit(after[tail:], attached=not tail and bool(re.match(r"[A-Za-z]", after)))
+    if unit is None and not tail and kind != "mixed" and _EXPRESSION.match(after):
+        return _unreadable(text, start, end)
+    if currency is not None:
+        joined = _money(currency, unit, after[tail:], length)
+        if joined is None:
+            return _unreadable(text, start, end)
+        unit, length = joined
+    stop = end + tail + (length if unit else 0)
+    dozens = scale % 12 == 0
     written: Kind = "ratio" if kind == "ratio" else "number"
-    return Quantity(value, unit, text[start:stop].strip(), start, stop, written, decimals)
+    value *= sign * scale
+    return Quantity(value, unit, text[start:stop].strip(), start, stop, written, decimals if scale == 1 else None, dozens=dozens)
+
+
+def _unreadable(text: str, start: int, end: int) -> Quantity:
+    """A number in a notation that is not read, so that no other number is taken in its place."""
+    return Quantity(Fraction(0), None, text[start:end].strip(), start, end, "unreadable")
+
+
+def _in_front(before: str, lists: bool) -> tuple[Unit | None, int, int]:
+    """Currency and sign before a number, in either order, and where they begin."""
+    currency, front = currency_before(before)
+    if currency is not None:
+        sign, begin = _sign(before[:front], lists)
+        return (currency, 1, front) if sign is None else (currency, sign, begin)
+    sign, begin = _sign(before, lists)
+    inner = re.search(r"[$€£¥₹]\s*([-+])\s*$", before)
+    if inner:
+        currency, front = currency_before(before[: inner.start(1)])
+        return currency, -1 if inner.group(1) == "-" else 1, front
+    return (None, 1, len(before)) if sign is None else (None, sign, begin)
+
+
+def _money(currency: Unit, unit: Unit | None, rest: str, length: int) -> tuple[Unit, int] | None:
+    """The unit of an amount: the currency, with what is behind the number where that says per what. None if it is another measure."""
+    if unit is None or not unit.powers:
+        if per := re.match(r"\s*(?:/|per\b|an?\b)\s*([A-Za-z]+)", rest):
+            rate, _ = read_unit(f"dollar {per.group().strip()}", attached=True)
+            if rate is not None and len(rate.powers) == 2:
+                powers = dict(currency.powers) | {base: power for base, power in rate.powers if base != "dollar"}
+                return Unit(currency.name + per.group(), tuple(sorted(powers.items())), currency.factor * rate.factor), per.end()
+        return currency, length
+    same = dict(unit.powers).get(currency.powers[0][0]) == 1
+    return (unit, length) if same else None
 
 
 def _value(kind: str, text: str) -> tuple[Fraction | None, int | None]:
@@ -155,7 +172,7 @@ def _value(kind: str, text: str) -> tuple[Fraction | None, int | None]:
     return Fraction(clean), len(clean.partition(".")[2]) if "." in clean else None
 
 
-def _time(match: re.Match[str], text: str, hours: Fraction) -> Quantity | None:
+def _time(match: re.Match[str], hours: Fraction) -> Quantity | None:
     numbers = [int(part) for part in re.findall(r"\d+", match.group())]
     if any(part > 59 for part in numbers[1:]):
         return None
@@ -199,13 +216,15 @@ def _scale(after: str, *, money: bool) -> tuple[int, int]:
     return 1, 0
 
 
-def _continues(currency: Unit, suffix: Unit) -> bool:
-    return dict(suffix.powers).get(currency.powers[0][0]) == 1
-
-
 def _compound(first: Quantity, second: Quantity, text: str) -> Quantity | None:
-    """"2 hours and 30 minutes", "5 ft 3 in": adjacent quantities of one dimension, the larger unit first, are one."""
-    if first.unit is None or second.unit is None or not first.unit.powers or first.unit.powers != second.unit.powers:
+    """ "2 hours and 30 minutes", "5 ft 3 in": adjacent quantities of one dimension, the larger unit first, are one."""
+    if (
+        "unreadable" in (first.kind, second.kind)
+        or first.unit is None
+        or second.unit is None
+        or not first.unit.powers
+        or first.unit.powers != second.unit.powers
+    ):
         return None
     if first.unit.factor <= second.unit.factor or not re.fullmatch(r"\s*(?:,?\s*and\s+|,\s*)?", text[first.end : second.start]):
         return None

@@ -95,7 +95,9 @@ def _compare(stated: Stated, right: str) -> Verdict:
         notes += (f"the unit {unit.name if unit else ''!r} is stated on one side only and not compared",)
     expected_parsed = _parsed(expected)
     if not expected_parsed:
-        raise DataError(f"The gold answer {right[:60]!r} is no expression that math-verify reads. Grade such answers with normalized or exact.")
+        raise DataError(
+            f"The gold answer {right[:60]!r} is no expression that math-verify reads. Grade such answers with normalized or exact."
+        )
     found_parsed = _parsed(found)
     if not found_parsed:
         return Verdict("no answer", f"{stated.text[:60]!r} is no expression that math-verify reads")
@@ -134,7 +136,11 @@ def _number(text: str) -> Quantity | None:
     """The text as one number with its unit, if it is nothing else."""
     number, _ = read_number(Stated(text, "boxed", 1))
     rest = plain_text(text)
-    return number if number is not None and len(re.sub(r"\s|\.$", "", rest)) <= len(re.sub(r"\s|\.$", "", number.text)) + _assigned(rest) else None
+    return (
+        number
+        if number is not None and len(re.sub(r"\s|\.$", "", rest)) <= len(re.sub(r"\s|\.$", "", number.text)) + _assigned(rest)
+        else None
+    )
 
 
 def _assigned(plain: str) -> int:

@@ -79,6 +79,9 @@ _KNOWN: dict[str, tuple[str, int, Fraction]] = {
     **_unit("watt", 1, "W|watt"),
     **_unit("watt", 1000, "kW|kilowatt"),
     **_unit("hertz", 1, "Hz|hertz"),
+    **_unit("bit", 1000, "kb|kilobit"),
+    **_unit("bit", 1000000, "Mb|Mbit|megabit"),
+    **_unit("bit", 1000000000, "Gb|Gbit|gigabit"),
     **_unit("byte", 1, "byte"),
     **_unit("byte", 1000, "kB|KB|kilobyte"),
     **_unit("byte", 1000000, "MB|megabyte"),
@@ -92,8 +95,25 @@ _ENDS = {
     therefore thus hence however if this these those there into between among out over under about via per""".split()
 }
 """Words that are no part of a unit and end it."""
-_FILLERS = {"left", "remaining", "total", "altogether", "more", "fewer", "less", "long", "old", "tall", "high", "wide", "deep", "overall", "away"}
-_WORD = re.compile(r"[A-Za-zµ°$€£¥₹¢%][A-Za-z$°']*")
+_FILLERS = {
+    "left",
+    "remaining",
+    "total",
+    "altogether",
+    "more",
+    "fewer",
+    "less",
+    "long",
+    "old",
+    "tall",
+    "high",
+    "wide",
+    "deep",
+    "overall",
+    "away",
+}
+_NOUN = re.compile(r"(?:\s+|-)?([A-Za-z][A-Za-z'-]*)")
+_FUNCTIONS = re.compile(r"(?:sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|pi|theta|alpha|beta)(?![a-z])")
 _POWER = re.compile(r"\s*(?:\^\s*\(?(-?\d)\)?|(squared|cubed)\b)")
 _BEFORE = re.compile(r"(square|sq\.?|cubic|cu\.?)\s+", re.IGNORECASE)
 _PER = re.compile(r"\s*/\s*|\s+per\s+|\s+an?\s+(?=(?:hour|day|week|month|year|minute|second|mile|kilometer|piece)s?\b)", re.IGNORECASE)
@@ -114,23 +134,27 @@ def read_unit(text: str, *, attached: bool = False) -> tuple[Unit | None, int]:
     """The unit at the start of `text`, and where it ends; None and 0 if what stands there is none.
 
     Args:
-        attached: True: the text follows the number without a space, where only known units can stand. False: nouns are read too.
+        attached: True: the text follows the number without a space, where known units stand, and nouns of three letters or more. False: any noun.
     """
     unit, end = _known_unit(text)
-    if unit is not None or attached:
+    if unit is not None:
         return unit, end
+    if attached and (not re.match(r"[A-Za-z]{3,}", text) or _FUNCTIONS.match(text)):
+        return None, 0
     words: list[str] = []
     position = 0
     while len(words) < 4:
-        match = re.compile(r"(?:\s+|-)?([A-Za-z][A-Za-z'-]*)").match(text, position)
+        match = _NOUN.match(text, position)
         if not match or (position > 0 and match.start(1) == match.start()) or match.group(1).lower() in _ENDS:
             break
         words.append(match.group(1))
         position = match.end()
-    nouns = frozenset(_singular(word.lower()) for word in words) - _FILLERS
-    if not nouns:
-        return None, position if words else 0
-    return Unit(" ".join(words), words=nouns), position
+    nouns = {_singular(word.lower()) for word in words} - _FILLERS
+    if per := re.compile(r"\s?/\s?([A-Za-z]{2,})").match(text, position):
+        nouns.add(f"per {_singular(per.group(1).lower())}")
+        words.append(f"per {per.group(1)}")
+        position = per.end()
+    return (Unit(" ".join(words), words=frozenset(nouns)), position) if nouns else (None, position)
 
 
 def currency_before(text: str) -> tuple[Unit | None, int]:
@@ -176,7 +200,7 @@ def _factor(text: str, start: int) -> tuple[tuple[dict[str, int], Fraction], int
     if name.lower() in _RATES:
         found = _known_unit(_RATES[name.lower()])[0]
         return None if found is None else ((dict(found.powers), found.factor), match.end())
-    if name == "in" and re.match(r"\s+[A-Za-z]", text[match.end() :]):
+    if name == "in" and re.match(r"\s+(?!(?:and|or|by|wide|long|tall|high|deep|apart)\b)[A-Za-z]", text[match.end() :]):
         return None  # the preposition
     entry = known(name)
     if entry is None and name.lower() == "per" and (cent := re.compile(r"\s+cent\b").match(text, match.end())):
