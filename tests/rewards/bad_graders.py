@@ -40,3 +40,7 @@ def grade(text: str, gold: Any, **options: Any) -> Any:
     return {"nan": float("nan"), "inf": float("inf"), "none": None, "text": "yes", "true": True, "half": 0.5}.get(
         text, Verdict("right", f"{text} is {gold}")
     )
+
+
+def always_wrong(text: str, gold: Any) -> Verdict:
+    return Verdict("wrong", "always")

@@ -71,13 +71,7 @@ def test_checking_gold_answers_beforehand() -> None:
         AccuracyReward().check([*rows, bad])
     hedged = Example("prompt", (Message("user", "How many?"),), columns={"answer": "5"}, where="rows.jsonl line 4")
     with pytest.raises(DataError, match=r"^rows\.jsonl line 4: the gold answer '5' is not right by its own grader"):
-        AccuracyReward(f"{Path(__file__)}:always_wrong").check([hedged])
-
-
-def always_wrong(text: str, gold: Any) -> Any:
-    from accord.rewards.verdicts import Verdict
-
-    return Verdict("wrong", "always")
+        AccuracyReward(f"{Path(__file__).with_name('bad_graders.py')}:always_wrong").check([hedged])
 
 
 def test_parts_and_reasons_of_a_sum() -> None:

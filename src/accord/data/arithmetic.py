@@ -20,6 +20,8 @@ _SIGNS: tuple[Operation, ...] = ("+", "-", "*")
 _SAID: dict[str, str] = {"+": "Add {}.", "-": "Subtract {}.", "*": "Multiply by {}."}
 HELD_OUT_SHARE = 0.25
 """Of all problems there are, by their hash."""
+IDLE_DRAWS = 2000
+"""Draws in a row without a new problem after which there are no more."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,12 @@ def chains(
     if split not in (None, "train", "heldout"):
         raise ConfigError(f'chains: split={split!r} must be "train", "heldout" or None.')
     found: dict[str, Chain] = {}
-    for attempt in range(1000 + 200 * count):
-        if len(found) == count:
-            break
+    attempt = newest = 0
+    while len(found) < count and attempt - newest < IDLE_DRAWS:
+        attempt += 1
         made = _made(_Draws("chain", seed, attempt), steps, largest, largest_factor, limit, negative)
-        if split is None or made.split == split:
-            found.setdefault(made.question, made)
+        if split in (None, made.split) and made.question not in found:
+            found[made.question], newest = made, attempt
     if len(found) < count:
         raise ConfigError(
             f"chains: only {len(found)} different problems were found and count={count} are asked for. Raise steps, largest or limit."

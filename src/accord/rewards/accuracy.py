@@ -43,7 +43,7 @@ class AccuracyReward:
         weight: float = 1.0,
         name: str = "accuracy",
         options: Mapping[str, Any] | None = None,
-        timeout: float = 5.0,
+        timeout: float = 10.0,
         max_failure_share: float = 0.1,
     ) -> None:
         if grader not in GRADERS and grader not in SEPARATE_GRADERS and ":" not in grader:

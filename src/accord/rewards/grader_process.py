@@ -38,7 +38,7 @@ class GraderProcess:
         memory_gib: address space of the worker; None: no limit. Kept where the system has such limits (not on Windows).
     """
 
-    def __init__(self, grader: str, *, timeout: float = 5.0, startup_timeout: float = 120.0, memory_gib: float | None = 4.0) -> None:
+    def __init__(self, grader: str, *, timeout: float = 10.0, startup_timeout: float = 120.0, memory_gib: float | None = 4.0) -> None:
         if ":" not in grader:
             raise ConfigError(f"Grader {grader!r} is not of the form module:function or file.py:function.")
         if not timeout > 0:

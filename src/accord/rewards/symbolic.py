@@ -50,12 +50,12 @@ def grade_boxed(text: str, gold: Any) -> Verdict:
 
 
 def prepare() -> None:
-    """Import math-verify now, so that the first answer's time is its own.
+    """Import math-verify and build its parser now, so that the first answer's time is its own.
 
     Raises:
         MachineError: if it is not installed.
     """
-    _math_verify()
+    _equal(_parsed(r"\sqrt{8}"), _parsed(r"2\sqrt{2}"))
 
 
 def has_expression(text: str) -> bool:
