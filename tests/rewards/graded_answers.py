@@ -1,6 +1,8 @@
 r"""Answers graded by hand: (what a model wrote, gold, verdict), by grader. R right, W wrong, N no answer found.
 
-Each verdict was decided by reading, before any grader saw the row. Where people could argue, the rule that decides is in the docstring
+Each verdict was decided by reading, before any grader saw the row. The graders were then mended where they differed, so agreement here
+says that nothing broke, not how they do on new rows: of the rows marked so below, 73 of 82 agreed when they were new (one verdict
+was then changed to no answer by the rule for lists, and one row, ln 2 against log 2, left out because people differ on it). Where people could argue, the rule that decides is in the docstring
 of the grader: the last stated answer counts; a unit on one side only is not compared; a percentage is its fraction and its number; an
 unfinished expression or a hedge ("5 or 6") states nothing.
 """
@@ -342,6 +344,57 @@ NUMERIC: list[tuple[str, Any, str]] = [
     ("In 2024 she had 5", "5", R),
     ("The answer is 1/2 of 10 = 5", "5", R),
     ("The answer is 100% of 20 = 20", "20", R),
+    # written and judged after the graders, which had not seen them
+    ("So the total cost comes to **$1,080**.", "1080", R),
+    ("Total = 3 * 360 = $1,080.00", "1080", R),
+    ("The answer is therefore 17.", "17", R),
+    ("Thus, the answer is: **17 minutes**", "17", R),
+    ("Answer:17", "17", R),
+    ("ANSWER: -17", "-17", R),
+    ("The final answer is $\\boxed{17}$. I hope it is correct.", "17", R),
+    ("She needs 17 more.\n\nAnswer: 17 more stamps", "17", R),
+    ("The answer is 17.0%", "17%", R),
+    ("The answer is 0.17", "17%", R),
+    ("The answer is 1,700 %", "17", R),
+    ("Profit: -$250", "-250", R),
+    ("They lost $250, so the answer is -$250.", "250", W),
+    ("The answer is 3 hours and 15 minutes.", "3.25 hours", R),
+    ("The answer is 3h 15min", "195 minutes", R),
+    ("It takes 3.25 hours", "195 minutes", R),
+    ("The answer is 2,5", "2.5", N),
+    ("The answer is 20 miles per gallon", "20 mpg", R),
+    ("The answer is 20 students", "20 pupils", W),
+    ("The answer is 7/8 inch", "0.875 inches", R),
+    ("The answer is five hundred dollars.", "$500", R),
+    ("The answer is one.", "1", R),
+    ("The answer is a hundred", "100", R),
+    ("The answer is 100 - 40 = 60, 60 / 2 = 30", "30", R),
+    ("100 - 40 = 60\n60 / 2 = 30", "30", R),
+    ("Each gets 30. (60/2)", "30", R),
+    ("The answer is 30 (rounded up from 29.5)", "30", R),
+    ("The answer is approximately 29.5", "30", W),
+    ("The answer is 3.0 × 10^4 people", "30000", R),
+    ("<think>is it 5? or 6?</think>\n\nIt is 6.", "6", R),
+    ("<answer>x = 6</answer>", "6", R),
+    ("<answer>6 apples and 4 pears</answer>", "6", N),
+    ("The answer is 12:05 AM", "00:05", R),
+    ("The answer is noon", "12:00", N),
+    ("The answer is 1st", "1", R),
+    ("The ratio is 2:3", "4:6", R),
+    ("#### 1/2", "0.5", R),
+    ("#### 1 / 2 cup", "1/2", R),
+    ("#### $1/2$", "0.5", R),
+    ("#### £5", "$5", W),
+    ("#### 5,000.00 USD", "$5000", R),
+    ("#### 5000 apples", "5,000 apples", R),
+    ("The answer is 4² = 16", "16", R),
+    ("The answer is √16 = 4", "4", R),
+    ("The answer is 4+", "4", N),
+    ("$2x = 10$ so $x = 5$", "5", R),
+    ("$2x = 10$ so $x = 5$", "10", W),
+    ("The number is 5.\n\nLet me double-check: 5 * 2 = 10. Correct.\n\nThe answer is 5.", "5", R),
+    ("The answer is $3.50 each", "3.5", R),
+    ("The answer is 72 km/hr", "72 km per hour", R),
 ]
 
 SYMBOLIC: list[tuple[str, str, str]] = [
@@ -400,6 +453,21 @@ SYMBOLIC: list[tuple[str, str, str]] = [
     (r"\boxed{\sin^2 x + \cos^2 x}", "1", R),
     (r"\boxed{e^{i\pi}}", "-1", R),
     (r"\boxed{10{,}000}", "10000", R),
+    # written and judged after the graders, which had not seen them
+    (r"The answer is $x^2 - 1$.", r"(x-1)(x+1)", R),
+    (r"\boxed{\frac{2}{\sqrt{2}}}", r"\sqrt{2}", R),
+    (r"\boxed{-x}", r"x", W),
+    (r"\boxed{x=2 \text{ or } x=3}", r"\{2,3\}", R),
+    (r"\boxed{(3, \frac{\pi}{2})}", r"\left( 3, \frac{\pi}{2} \right)", R),
+    (r"\boxed{11\sqrt{2}}", r"11\sqrt2", R),
+    (r"\boxed{6 - 5i}", r"-5i+6", R),
+    (r"\boxed{\text{Evelyn}}", r"\text{Evelyn}", R),
+    (r"\boxed{\$32,\!348}", r"32348", R),
+    (r"\boxed{5^{\circ}}", r"5", R),
+    (r"\boxed{\frac{9}{256}}", r"0.03515625", R),
+    (r"\boxed{x \ge 2}", r"[2,\infty)", R),
+    (r"\boxed{70 \%}", r"70\%", R),
+    (r"\boxed{a+b}", r"b+a", R),
 ]
 
 BOXED: list[tuple[str, str, str]] = [
@@ -460,6 +528,19 @@ CHOICE: list[tuple[str, str, str]] = [
     ("I think so.", "A", N),
     ("The answer is Z.", "A", N),
     ("Both (A) and (B) look right.", "A", N),
+    # written and judged after the graders, which had not seen them
+    ("The best choice is C.", "C", R),
+    ("C, because it is the largest", "C", R),
+    ("Answer: (D) 12 m", "D", R),
+    ("My answer: B", "B", R),
+    ("I'd say the correct option is: E", "E", R),
+    ("The answer is not B but C.", "C", R),
+    ("Options A and B are wrong, so C", "C", R),
+    ("None of them", "A", N),
+    ("Therefore, (A).", "A", R),
+    ("**Answer: D**", "D", R),
+    ("The correct choice is A) because 5 > 3", "A", R),
+    ("D is incorrect. The answer must be A.", "A", R),
 ]
 
 CHOICE_WITH_TEXT: list[tuple[str, Any, str, list[str]]] = [
@@ -495,6 +576,12 @@ NORMALIZED: list[tuple[str, str, str]] = [
     ("It’s", "it's", R),
     ("] ] )", "] ] )", R),
     ("café", "cafe", W),
+    # written and judged after the graders, which had not seen them
+    ("**Answer:** No", "no", R),
+    ('The answer is "blue whale".', "blue whale", R),
+    ("not plausible", "plausible", W),
+    ("The answer is (true)", "true", W),
+    ("Ja.", "ja", R),
 ]
 
 EXACT: list[tuple[str, str, str]] = [

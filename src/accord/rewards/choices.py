@@ -21,6 +21,8 @@ _LEADING = re.compile(r"[\s*_$\"'`]*(?:(?:option|choice|answer)\s+)?[*_(\[{]*([A
 _SETTLES = re.compile(
     r"(?:\b(?:option|choice|choose|chose|select|pick|go with|going with|correct (?:answer|option|choice)(?: is)?|must be|it is|it's|is)\s*:?\s*[*_]*"
     rf"{_LETTER})|(?:{_LETTER}[*_]*\s+(?:is|must be|would be)\s+(?:the\s+)?(?:correct|right|true|best|answer))"
+    rf"|(?:\b(?:but|so|thus|therefore|hence),?\s+(?:rather\s+)?{_LETTER}(?=[*_.\s)]*(?:\n|$)))"
+    r"|(?:\A\W*([A-Z])[*_)]*,?\s+(?:because|since)\b)"
 )
 _DENIES = re.compile(
     r"(?:\b(?:not|isn't|isn’t|never|rule out|eliminate|except|neither|nor)\s*(?:option|choice)?\s*[*_]*\(?$)", re.IGNORECASE

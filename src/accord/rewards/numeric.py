@@ -28,8 +28,8 @@ _RELATION = re.compile(r"(?:[<>≤≥≠]|!=)\s*=?\s*(?:[$€£¥₹]\s*)?[+-]?\
 def grade_numeric(text: str, gold: Any, *, unmarked: bool = True, require_unit: bool = False) -> Verdict:
     """Whether the number that a text states is the gold one.
 
-    The stated number is the one at the last mark (see `stated`): after the last "=" of a chain (48 + 24 = 72), the first number of a
-    sentence ("the answer is 72 clips in 2 months"), the last one in a box, a tag or behind ####. "5 or 6" states no number, nor does
+    The stated number is the one at the last mark (see `stated`): after the last "=" of a chain (48 + 24 = 72), the first number (or sum
+    worked out) of a sentence ("the answer is 72 clips in 2 months"), the last one in a box, a tag or behind ####. "5 or 6" states no number, nor does
     an expression that was not worked out.
 
     Args:
@@ -163,7 +163,7 @@ def _choose(quantities: list[Quantity], plain: str, *, last: bool, delimited: bo
         edges = plain[: quantities[0].start] + plain[quantities[-1].end :]
         if not re.search(r"\w", edges) and all(_HEDGE.fullmatch(gap) for gap in gaps) and any("-" not in gap for gap in gaps):
             return None, f"{plain.strip()[:60]!r} states several numbers"
-    index = len(runs) - 1 if last else 0
+    index = len(runs) - 1 if last else _end_of_chains(runs, plain)
     run = runs[index]
     for near in (index - 1, index):
         if 0 <= near < len(runs) - 1:
@@ -180,7 +180,7 @@ def _choose(quantities: list[Quantity], plain: str, *, last: bool, delimited: bo
     if _RELATION.search(plain[: chosen.start]) or (len(run) == 1 and _RELATION.search(plain[:start])):
         return None, f"{plain[max(chosen.start - 3, 0) : chosen.end].strip()!r} is a relation, not a number"
     behind = plain[chosen.end :]
-    if re.match(r"\s*[*/^=]\s*[\w\\(]", behind) and not re.match(r"\s*\*\s*(?:\n|$)", behind):
+    if re.match(r"\s*[*/^=]\s*[\w\\(]|\+(?!\s*\d)", behind) and not re.match(r"\s*\*\s*(?:\n|$)", behind):
         return None, f"{plain[chosen.start : chosen.end + 10].strip()!r} is part of an expression"
     return chosen, ""
 
@@ -197,6 +197,17 @@ def _runs(quantities: list[Quantity], plain: str) -> list[list[Quantity]]:
         else:
             runs.append([quantity])
     return runs
+
+
+def _end_of_chains(runs: list[list[Quantity]], plain: str) -> int:
+    """The first run; where it is a sum worked out, the last one of those that follow it directly ("100 - 40 = 60, 60 / 2 = 30")."""
+    worked = [len(run) > 1 and "=" in plain[run[0].end : run[-1].start] for run in runs]
+    index = 0
+    while index + 1 < len(runs) and worked[index] and worked[index + 1]:
+        if not re.fullmatch(r"\s*[,;]?\s*(?:(?:and|so|then)\s*)*", plain[runs[index][-1].end : runs[index + 1][0].start]):
+            break
+        index += 1
+    return index
 
 
 def _tail(run: list[Quantity], plain: str) -> list[Quantity]:

@@ -246,7 +246,8 @@ def read_words(text: str) -> Quantity | None:
     runs: list[list[tuple[str, int, int]]] = [[]]
     for index, token in enumerate(tokens):
         following = tokens[index + 1][0] if index + 1 < len(tokens) else ""
-        inside = token[0] in _WORDS or (token[0] in _SCALES and token[0] != "bn" and bool(runs[-1]))
+        counted = bool(runs[-1]) or (index > 0 and tokens[index - 1][0] in ("a", "an"))
+        inside = token[0] in _WORDS or (token[0] in _SCALES and token[0] != "bn" and counted)
         if inside or (token[0] == "and" and runs[-1] and runs[-1][-1][0] in _SCALES and following in _WORDS):
             runs[-1].append(token)
         elif runs[-1]:

@@ -87,7 +87,7 @@ _KNOWN: dict[str, tuple[str, int, Fraction]] = {
     **_unit("byte", 1000000, "MB|megabyte"),
     **_unit("byte", 1000000000, "GB|gigabyte"),
 }
-_RATES = {"mph": "mi per h", "kph": "km per h", "kmh": "km per h", "kmph": "km per h", "mps": "m per s"}
+_RATES = {"mph": "mi per h", "kph": "km per h", "kmh": "km per h", "kmph": "km per h", "mps": "m per s", "mpg": "mi per gallon"}
 _ENDS = frozenset(
     """a an the in on at of for from to by with and or but so because since as if when while which that who is are was were be been has
     have had will would can could each every all after before during then than not now his her their its my our your he she it they we i
