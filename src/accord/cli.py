@@ -38,7 +38,8 @@ class Group:
 
 
 def _train(name: str, summary: str, *shown: str) -> Command:
-    fields = _TRAINING if name != "ppo" else ("model", "data", "eval_data", "columns", "output_dir", "learning_rate", "lora_r", "seed")
+    online = name in ("ppo", "grpo")
+    fields = ("model", "data", "eval_data", "columns", "output_dir", "learning_rate", "lora_r", "seed") if online else _TRAINING
     return Command(
         name,
         summary,
@@ -99,6 +100,17 @@ GROUPS = (
                 "num_generations",
                 "max_new_tokens",
                 "kl_coef",
+            ),
+            _train(
+                "grpo",
+                "learn from groups of answers scored by rules or a reward model",
+                "reward",
+                "reward_model",
+                "num_generations",
+                "per_device_train_batch_size",
+                "max_completion_length",
+                "max_steps",
+                "beta",
             ),
         ),
     ),

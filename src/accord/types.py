@@ -115,6 +115,15 @@ class Rollout:
     policy_step: int = 0
     columns: dict[str, Any] = field(default_factory=dict[str, Any])
     score: Score | None = None
+    sampled_mask: tuple[bool, ...] | None = None
+    """False where a token was put there by an environment (a tool's answer) rather than sampled: nothing is learned from it. None: all were sampled."""
+
+    @property
+    def counted_logprobs(self) -> tuple[float, ...]:
+        """`sampler_logprobs` of the tokens that were sampled."""
+        if self.sampled_mask is None:
+            return self.sampler_logprobs
+        return tuple(value for value, sampled in zip(self.sampler_logprobs, self.sampled_mask, strict=True) if sampled)
 
 
 def content_hash(value: Any, digits: int = 16) -> str:

@@ -82,15 +82,15 @@ class TrainOptions:
     model: str = "smollm2-135m"
     """Name, folder, GGUF file or hub id of the model to train; a run folder goes on from its adapters."""
     data: str = ""
-    """Training rows (ppo: prompts): any file or folder `accord data check` reads; several as a.jsonl:0.7,b.jsonl:0.3."""
+    """Training rows (ppo, grpo: prompts): any file or folder `accord data check` reads; several as a.jsonl:0.7,b.jsonl:0.3."""
     eval_data: str | None = None
     """Held-out rows, of the same kind. None evaluates nothing."""
     columns: dict[str, str] | None = None
     """Which of your columns is which: prompt=question chosen=best rejected=worst."""
     reward_model: list[str] | None = None
-    """ppo, which needs this or --reward: run folders of reward models, each optionally with a weight: runs/reward*0.5."""
+    """ppo and grpo, which need this or --reward: run folders of reward models, each optionally with a weight: runs/reward*0.5."""
     reward: list[str] | None = None
-    """ppo, which needs this or --reward-model: reward functions as file.py:function, each optionally with a weight."""
+    """ppo and grpo, which need this or --reward-model: reward functions as file.py:function, each optionally with a weight."""
     ptx_data: str | None = None
     """PPO: demonstrations mixed into each step (see ptx_coef). None mixes nothing."""
     lora_r: int = 16

@@ -11,7 +11,7 @@ import yaml
 
 from accord.config.options import TrainOptions
 from accord.data.packing import Unit
-from accord.methods.ppo import PPOTrainer
+from accord.methods.online import OnlineTrainer
 from accord.planning.memory import MemoryNeed, count_parameters
 from accord.recipes.pipeline import Pipeline
 from accord.rollouts.sampler import Prompt
@@ -20,7 +20,7 @@ from accord.training.setup import report_rendering
 
 def describe(trainer: Any, options: TrainOptions, need: MemoryNeed) -> str:
     """Config, the first three rows as the model will see them, token counts, steps, parameters and memory."""
-    rows, step = _ppo(trainer) if isinstance(trainer, PPOTrainer) else _offline(trainer)
+    rows, step = _online(trainer) if isinstance(trainer, OnlineTrainer) else _offline(trainer)
     config = trainer.config
     settings = {**vars(options), **config.to_dict(), "output_dir": str(trainer.folder)}
     total = count_parameters(trainer.policy.model.config)
@@ -78,14 +78,14 @@ def _shown(units: Sequence[Unit], decode: Callable[[list[int]], str]) -> list[st
     return shown
 
 
-def _ppo(trainer: PPOTrainer) -> tuple[list[str], str]:
+def _online(trainer: OnlineTrainer) -> tuple[list[str], str]:
     prompts: Sequence[Prompt] = trainer.prompts
     config = trainer.config
     shown = [f"--- prompt {index + 1}\n{trainer.processing_class.decode(list(prompt.ids))}" for index, prompt in enumerate(prompts[:3])]
-    count = min(config.prompts_per_iteration, len(prompts))
+    count = min(config.prompts_a_round, len(prompts))
     step = (
-        f"a round: {count} prompts, {config.num_generations} answers of at most {config.max_new_tokens} tokens to each, "
-        f"{trainer.steps_per_iteration} optimizer steps; {config.num_iterations} rounds"
+        f"a round: {count} prompts, {config.num_generations} answers of at most {config.answer_tokens} tokens to each, "
+        f"{trainer.steps_per_iteration} optimizer steps; {trainer.rounds()} rounds"
     )
     return [*shown, _lengths("prompts", [len(prompt.ids) for prompt in prompts], len(trainer.eval_prompts))], step
 

@@ -73,9 +73,9 @@ def check_options(options: TrainOptions, config: TrainingConfig) -> None:
         raise ConfigError(
             "accord ppo trains an adapter (policy, reference and value share one base): --lora_r 0, all weights, is not offered. Leave it at 16."
         )
-    for name in ("reward_model", "reward", "ptx_data"):
-        if config.method != "ppo" and getattr(options, name):
-            raise ConfigError(f"accord {config.method} has no --{name}: it belongs to accord ppo.")
+    for name, methods in (("reward_model", ONLINE), ("reward", ONLINE), ("ptx_data", ("ppo",))):
+        if config.method not in methods and getattr(options, name):
+            raise ConfigError(f"accord {config.method} has no --{name}: it belongs to accord {' and accord '.join(methods)}.")
     if any((Path(options.model) / record).exists() for record in HEADS):
         _on_a_judge(options.model, config)
     check_can_evaluate(config, has_rows=bool(options.eval_data or config.overfit))
@@ -85,7 +85,9 @@ def _on_a_judge(model: str, config: Any) -> None:
     """A reward run is no policy: only what makes judges goes on from one, and its own answers are then no scale for a reward."""
     if config.method not in JUDGES:
         kind, use = (
-            ("reward", f"; accord ppo takes it as --reward_model {model}") if (Path(model) / REWARD).exists() else ("process reward", "")
+            ("reward", f"; accord ppo and accord grpo take it as --reward_model {model}")
+            if (Path(model) / REWARD).exists()
+            else ("process reward", "")
         )
         raise ConfigError(f"{model} is a {kind} model, not a policy to train. Give --model the run that it was trained on{use}.")
     if config.method == "reward" and config.normalise and config.normalise_on is None:
@@ -111,7 +113,7 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
     settings["rank"] = rank
     if options.lora_target != "all-linear":
         settings["target_modules"] = [name.strip() for name in options.lora_target.split(",")]
-    if config.method == "ppo":
+    if config.method in ONLINE:
         adapters = 2 if getattr(config, "value", "") == "adapter" else 1
         settings |= {"sample_rows": 64, "sample_tokens": context, "adapters": adapters, "trained_adapters": adapters}
     if config.tokens_per_microbatch is None:
@@ -130,7 +132,17 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
     return need
 
 
-TEMPLATES = {"sft": "demonstration", "reward": "preference", "prm": "steps", "dpo": "preference", "kto": "labelled", "ppo": "prompt"}
+ONLINE = ("ppo", "grpo")
+"""Methods that sample what they learn from, and take rewards."""
+TEMPLATES = {
+    "sft": "demonstration",
+    "reward": "preference",
+    "prm": "steps",
+    "dpo": "preference",
+    "kto": "labelled",
+    "ppo": "prompt",
+    "grpo": "prompt",
+}
 
 
 def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evaluation: Rows, lora: Any) -> Any:
@@ -143,12 +155,15 @@ def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evalua
         return accord.PPOTrainer(
             config,
             model=opened.policy,
-            reward=_rewards(options, opened),
+            reward=_rewards(options, config.method, opened),
             peft_config=lora,
             eval_dataset=evaluation,
             ptx_dataset=options.ptx_data,
             **common,
         )
+    if config.method == "grpo":
+        rewards = _rewards(options, config.method, opened)
+        return accord.GRPOTrainer(opened.policy, rewards, config, eval_dataset=evaluation, peft_config=lora, **common)
     if getattr(config, "backbone", "") == "heads":
         lora = None
     trainer = {
@@ -161,7 +176,7 @@ def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evalua
     return trainer(opened.policy, args=config, eval_dataset=evaluation, peft_config=lora, **common)
 
 
-def _rewards(options: TrainOptions, opened: Opened) -> list[Any]:
+def _rewards(options: TrainOptions, method: str, opened: Opened) -> list[Any]:
     from accord.rewards.combine import LearnedReward, load_function, weighted
     from accord.rewards.learned import RewardModel
 
@@ -171,7 +186,9 @@ def _rewards(options: TrainOptions, opened: Opened) -> list[Any]:
         found.append(LearnedReward(RewardModel.load(opened.policy, Path(path), opened.renderer), number, Path(path).name))
     found += [load_function(spec) for spec in options.reward or []]
     if not found:
-        raise ConfigError("accord ppo needs a reward: --reward_model runs/... (accord reward makes one) or --reward file.py:function.")
+        raise ConfigError(
+            f"accord {method} needs a reward: --reward_model runs/... (accord reward makes one) or --reward file.py:function."
+        )
     return found
 
 

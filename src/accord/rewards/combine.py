@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from accord.errors import ConfigError
 from accord.rewards.learned import RewardModel
@@ -164,3 +164,27 @@ def load_function(spec: str) -> FunctionReward:
     if not callable(getattr(module, name, None)):
         raise ConfigError(f"{path} has no function {name!r}.")
     return FunctionReward(getattr(module, name), number, name)
+
+
+def as_source(item: Any, tokenizer: Any = None) -> RewardSource:
+    """A reward model, a sequence classifier, a function or a source as a source. tokenizer: a classifier's; None loads its own."""
+    if isinstance(item, RewardModel):
+        return LearnedReward(item)
+    if hasattr(item, "score") and hasattr(item, "weight"):
+        return item
+    if isinstance(item, (str, nn.Module)):
+        from accord.rewards.classifier import ClassifierReward
+
+        return ClassifierReward.load(item, tokenizer) if isinstance(item, str) else ClassifierReward(item, tokenizer)
+    return FunctionReward(item)
+
+
+def as_sources(items: Any, tokenizers: Any = None) -> list[RewardSource]:
+    """One or several of them; tokenizers in the same order, or one for all, or None."""
+    found = list(items) if isinstance(items, (list, tuple)) else [items]
+    theirs = list(tokenizers) if isinstance(tokenizers, (list, tuple)) else [tokenizers] * len(found)
+    if len(theirs) != len(found):
+        raise ConfigError(
+            f"There are {len(theirs)} reward_processing_classes for {len(found)} rewards. Give one each; None for a function."
+        )
+    return [as_source(item, tokenizer) for item, tokenizer in zip(found, theirs, strict=True)]
