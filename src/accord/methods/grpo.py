@@ -98,6 +98,10 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
             max_prompt_length=args.max_prompt_length,
             start=start,
         )
+        if prepared.stack and peft_config is None:  # the model's own adapter goes on: where it stands now is the reference
+            start_name = f"{prepared.stack[-1]}_start"
+            prepared.policy.copy_adapter(prepared.stack[-1], start_name)
+            prepared = replace(prepared, reference=(*prepared.stack[:-1], start_name))
         super().__init__(
             args,
             prepared,
