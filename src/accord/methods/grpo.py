@@ -85,9 +85,9 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
             raise ConfigError(f"No reward: give {type(self).__name__} a function, a reward model, or a list of them (reward_funcs).")
         rewards = weighed(as_sources(reward_funcs, reward_processing_classes), args)
         if args.control != "none":
-            from accord.rewards.controls import controlled
+            from accord.rewards.controls import control
 
-            rewards = [controlled(args.control, rewards, args.seed)]
+            rewards = [control(args.control, rewards, seed=args.seed)]
         prepared = prepare(
             model,
             args,
