@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from accord.errors import ConfigError
+from accord.errors import AccordError, ConfigError
+from accord.rewards.calls import TookTooLong, call, call_together
 from accord.rewards.learned import RewardModel
 from accord.types import Rollout, Score
 
@@ -46,7 +47,7 @@ class LearnedReward:
 
 @dataclass
 class FunctionReward:
-    """Any function with TRL's contract: `f(prompts, completions, **columns) -> list[float | None | Score]`.
+    """Any function with TRL's contract: `f(prompts, completions, **columns) -> list[float | None | Score]`, plain or `async def`.
 
     For chat prompts `prompts` are message lists and `completions` are lists with one assistant message. None means not scored.
     """
@@ -54,34 +55,63 @@ class FunctionReward:
     function: Callable[..., Any]
     weight: float = 1.0
     name: str = ""
+    timeout: float | None = None
+    """Seconds one call may take for all rollouts together; a longer one is an error. None: no limit."""
 
     def __post_init__(self) -> None:
         self.name = self.name or getattr(self.function, "__name__", "reward")
 
+    @property
+    def asynchronous(self) -> bool:
+        """Whether the function is a coroutine function; several of them run at the same time (see `combined`)."""
+        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(getattr(self.function, "__call__", None))  # noqa: B004
+
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        prompts = [[{"role": m.role, "content": m.content} for m in rollout.prompt] for rollout in rollouts]
-        completions = [[{"role": "assistant", "content": rollout.text}] for rollout in rollouts]
+        if self.asynchronous:
+            return score_together([self], rollouts)[0]
+        arguments = self._arguments(rollouts)
+        try:
+            values = call(lambda: self.function(**arguments), self.timeout)
+        except Exception as error:
+            raise self._failure(error) from error
+        return self._scores(values, len(rollouts))
+
+    def _arguments(self, rollouts: Sequence[Rollout]) -> dict[str, Any]:
         columns = {
             key: [rollout.columns.get(key) for rollout in rollouts]
             for key in sorted({key for rollout in rollouts for key in rollout.columns})
         }
         offered: dict[str, Any] = {"completion_ids": [list(rollout.completion_ids) for rollout in rollouts], **columns}
         parameters = inspect.signature(self.function).parameters
-        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+        if not anything:
             offered = {key: value for key, value in offered.items() if key in parameters}
-        if "prompts" in parameters or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-            offered["prompts"] = prompts
-        try:
-            values = list(self.function(completions=completions, **offered))
-        except Exception as error:
-            raise ConfigError(
-                f"Reward function {self.name} raised {type(error).__name__}: {_first_line(error)}. Mend it and resume; None means that an answer is not scored."
-            ) from error
-        if len(values) != len(rollouts):
-            raise ConfigError(
-                f"Reward function {self.name} returned {len(values)} values for {len(rollouts)} completions. Return one value (or None) each."
+        if anything or "prompts" in parameters:
+            offered["prompts"] = [[{"role": m.role, "content": m.content} for m in rollout.prompt] for rollout in rollouts]
+        return {**offered, "completions": [[{"role": "assistant", "content": rollout.text}] for rollout in rollouts]}
+
+    def _failure(self, error: BaseException) -> AccordError:
+        if isinstance(error, AccordError):
+            return error
+        if isinstance(error, TookTooLong):
+            return ConfigError(
+                f"Reward function {self.name} did not return within {self.timeout:g} s. Mend it or raise its timeout, and resume."
             )
-        return [self._as_score(value) for value in values]
+        return ConfigError(
+            f"Reward function {self.name} raised {type(error).__name__}: {_first_line(error)}. Mend it and resume; None means that an answer is not scored."
+        )
+
+    def _scores(self, values: Any, count: int) -> list[Score]:
+        if values is None or isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
+            raise ConfigError(
+                f"Reward function {self.name} returned {values!r:.40} for {count} completions. Return a list with one value (or None) each."
+            )
+        found = list(values)
+        if len(found) != count:
+            raise ConfigError(
+                f"Reward function {self.name} returned {len(found)} values for {count} completions. Return one value (or None) each."
+            )
+        return [self._as_score(value) for value in found]
 
     def _as_score(self, value: Any) -> Score:
         if isinstance(value, Score):
@@ -99,23 +129,45 @@ class FunctionReward:
         return Score(number)
 
 
-def _first_line(error: Exception) -> str:
+def score_together(sources: Sequence[FunctionReward], rollouts: Sequence[Rollout]) -> list[list[Score]]:
+    """The scores of coroutine functions, which wait at the same time; the first one that failed raises."""
+    coroutines = [source.function(**source._arguments(rollouts)) for source in sources]
+    found: list[list[Score]] = []
+    for source, values in zip(sources, call_together(coroutines, [source.timeout for source in sources]), strict=True):
+        if isinstance(values, BaseException):
+            raise source._failure(values) from values
+        found.append(source._scores(values, len(rollouts)))
+    return found
+
+
+def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else "no message"
 
 
 def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known: Mapping[int, list[Score]] | None = None) -> list[Score]:
     """Weighted sum of all sources for each rollout, parts kept by name. One source's failure makes the whole score a failure, with its reason.
 
+    Functions that are coroutines wait together.
+
     Args:
         known: scores that somebody has already, by the source's position.
     """
     if not sources:
         raise ConfigError("No reward: give a reward model (--reward_model runs/...) or a function (--reward file.py:function).")
-    table = [known[index] if known and index in known else source.score(rollouts) for index, source in enumerate(sources)]
+    ready = dict(known or {})
+    waiting = {
+        index: source
+        for index, source in enumerate(sources)
+        if index not in ready and isinstance(source, FunctionReward) and source.asynchronous
+    }
+    if len(waiting) > 1:
+        ready |= dict(zip(waiting, score_together(list(waiting.values()), rollouts), strict=True))
+    table = [ready[index] if index in ready else source.score(rollouts) for index, source in enumerate(sources)]
     found: list[Score] = []
     for row in zip(*table, strict=True):
         parts: dict[str, float] = {}
         total, error = 0.0, None
+        said = [f"{source.name}: {score.explanation}" for source, score in zip(sources, row, strict=True) if score.explanation]
         for source, score in zip(sources, row, strict=True):
             parts |= {f"{source.name}/{name}" if name != "disagreement" else name: value for name, value in score.parts.items()}
             if score.value is None:
@@ -123,7 +175,7 @@ def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known
                 continue
             parts[source.name] = score.value
             total += source.weight * score.value
-        found.append(Score(None if error else total, parts, error=error))
+        found.append(Score(None if error else total, parts, explanation="; ".join(said) or None, error=error))
     return found
 
 
