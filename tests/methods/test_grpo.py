@@ -14,7 +14,7 @@ import tiny
 from accord import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from accord.data.packing import Branch, Unit, pack
 from accord.errors import ConfigError, DivergedError
-from accord.methods.group_rewards import compared, penalised
+from accord.methods.group_rewards import compared
 from accord.methods.prompts import PromptQueue
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.sampler import Prompt, SamplingConfig
@@ -72,12 +72,11 @@ UNIT = scored_unit([1.0, 0.0], [1, 2], [-1.0, -1.0, -1.0], [-1.5, -1.0, -2.0])
         ({"beta": 0.2, "kl_in": "loss_k3"}, [0.5, -0.5, -0.5]),
         # returns token by token: 1 - 0.2 * 0.5 = 0.9; -0.2 (0 + 1), -0.2 * 1; mean (0.9 - 0.2 - 0.2) / 3 = 1/6
         ({"advantage": "batch_mean", "beta": 0.2}, [0.9 - 1 / 6, -0.2 - 1 / 6, -0.2 - 1 / 6]),
-        ({"overlong_buffer": 2, "max_completion_length": 3}, [0.75, -0.75, -0.75]),  # the second is one token into a buffer of two: -0.5
     ],
 )
 def test_advantages_by_hand(options: dict[str, Any], expected: list[float]) -> None:
     config = GRPOConfig(**options)
-    assert compared([UNIT], penalised([UNIT], config), config).tolist() == pytest.approx(expected, abs=1e-6)
+    assert compared([UNIT], config).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_batch_scale_by_hand() -> None:
@@ -85,7 +84,7 @@ def test_batch_scale_by_hand() -> None:
     units = [scored_unit([1.0, 0.0], [1, 1], [0, 0], [0, 0], "a"), scored_unit([3.0, 0.0], [1, 1], [0, 0], [0, 0], "b")]
     config = GRPOConfig(advantage="leave_one_out", scale_rewards="batch")
     expected = [value / (2**0.5 + 1e-4) for value in (1, -1, 3, -3)]
-    assert compared(units, penalised(units, config), config).tolist() == pytest.approx(expected, abs=1e-5)
+    assert compared(units, config).tolist() == pytest.approx(expected, abs=1e-5)
 
 
 # -- names and refusals -----------------------------------------------------------------------------------------------------------------------
@@ -114,7 +113,6 @@ def test_names_of_trl_are_taken() -> None:
         ({"delta": 1.1}, "above 1 . epsilon_high"),
         ({"epsilon": 0.0}, "above 0"),
         ({"beta": -1.0}, "0 or more"),
-        ({"overlong_buffer": 256}, "below max_completion_length"),
         ({"advantage": "mean"}, "must be one of group_mean, leave_one_out, batch_mean"),
         ({"kl_in": "loss_k1"}, "must be one of reward, loss_k2, loss_k3"),
         ({"use_vllm": True}, "Use instead: the local sampler"),
@@ -320,6 +318,16 @@ def test_rewards_that_fail_are_left_out_and_counted(tmp_path: Path) -> None:
     assert row["completions/not_scored"] == 1
     with pytest.raises(DivergedError, match="no answer could be scored .*None"):
         build(tmp_path / "none", lambda completions: [None] * len(completions)).train()
+
+
+def test_overlong_answers_are_penalised_and_controls_leave_the_penalty(tmp_path: Path) -> None:
+    """Longest 5, buffer 4: an answer of n tokens loses (n - 1) / 4, whatever else it earns; what it earns is a coin here."""
+    build(tmp_path, overlong_buffer=4, control="random").train()
+    for row in rollouts(tmp_path):
+        score = row["score"]
+        assert score["parts"]["overlong"] == -(len(row["completion_ids"]) - 1) / 4
+        assert score["value"] - score["parts"]["overlong"] == pytest.approx(score["parts"]["random"]) and score["parts"]["random"] in (0, 1)
+        assert score["parts"]["random/true"] == len(row["text"])
 
 
 def test_reward_rises_and_inverted_falls(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor, tensor
 
 import enumeration as E
 from accord.errors import ShapeError
-from accord.methods.group_rewards import overlong_penalty
 from accord.objectives.advantages import batch_advantages, group_advantages, rloo_advantages
 from accord.objectives.policy_gradient import (
     cispo_loss,
@@ -122,11 +121,6 @@ def test_sequence_ratio() -> None:
     losses, _ = clipped_loss(found, torch.ones(4, dtype=torch.float64), clip=0.2)
     (gradient,) = torch.autograd.grad(losses[:3].sum(), log_ratio)
     assert gradient.tolist() == pytest.approx([-1.0512711] * 3 + [0], abs=1e-7)
-
-
-def test_overlong_penalty() -> None:
-    """T5.7: longest 100, buffer 20."""
-    assert overlong_penalty(tensor([80, 90, 100, 101]), 100, 20).tolist() == pytest.approx([0, -0.5, -1, -1])
 
 
 def test_truncated_importance() -> None:

@@ -1,4 +1,4 @@
-"""From the scores of groups of answers to the advantage of each of their tokens: penalties, KL, baseline, scale."""
+"""From the scores of groups of answers to the advantage of each of their tokens: KL, baseline, scale."""
 
 from __future__ import annotations
 
@@ -14,21 +14,7 @@ from accord.objectives.kl import k1
 from accord.objectives.segments import segment_reverse_cumsum, segment_sum
 
 
-def penalised(units: Sequence[Unit], config: GRPOConfig) -> Tensor:
-    """Scores minus the soft penalty for overlong answers. (C,), fp32"""
-    scores = torch.tensor([score.value for unit in units for score in unit.data["scores"]], dtype=torch.float32)
-    if not config.overlong_buffer:
-        return scores
-    lengths = torch.tensor([len(branch.ids) for unit in units for branch in unit.branches])
-    return scores + overlong_penalty(lengths, config.max_completion_length, config.overlong_buffer)
-
-
-def overlong_penalty(lengths: Tensor, longest: int, buffer: int) -> Tensor:
-    """0 up to `longest - buffer` tokens, then falling linearly to -1 at `longest` and beyond (DAPO, Eq. 13, arXiv:2503.14476). (C,)"""
-    return -((lengths - (longest - buffer)).float() / buffer).clamp(0, 1)
-
-
-def compared(units: Sequence[Unit], rewards: Tensor, config: GRPOConfig) -> Tensor:
+def compared(units: Sequence[Unit], config: GRPOConfig) -> Tensor:
     """The advantage of each counted token, larger is better.
 
     With KL in the reward (`kl_in="reward"`) an answer's reward is first lowered by beta times its k1 from the reference; `batch_mean` charges
@@ -36,10 +22,10 @@ def compared(units: Sequence[Unit], rewards: Tensor, config: GRPOConfig) -> Tens
 
     Args:
         units: one a prompt, their answers scored.
-        rewards: one an answer. (C,)
     Returns:
         (M,)
     """
+    rewards = torch.tensor([score.value for unit in units for score in unit.data["scores"]], dtype=torch.float32)
     lengths = torch.tensor([branch.num_counted for unit in units for branch in unit.branches])
     completion = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     price = config.beta if config.kl_in == "reward" else 0.0

@@ -17,13 +17,15 @@ from accord.config.grpo import GRPOConfig, RLOOConfig
 from accord.data.packing import Unit, pack
 from accord.errors import ConfigError
 from accord.methods.experience import reward_parts
-from accord.methods.group_rewards import compared, penalised
+from accord.methods.group_rewards import compared
 from accord.methods.online import OnlineTrainer, gathered, with_answers
 from accord.models.adapters import Stack, Want
 from accord.objectives.kl import k1, k2, k3
 from accord.objectives.policy_gradient import cispo_loss, clipped_loss, sequence_log_ratio, token_weights
 from accord.objectives.segments import at_least_fp32, segment_sum
 from accord.rewards.combine import RewardSource, as_sources
+from accord.rewards.controls import control
+from accord.rewards.shaping import OverlongPenalty
 from accord.rollouts.sampler import Sampler
 from accord.training import processes
 from accord.training.known_arguments import explains_arguments
@@ -85,9 +87,9 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
             raise ConfigError(f"No reward: give {type(self).__name__} a function, a reward model, or a list of them (reward_funcs).")
         rewards = weighed(as_sources(reward_funcs, reward_processing_classes), args)
         if args.control != "none":
-            from accord.rewards.controls import control
-
             rewards = [control(args.control, rewards, seed=args.seed)]
+        if args.overlong_buffer:
+            rewards.append(OverlongPenalty(args.max_completion_length, args.overlong_buffer))
         prepared = prepare(
             model,
             args,
@@ -142,11 +144,10 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
 
     def learn_from(self, units: list[Unit]) -> tuple[list[Unit], dict[str, float]]:
         config = self.config
-        rewards = penalised(units, config)
-        advantages = compared(units, rewards, config)
+        advantages = compared(units, config)
         parts = advantages.split([unit.num_counted for unit in units])
         learned = [replace(unit, data={**unit.data, "advantages": own}) for unit, own in zip(units, parts, strict=True)]
-        metrics = round_metrics(learned, rewards)
+        metrics = round_metrics(learned)
         if metrics["frac_reward_zero_std"] > NO_SIGNAL and not self._told:
             self._told = True
             say(
@@ -251,12 +252,8 @@ def mean_reward(unit: Unit) -> float:
     return sum(found) / len(found) if found else 0.0
 
 
-def round_metrics(units: Sequence[Unit], rewards: Tensor) -> dict[str, float]:
-    """What a round earned, how alike the answers of a group were, how long they are and, where the reference was read, KL. Names are TRL's.
-
-    Args:
-        rewards: after penalties and KL. (C,)
-    """
+def round_metrics(units: Sequence[Unit]) -> dict[str, float]:
+    """What a round earned, how alike the answers of a group were, how long they are and, where the reference was read, KL. Names are TRL's."""
     scores = torch.tensor([score.value for unit in units for score in unit.data["scores"]], dtype=torch.float32)
     rollouts = [rollout for unit in units for rollout in unit.data["rollouts"]]
     lengths = torch.tensor([branch.num_counted for unit in units for branch in unit.branches])
@@ -266,7 +263,6 @@ def round_metrics(units: Sequence[Unit], rewards: Tensor) -> dict[str, float]:
     found = {
         "reward": float(scores.mean()),
         "reward_std": float(torch.stack([group.std() for group in groups]).mean()),
-        "reward_with_penalties": float(rewards.mean()),
         "frac_reward_zero_std": sum(not differs(unit) for unit in units) / len(units),
         "completions/unique": sum(len({r.completion_ids for r in unit.data["rollouts"]}) for unit in units) / len(rollouts),
         "completions/mean_length": float(lengths.float().mean()),

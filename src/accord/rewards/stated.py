@@ -43,7 +43,7 @@ _ABBREVIATIONS = re.compile(r"(?:\b[ap]\.m|\bapprox|\bNo|\bRs|\bMr|\bMrs|\bDr|\b
 
 def without_thinking(text: str) -> str | None:
     """The text after its thinking; None where thinking began and never ended, so that nothing is an answer yet."""
-    before, closed, after = text.rpartition("</think>")
+    _before, closed, after = text.rpartition("</think>")
     rest = after if closed else text
     return None if "<think>" in rest else rest
 

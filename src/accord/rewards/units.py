@@ -88,12 +88,11 @@ _KNOWN: dict[str, tuple[str, int, Fraction]] = {
     **_unit("byte", 1000000000, "GB|gigabyte"),
 }
 _RATES = {"mph": "mi per h", "kph": "km per h", "kmh": "km per h", "kmph": "km per h", "mps": "m per s"}
-_ENDS = {
-    word
-    for word in """a an the in on at of for from to by with and or but so because since as if when while which that who is are was were be been has
+_ENDS = set(
+    """a an the in on at of for from to by with and or but so because since as if when while which that who is are was were be been has
     have had will would can could each every all after before during then than not now his her their its my our your he she it they we i you
     therefore thus hence however if this these those there into between among out over under about via per""".split()
-}
+)
 """Words that are no part of a unit and end it."""
 _FILLERS = {
     "left",
