@@ -101,9 +101,7 @@ def test_the_estimate_is_unbiased() -> None:
 
     for n in (1, 2, 3):
         expected = sum(p * by_hand([scores[i] for i in drawn], [values[i] for i in drawn], n) for drawn, p in exact(n).items())
-        mean = sum(
-            p * float(best_of_n(d([scores[i] for i in drawn]), d([values[i] for i in drawn]), n=n)) for drawn, p in exact(4).items()
-        )
+        mean = sum(p * float(best_of_n(d([scores[i] for i in drawn]), d([values[i] for i in drawn]), n=n)) for drawn, p in exact(4).items())
         assert mean == pytest.approx(expected, abs=1e-12)
 
 

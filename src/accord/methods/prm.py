@@ -26,9 +26,7 @@ CLASSES = {"positive": ("wrong", "right"), "negative": ("wrong", "right"), "clas
 """The classes of a step, by what neutral labels mean (`PRMConfig.neutral`)."""
 
 
-def step_targets(
-    labels: Sequence[int | None], config: PRMConfig, probabilities: Sequence[float | None] | None = None
-) -> list[int | None]:
+def step_targets(labels: Sequence[int | None], config: PRMConfig, probabilities: Sequence[float | None] | None = None) -> list[int | None]:
     """The class of each step, None where there is nothing to learn.
 
     Args:
