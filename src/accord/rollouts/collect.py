@@ -79,7 +79,7 @@ def _read(path: Path, prompts: Sequence[Prompt], config: SamplingConfig, drawn_f
     settings = {name: value for name, value in asdict(config).items() if name != SPEED_ONLY}
     about = json.loads(json.dumps({**drawn_from, **settings}))
     if not path.exists():
-        append_text(path, _line({"schema": SCHEMA, "type": HEADER, "about": about}))
+        write_text(path, _line({"schema": SCHEMA, "type": HEADER, "about": about}))
         return {}
     text = path.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
