@@ -67,6 +67,9 @@ class Example:
     """How much better completions[0] is, in the data's own units (margin of the reward loss); None means not stated."""
     label: bool | None = None
     step_labels: tuple[int | None, ...] | None = None
+    """A step each: 1 right, 0 neutral, -1 wrong, None not judged."""
+    step_probabilities: tuple[float | None, ...] | None = None
+    """Soft labels: the probability that each step is right, None not known. None for the whole row where it states none."""
     plain: bool = False
     """True: the row held plain strings rather than chat messages. False: it held role/content lists."""
     columns: dict[str, Any] = field(default_factory=dict[str, Any])

@@ -9,9 +9,11 @@ from typing import Any
 
 import yaml
 
-from accord.config.options import TrainOptions
+from accord.config.base import TrainingConfig
+from accord.config.options import BestOfOptions, TrainOptions
 from accord.data.packing import Unit
 from accord.methods.online import OnlineTrainer
+from accord.models.opened import Opened
 from accord.planning.memory import MemoryNeed, count_parameters
 from accord.recipes.pipeline import Pipeline
 from accord.rollouts.sampler import Prompt
@@ -56,6 +58,24 @@ def describe_pipeline(pipeline: Pipeline, options: Any, memory: str) -> str:
             _lengths("comparisons", [unit.num_tokens for unit in comparisons], len(data.heldout_comparisons)),
             f"parameters {total / 1e6:.2f} M in the model; adapters of rank {settings.lora_r} on {100 * settings.lora_layers:.0f} % of its layers",
             f"memory about {memory}",
+        ]
+    )
+
+
+def describe_sampling(
+    prompts: Sequence[Prompt], opened: Opened, options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions, need: MemoryNeed
+) -> str:
+    """What `accord sft --best-of` would sample: rows to imitate are known only afterwards."""
+    settings = {**vars(options), **config.to_dict(), **vars(best_of)}
+    shown = [f"--- prompt {index + 1}\n{opened.tokenizer.decode(list(prompt.ids))}" for index, prompt in enumerate(prompts[:3])]
+    return "\n".join(
+        [
+            yaml.safe_dump({key: value for key, value in settings.items() if value is not None}, sort_keys=False).rstrip(),
+            *shown,
+            _lengths("prompts", [len(prompt.ids) for prompt in prompts], 0),
+            f"{best_of.best_of} answers of at most {best_of.sample_tokens} tokens to each; the best of each prompt at most is imitated, "
+            f"{config.per_device_train_batch_size * config.gradient_accumulation_steps} rows a step",
+            f"memory about {need}",
         ]
     )
 
