@@ -256,7 +256,9 @@ def test_labels_of_given_solutions_train_a_process_reward_model(accord: Runner) 
         assert row.columns["labelled_by"]["kind"] == "rollouts" and row.columns["labelled_by"]["rollouts"] == 3
     assert "6 solutions with 12 steps are in made/steps.jsonl" in said
     shares = {line[:28].strip(): float(line[28:]) for line in said.splitlines() if line.startswith("right (")}
-    assert shares["right (soft estimate)"] == pytest.approx(sum(value or 0.0 for row in rows for value in row.step_probabilities or ()) / 12, abs=1e-4)
+    assert shares["right (soft estimate)"] == pytest.approx(
+        sum(value or 0.0 for row in rows for value in row.step_probabilities or ()) / 12, abs=1e-4
+    )
     before = Path("made/steps.jsonl").read_bytes()
     assert "sampled" not in accord(*given) and Path("made/steps.jsonl").read_bytes() == before
     for options in ([], ["--soft-labels"]):

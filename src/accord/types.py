@@ -98,6 +98,10 @@ class Score:
     parts: dict[str, float] = field(default_factory=dict[str, float])
     explanation: str | None = None
     error: str | None = None
+    steps: tuple[float, ...] | None = None
+    """Of a process reward: what each step of the answer is worth, larger is better. None where steps are not judged."""
+    step_ends: tuple[int, ...] | None = None
+    """After how many of the answer's tokens each of them ends, ascending."""
 
 
 @dataclass(frozen=True)
@@ -166,5 +170,5 @@ def _revive(name: str, value: Any) -> Any:
     if name == "completions" and value is not None:
         return tuple(Completion(tuple(Message(**m) for m in c["messages"]), c["finished"], c["source"]) for c in value)
     if name == "score" and value is not None:
-        return Score(**value)
+        return Score(**{key: tuple(cast("list[Any]", item)) if isinstance(item, list) else item for key, item in value.items()})
     return tuple(cast("list[Any]", value)) if isinstance(value, list) else value

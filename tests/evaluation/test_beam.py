@@ -143,7 +143,14 @@ def test_where_a_step_ends() -> None:
 
 
 def test_settings_are_checked() -> None:
-    bad: list[dict[str, Any]] = [{"width": 0}, {"expansions": 0}, {"step_tokens": 0}, {"max_new_tokens": 0}, {"temperature": 0.0}, {"separator": ""}]
+    bad: list[dict[str, Any]] = [
+        {"width": 0},
+        {"expansions": 0},
+        {"step_tokens": 0},
+        {"max_new_tokens": 0},
+        {"temperature": 0.0},
+        {"separator": ""},
+    ]
     for options in bad:
         with pytest.raises(ConfigError, match="BeamConfig"):
             BeamConfig(**options)

@@ -87,6 +87,64 @@ def test_batch_scale_by_hand() -> None:
     assert compared(units, config).tolist() == pytest.approx(expected, abs=1e-5)
 
 
+def test_step_credits_by_hand() -> None:
+    """Steps of .9 and .1 after one and three tokens, outcome 1; one step of .5 after two, outcome 0; share .2, all steps weighing the same.
+
+    Tokens earn .8 (.45, 0, .05) + .2 (0, 0, 1) = (.36, 0, .24) and .8 (0, .5) = (0, .4): returns (.6, .24, .24) and (.4, .4), each minus the
+    other's at the same place, 0 after its end.
+    """
+    scores = [
+        Score(1.1, {"outcome": 1.0}, steps=(0.9, 0.1), step_ends=(1, 3)),
+        Score(0.5, {"outcome": 0.0}, steps=(0.5,), step_ends=(2,)),
+    ]
+    unit = scored_unit([0, 0], [3, 2], [0.0] * 5, [0.0] * 5)
+    unit.data["scores"] = scores
+    config = GRPOConfig(advantage="leave_one_out", verifiable_share=0.2, softmin_temperature=1e9)
+    assert compared([unit], config).tolist() == pytest.approx([0.2, -0.16, 0.24, -0.2, 0.16], abs=1e-6)
+    worst = GRPOConfig(advantage="leave_one_out", verifiable_share=0.0, softmin_temperature=1e-3)  # all the weight on the worst step
+    assert compared([unit], worst).tolist() == pytest.approx([0.1 - 0.5, 0.1 - 0.5, 0.1, 0.5 - 0.1, 0.5 - 0.1], abs=1e-5)
+    with pytest.raises(ConfigError, match="none judges steps"):
+        compared([UNIT], config)
+
+
+def test_process_rewards_credit_steps_where_they_end(tmp_path: Path) -> None:
+    """A process reward model on the policy's own base: each answer's steps, their places in its tokens, and the other rewards as its outcome."""
+    from accord.data.render_steps import StepRenderer
+    from accord.models.heads import StepHead
+    from accord.rewards.process import ProcessReward, ProcessRewardModel
+
+    policy = tiny.policy()
+    policy.model.generation_config.eos_token_id = list(range(2, 12))
+    first = build(tmp_path / "plain", policy=policy)
+    head = StepHead(policy.hidden_size, ("wrong", "right"), width=0, layer=None)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.normal_(generator=torch.Generator().manual_seed(1))
+    judge = ProcessRewardModel(policy, (), head, StepRenderer(first.renderer, "e"))
+    trainer = build(
+        tmp_path / "steps",
+        [ProcessReward(judge), size],
+        policy=policy,
+        advantage="leave_one_out",
+        verifiable_share=0.1,
+        max_completion_length=16,
+    )
+    trainer.train()
+    many = 0
+    for row in rollouts(tmp_path / "steps"):
+        score = row["score"]
+        if score["value"] is None:
+            continue
+        assert len(score["steps"]) == len(score["step_ends"]) and score["parts"]["outcome"] == pytest.approx(len(row["text"]), abs=1e-4)
+        assert score["step_ends"][-1] == len(row["completion_ids"]) and score["step_ends"] == sorted(score["step_ends"])
+        for end in score["step_ends"][:-1]:
+            assert "e" in first.renderer.decode(row["completion_ids"][end - 1 : end])
+        many += len(score["steps"]) > 1
+    assert many
+    with pytest.raises(ConfigError, match="verifiable_share needs advantage='leave_one_out'"):
+        GRPOConfig(verifiable_share=0.1)
+
+
 # -- names and refusals -----------------------------------------------------------------------------------------------------------------------
 
 

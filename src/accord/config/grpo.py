@@ -75,6 +75,11 @@ class GRPOConfig(OnlineConfig):
     """Times more prompts may be asked in a round to replace groups whose answers all earned the same, which teach nothing (DAPO). 0 keeps them."""
     curriculum: bool = False
     """True asks prompts in proportion to p (1 - p) of their last mean reward p, which must be 0 to 1; unseen ones count as p = 0.5. False asks each once an epoch."""
+    verifiable_share: float | None = None
+    """With a process reward model among the rewards: tokens that end a step earn softmin credits (PURE) times 1 - this, the last token this times the other rewards (0.1 and
+    more keep the model from being gamed). Needs advantage leave_one_out. None: the model gives one number for a whole answer, as any reward."""
+    softmin_temperature: float = 0.1
+    """Of the credits, in the process rewards' unit: towards 0 the worst step alone counts."""
     control: str = "none"
     """A control arm instead of the reward: random, format-only, inverted or shuffled. A gain that a control shows too is not owed to the reward. none is the reward itself."""
 
@@ -128,6 +133,8 @@ class GRPOConfig(OnlineConfig):
         self.require("delta", self.delta is None or self.delta > 1 + (self.epsilon_high or self.epsilon), "above 1 + epsilon_high, or None")
         for name in ("beta", "dynamic_sampling"):
             self.require(name, getattr(self, name) >= 0, "0 or more")
+        self.require("verifiable_share", self.verifiable_share is None or 0 <= self.verifiable_share <= 1, "0 to 1, or None")
+        self.require("softmin_temperature", self.softmin_temperature > 0, "above 0")
         self.require("overlong_buffer", 0 <= self.overlong_buffer < self.max_completion_length, "0 or more, below max_completion_length")
         self._check_together()
         if self.scale_rewards == "group" and self.beta and self.kl_in == "reward":
@@ -162,6 +169,10 @@ class GRPOConfig(OnlineConfig):
             ),
             ("advantage", "leave_one_out", self.scale_rewards == "group", "scale_rewards='group', which would undo it: none or batch"),
         )
+        if self.verifiable_share is not None and self.advantage != "leave_one_out":
+            raise ConfigError(
+                f"{type(self).__name__}: verifiable_share needs advantage='leave_one_out': tokens are compared with siblings' at the same place."
+            )
         for name, value, met, other in together:
             if getattr(self, name) == value and met:
                 raise ConfigError(f"{type(self).__name__}: {name}={value!r} does not go with {other}.")

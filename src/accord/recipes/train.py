@@ -186,7 +186,7 @@ def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evalua
             **common,
         )
     if config.method == "grpo":
-        rewards = _rewards(options, config.method, opened)
+        rewards = _rewards(options, config.method, opened, aggregation="min")
         return accord.GRPOTrainer(opened.policy, rewards, config, eval_dataset=evaluation, peft_config=lora, **common)
     if getattr(config, "backbone", "") == "heads":
         lora = None

@@ -144,6 +144,10 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else "no message"
 
 
+OUTCOME = "outcome"
+"""The part that all rewards but the process reward model's make together."""
+
+
 def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known: Mapping[int, list[Score]] | None = None) -> list[Score]:
     """Weighted sum of all sources for each rollout, parts kept by name. One source's failure makes the whole score a failure, with its reason.
 
@@ -166,7 +170,7 @@ def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known
     found: list[Score] = []
     for row in zip(*table, strict=True):
         parts: dict[str, float] = {}
-        total, error = 0.0, None
+        total, error, judged = 0.0, None, None
         said = [f"{source.name}: {score.explanation}" for source, score in zip(sources, row, strict=True) if score.explanation]
         for source, score in zip(sources, row, strict=True):
             parts |= {f"{source.name}/{name}" if name != "disagreement" else name: value for name, value in score.parts.items()}
@@ -175,7 +179,15 @@ def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known
                 continue
             parts[source.name] = score.value
             total += source.weight * score.value
-        found.append(Score(None if error else total, parts, explanation="; ".join(said) or None, error=error))
+            if score.steps is not None:
+                if judged is not None:
+                    raise ConfigError("Two process reward models judge the steps. Give one, or whole-answer rewards beside it.")
+                judged = score
+                parts[OUTCOME] = -source.weight * score.value
+        steps, ends = (judged.steps, judged.step_ends) if judged else (None, None)
+        if judged:
+            parts[OUTCOME] += total
+        found.append(Score(None if error else total, parts, "; ".join(said) or None, error, steps, ends))
     return found
 
 

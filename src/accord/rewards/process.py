@@ -76,8 +76,9 @@ class ProcessRewardModel(Scorer[StepHead, StepRenderer]):
         counts = torch.tensor([len(scores) for scores in steps])
         solution = torch.repeat_interleave(torch.arange(len(steps)), counts)
         values = AGGREGATIONS[aggregation](torch.cat(steps).cpu(), solution).tolist()
-        for index, value, count in zip(with_steps, values, counts.tolist(), strict=True):
-            found[index] = Score(value, {"steps": float(count)})
+        for index, value, own in zip(with_steps, values, steps, strict=True):
+            ends = self.renderer.ends_in(rollouts[index])
+            found[index] = Score(value, {"steps": float(len(own))}, steps=tuple(own.tolist()), step_ends=ends)
         return found
 
     @classmethod

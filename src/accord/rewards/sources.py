@@ -1,4 +1,4 @@
-"""From what a user names (run folders, file.py:function) to what scores answers."""
+"""From what a user names (run folders, names, file.py:function) to what scores answers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from accord.data.render import Renderer
 from accord.models.adapters import PolicyModel
 from accord.models.save import PROCESS
-from accord.rewards.combine import LearnedReward, RewardSource, load_function, weighted
+from accord.rewards.combine import LearnedReward, RewardSource, weighted
 from accord.rewards.learned import RewardModel
+from accord.rewards.named import reward_of
 from accord.rewards.process import ProcessReward, ProcessRewardModel
 
 
@@ -25,7 +26,7 @@ def load_rewards(
 
     Args:
         models: run folders of reward models; with `aggregation`, of process reward models too.
-        functions: `file.py:function` each.
+        functions: names of `named.NAMED` or `file.py:function`.
         policy: the base that reward models lie on.
         aggregation: how the steps' scores of a process reward model become one. None refuses such a run.
     Raises:
@@ -40,4 +41,4 @@ def load_rewards(
             found.append(ProcessReward(ProcessRewardModel.load(policy, folder, renderer), aggregation, weight, folder.name))
         else:
             found.append(LearnedReward(RewardModel.load(policy, folder, renderer), weight, folder.name))
-    return [*found, *(load_function(spec) for spec in functions or ())]
+    return [*found, *(reward_of(spec) for spec in functions or ())]
