@@ -14,7 +14,7 @@ class DemoOptions:
     route: str = "rlhf"
     """rlhf (SFT, reward model, PPO), dpo (SFT, DPO) or base (a base model becomes an assistant)."""
     full: bool = False
-    """True uses all packaged data and LoRA reward and value adapters (about 40 minutes). False the subset sized for ten minutes."""
+    """True uses all packaged data and LoRA reward and value adapters (about an hour). False the subset sized for ten minutes."""
     output_dir: str | None = None
     """Folder of the run. None is runs/demo-<route>."""
     seed: int = 42
