@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from accord.rewards.constraints.base import checker
 from accord.rewards.constraints.text import without_marks
 
@@ -45,4 +43,4 @@ def last_word(answer: str, *, last_word: str) -> bool:
 @checker("startend:end_mark")
 def end_mark(answer: str, *, mark: str) -> bool:
     """The answer's last sign that is no white space, quote or asterisk is this one: "?" or "!" or "."."""
-    return re.sub(r"[\s\"'”’*_]+$", "", answer).endswith(mark)
+    return answer.rstrip(" \t\r\n\"'”’*_").endswith(mark)

@@ -12,7 +12,7 @@ from accord.rewards.constraints.text import bullets, numbered
 _FENCE = re.compile(r"\A\s*```[\w+-]*[ \t]*\n(.*?)\n?[ \t]*```\s*\Z", re.DOTALL)
 _CHOICES = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 _TABLE_RULE = re.compile(r"^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)+\|?\s*$|^\s*\|\s*:?-+:?\s*\|\s*$")
-_MARKDOWN = re.compile(r"^\s{0,3}#{1,6}\s|\*\*|__|```|^\s*[-*+•]\s|^\s*>|\[[^\]]+\]\([^)]+\)", re.MULTILINE)
+_MARKDOWN = re.compile(r"^ {0,3}#{1,6}\s|\*\*|__|```|^[ \t]*[-*+•]\s|^[ \t]*>|\[[^\[\]]+\]\([^)]+\)", re.MULTILINE)
 
 
 def _refuse(name: str) -> Any:
@@ -44,7 +44,7 @@ def json_keys(answer: str, *, keys: list[str]) -> bool:
 @checker("detectable_format:title")
 def title(answer: str) -> bool:
     """Somewhere stands a title in double angular brackets, on one line and not empty: <<like this>>."""
-    return any(found.strip("<> \t") for found in re.findall(r"<<([^\n]*?)>>", answer))
+    return any(found.strip("> \t") for found in re.findall(r"<<([^\n<]*?)>>", answer))
 
 
 @checker("detectable_format:number_highlighted_sections")
@@ -123,7 +123,7 @@ def no_markdown(answer: str) -> bool:
 @checker("detectable_format:heading")
 def heading(answer: str, *, num_headings: int) -> bool:
     """Exactly so many markdown headings (`# ` to `###### `) with words."""
-    return len(re.findall(r"^\s{0,3}#{1,6}[ \t]+\S", answer, re.MULTILINE)) == num_headings
+    return len(re.findall(r"^ {0,3}#{1,6}[ \t]+\S", answer, re.MULTILINE)) == num_headings
 
 
 @checker("detectable_format:constrained_response")

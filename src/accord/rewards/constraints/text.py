@@ -10,7 +10,7 @@ _MARKS = re.compile(rf"{_SIGNS}+(?:['’\-‑]{_SIGNS}+)*")
 _END = re.compile(r"(?:[.!?…]+[\"'”’)\]*_]*(?=\s|$)|[。！？।]+[”」』）]*)")
 _SHORT = re.compile(
     r"(?:\b(?:mr|mrs|ms|dr|prof|sr|jr|st|vs|etc|e\.g|i\.e|approx|dept|est|fig|inc|ltd|co|corp|gen|rep|sen|rev|hon|capt|col|sgt|vol|cf|al|p\.s|p\.p\.s|a\.m|p\.m|u\.s|u\.k|ph\.d)|(?:^|[\s(.])[A-Z])\.$",
-    re.IGNORECASE | re.MULTILINE,
+    re.IGNORECASE,
 )
 _LIST_LINE = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s+\S")
 _BULLET = re.compile(r"^\s*(?:[-+•]|\*(?!\*))\s*\S")
@@ -46,16 +46,14 @@ def sentences(text: str) -> list[str]:
 
 
 def _is_short(block: str, start: int, stop: int) -> bool:
-    part = block[start:stop]
-    if re.fullmatch(r"\s*\d+\.", part):
+    part = block[max(start, stop - 24) : stop]  # longer than any abbreviation, so that long texts take linear time
+    if stop - start < 12 and re.fullmatch(r"\s*\d+\.", part):
         return True
     match = _SHORT.search(part)
-    if not match or match.end() != len(part):
+    if not match or re.search(r"(?:^|\s)I\.$", part):
         return False
-    following = block[stop:].lstrip()
+    following = block[stop : stop + 24].lstrip()
     ends_too = re.search(r"\b(?:etc|inc|ltd|co|a\.m|p\.m|u\.s|u\.k)\.$", part, re.IGNORECASE)
-    if re.search(r"(?:^|\s)I\.$", part):
-        return False
     return bool(following) and not (ends_too and following[:1].isupper())
 
 
@@ -108,4 +106,5 @@ def numbered(text: str) -> list[str]:
 
 def without_marks(word: str) -> str:
     """A word in lower case without punctuation or markdown around it."""
-    return re.sub(r"^[\W_]+|[\W_]+$", "", word).lower()
+    places = [place for place, sign in enumerate(word) if sign.isalnum()]
+    return word[places[0] : places[-1] + 1].lower() if places else ""
