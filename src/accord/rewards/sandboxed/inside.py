@@ -198,6 +198,7 @@ def tests() -> None:
         verdict = {"verdict": "invalid", "reason": f"the tests cannot run apart from the answer: {error}"}
     except BaseException as error:
         verdict = {"verdict": "failed", "reason": _where(error, job["tests"])}
+    _flush()
     send(verdict)
 
 

@@ -211,9 +211,9 @@ class _Run:
             raise _Stop("crashed", f"more than {self.job['processes']} processes and threads")
 
     def drain(self) -> None:
-        """Output that was on its way when the run was decided, for a tenth of a second at most."""
+        """Output that was on its way when the run was decided, for a second at most; it is over when everybody has closed it."""
         quiet = 0
-        until = time.monotonic() + 0.1
+        until = time.monotonic() + 1
         with suppress(queue.Empty, _Stop):
             while quiet < 1 + (self.tests is not None):
                 _, kind, data = self.events.get(timeout=max(0.0, until - time.monotonic()))
