@@ -20,18 +20,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from accord.data.arithmetic import arithmetic_prompts, arithmetic_solutions, chains
-from accord.rewards.accuracy import AccuracyReward
-from accord.rewards.controls import control as controlled
-
 from accord import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from accord.data.arithmetic import arithmetic_prompts, arithmetic_solutions, chains
 from accord.data.read import read_examples
 from accord.evaluation.intervals import paired_bootstrap, wilson
 from accord.methods.prompts import as_prompt
 from accord.models.lora import lora_config
 from accord.models.opened import Opened, open_model
 from accord.recipes.stages import Stages, peak_rss_gb
+from accord.rewards.accuracy import AccuracyReward
 from accord.rewards.combine import RewardSource
+from accord.rewards.controls import control as controlled
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.sampler import SamplingConfig
 from accord.types import Example, Rollout, Score
