@@ -6,127 +6,16 @@ chat template (without the newline after the end token, which accord does not le
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from job import ANSWER, BETA, CLIP, DECAY, EPSILON, GROUP, PROMPTS, RATE, Job, Setting, group_of, lora, make, rows_of, shake, vowels
 from torch import Tensor
-
-from accord.data.read import read_examples
-from accord.models.load import load_model, load_tokenizer, resolve
-from accord.types import content_hash
-
-HARMLESS = "hh_harmless_test/harmless-base_test.jsonl.gz"
-RATE, DECAY, EPSILON, CLIP, BETA = 1e-4, 0.0, 1e-8, 1.0, 0.1
-ANSWER, GROUP, PROMPTS = 64, 8, 8
-"""Of a rollout: tokens an answer, answers a prompt, prompts."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to run, JSON-able."""
-
-    method: str
-    data: str
-    model: str = "smollm2-135m"
-    rows: int = 40
-    max_length: int = 512
-    layers: int = 0
-    """0 takes the named model; otherwise a random Llama of about ten million weights with so many layers."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How one side is set up."""
-
-    library: str
-    batch: int = 4
-    """Rows a forward pass (TRL)."""
-    checkpointing: bool = False
-    cached_reference: bool = True
-    bf16: bool = False
-    merged: bool = True
-
-
-def rows_of(job: Job, tokenizer: Any) -> list[dict[str, Any]]:
-    """A fixed choice of preference rows as chat messages, prompt and longer answer together within `max_length` tokens."""
-    found = []
-    examples = [row for row in read_examples(str(Path(job.data) / HARMLESS)) if row.kind == "preference" and row.probability in (None, 1.0)]
-    for row in sorted(examples, key=lambda row: content_hash(["vs trl", row.id])):
-        prompt = [{"role": m.role, "content": m.content} for m in row.prompt]
-        answers = [[{"role": m.role, "content": m.content} for m in c.messages] for c in row.completions]
-        longest = max(len(tokenizer.apply_chat_template(prompt + answer, return_dict=False)) for answer in answers)
-        if longest <= job.max_length:
-            found.append({"prompt": prompt, "chosen": answers[0], "rejected": answers[1], "tokens": longest})
-        if len(found) == job.rows:
-            break
-    return found
-
-
-def make(job: Job) -> tuple[Any, Any]:
-    """The base model and its tokenizer."""
-    resolved = resolve(job.model, accept_licence=True)
-    tokenizer = load_tokenizer(resolved)
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = (
-            "{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>{% endfor %}"
-            "{% if add_generation_prompt %}<start_of_turn>assistant\n{% endif %}"
-        )
-    ending = "'<|im_end|>' + '\n'"
-    tokenizer.chat_template = tokenizer.chat_template.replace(
-        ending, f"({ending} if add_generation_prompt or not loop.last else '<|im_end|>')"
-    )
-    if not job.layers:
-        return load_model(resolved, dtype="float32"), tokenizer
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=344, num_hidden_layers=job.layers, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=2048, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-        tie_word_embeddings=True,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).float().eval(), tokenizer
-
-
-def lora(task: str = "CAUSAL_LM") -> Any:
-    from peft import LoraConfig
-
-    more = {"exclude_modules": ["score"], "modules_to_save": ["score"]} if task == "SEQ_CLS" else {}
-    return LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type=task, **more)
-
-
-def plain_name(name: str) -> str:
-    """A LoRA tensor's name without what peft and the adapter's name put around it."""
-    parts = name.split(".")
-    start = parts.index("layers")
-    return ".".join([*parts[start : parts.index("lora_A" if "lora_A" in parts else "lora_B") + 1]])
-
-
-def shake(parameters: dict[str, Any]) -> dict[str, Any]:
-    """LoRA parameters by plain name, each filled from a generator seeded by that name: the same on both sides, B not 0."""
-    found = {plain_name(name): parameter for name, parameter in parameters.items() if ".lora_" in name and parameter.requires_grad}
-    for name, parameter in found.items():
-        seed = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
-        generator = torch.Generator().manual_seed(seed)
-        scale = 0.01 if name.endswith("lora_B") else parameter.shape[1] ** -0.5
-        parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * scale)
-    return found
-
-
-def group_of(job: Job, tokenizer: Any, rows: list[dict[str, Any]]) -> tuple[list[int], Tensor, Tensor]:
-    """One prompt, eight answers of 64 given tokens and their advantages (group mean subtracted)."""
-    prompt = tokenizer.apply_chat_template(rows[0]["prompt"], add_generation_prompt=True, return_dict=False)[-56:]
-    generator = torch.Generator().manual_seed(5)
-    answers = torch.randint(1000, len(tokenizer) - 200, (GROUP, ANSWER), generator=generator)
-    rewards = torch.randn(GROUP, generator=generator)
-    return list(prompt), answers, rewards - rewards.mean()
 
 
 class Side:
@@ -176,6 +65,8 @@ class Accord(Side):
         else:
             if job.method in ("update", "rollout", "ppo"):
                 self._start_ppo(common, data)
+            elif job.method == "grpo":
+                self._start_grpo(common, data)
             else:
                 self.trainer = DPOTrainer(self.policy, None, DPOConfig(beta=BETA, **common), data, None, self.tokenizer, peft_config=lora())
         if job.method in ("dpo", "reward", "sft"):
@@ -200,6 +91,16 @@ class Accord(Side):
             peft_config=lora(),
         )
 
+    def _start_grpo(self, common: dict[str, Any], data: list[dict[str, Any]]) -> None:
+        from accord import GRPOConfig, GRPOTrainer
+
+        config = GRPOConfig(
+            per_device_train_batch_size=PROMPTS * GROUP, num_generations=GROUP, max_completion_length=ANSWER, loss_type="token_mean",
+            scale_rewards="group", skip_step0_checks=True, **common,
+        )  # fmt: skip
+        prompts = [{"prompt": row["prompt"]} for row in data]
+        self.trainer = GRPOTrainer(self.policy, vowels, config, prompts, processing_class=self.tokenizer, peft_config=lora())
+
     def units(self, rows: Sequence[int]) -> list[Any]:
         if self.job.method != "update":
             return [self.trainer.train_units[row] for row in rows]
@@ -222,6 +123,8 @@ class Accord(Side):
     def step(self, rows: Sequence[int]) -> dict[str, float]:
         if self.job.method == "rollout":
             return self._roll_out(rows)
+        if self.job.method == "grpo":
+            return self._whole_round(rows)
         units = self.units(rows)
         started = time.perf_counter()
         found = self.trainer.train_step(self.StepBatch(units))
@@ -238,6 +141,18 @@ class Accord(Side):
         rollouts = sampler.sample(prompts, config)
         return {"seconds": time.perf_counter() - started, "loss": 0.0, "tokens": float(sum(len(r.completion_ids) for r in rollouts))}
 
+    def _whole_round(self, rows: Sequence[int]) -> dict[str, float]:
+        """Sample, score, compare, update."""
+        from dataclasses import replace
+
+        self.trainer.renderer.end_ids = ()
+        prompts = [self.trainer.prompts[row] for row in rows]
+        started = time.perf_counter()
+        units = self.trainer._answer(prompts, replace(self.trainer._sampling(0), seed=int(time.time())))
+        learned, _ = self.trainer.learn_from(units)
+        found = self.trainer.train_step(self.StepBatch(learned))
+        return {"seconds": time.perf_counter() - started, "loss": found["loss"], "grad_norm": found["grad_norm"]}
+
     def gradient(self, rows: Sequence[int]) -> tuple[float, dict[str, Tensor]]:
         units = self.units(rows)
         totals = self.trainer.totals(units)
@@ -252,7 +167,7 @@ class Accord(Side):
         return loss, {name: p.grad.clone() for name, p in self.trained.items() if p.grad is not None}
 
     def counts(self, rows: Sequence[int]) -> dict[str, float]:
-        if self.job.method == "rollout":
+        if self.job.method in ("rollout", "grpo"):
             prompts = [len(self.trainer.prompts[row].ids) for row in rows]
             return {
                 "tokens": sum(prompts) + len(rows) * GROUP * ANSWER,
@@ -304,7 +219,7 @@ class Trl(Side):
             prompts = [{"prompt": row["prompt"]} for row in data]
             self.trainer = trl.GRPOTrainer(
                 args=config,
-                reward_funcs=lambda completions, **_: [0.0] * len(completions),
+                reward_funcs=vowels,
                 train_dataset=Dataset.from_list(prompts),
                 **given,
             )
@@ -322,13 +237,19 @@ class Trl(Side):
                 "prompt_ids": prompts, "prompt_mask": torch.ones_like(prompts), "completion_ids": answers,
                 "completion_mask": torch.ones_like(answers), "advantages": advantages, "num_items_in_batch": torch.tensor(answers.numel()),
             }  # fmt: skip
-            size = self.setting.batch
-            return [{name: value[i : i + size] if value.dim() else value for name, value in whole.items()} for i in range(0, GROUP, size)]
+            return self._cut(whole, GROUP)
+        if self.job.method == "grpo":
+            return self._cut(self.sampled, PROMPTS * GROUP)
         data = self.trainer.train_dataset
         return [
             self.trainer.data_collator([data[row] for row in rows[i : i + self.setting.batch]])
             for i in range(0, len(rows), self.setting.batch)
         ]
+
+    def _cut(self, whole: dict[str, Tensor], count: int) -> list[dict[str, Tensor]]:
+        """Micro-batches of a generation batch."""
+        size = self.setting.batch
+        return [{name: value[i : i + size] if value.dim() else value for name, value in whole.items()} for i in range(0, count, size)]
 
     def _backward(self, rows: Sequence[int]) -> float:
         batches = self.batches(rows)
@@ -338,7 +259,7 @@ class Trl(Side):
             with self.trainer.compute_loss_context_manager():
                 if self.job.method == "sft":
                     loss = self.trainer.compute_loss(self.model, batch, num_items_in_batch=torch.tensor(labels))
-                elif self.job.method == "update":
+                elif self.job.method in ("update", "grpo"):
                     self.trainer.current_gradient_accumulation_steps = self.trainer.args.steps_per_generation = len(batches)
                     loss = self.trainer._compute_loss(self.model, batch)
                 else:
@@ -351,6 +272,8 @@ class Trl(Side):
         started = time.perf_counter()
         if self.job.method == "rollout":
             return self._roll_out(rows, started)
+        if self.job.method == "grpo":
+            self.sampled = self._sampled(rows)
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._backward(rows)
         norm = torch.nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], CLIP)
@@ -358,6 +281,28 @@ class Trl(Side):
         return {"seconds": time.perf_counter() - started, "loss": loss, "grad_norm": float(norm)}
 
     def _roll_out(self, rows: Sequence[int], started: float) -> dict[str, float]:
+        found = self._generated(rows)[1]
+        return {"seconds": time.perf_counter() - started, "loss": 0.0, "tokens": float(sum(len(one) for one in found))}
+
+    def _sampled(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """What TRL trains on: answers of a round, prompts padded on the left to the longest, rewards compared within groups."""
+        prompts, answers = self._generated(rows)
+        longest = max(map(len, prompts))
+        padding = [longest - len(prompt) for prompt in prompts]
+        pad = self.tokenizer.pad_token_id
+        texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True)
+        rewards = torch.tensor(vowels([[{"role": "assistant", "content": text}] for text in texts])).view(-1, GROUP)
+        advantages = (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
+        completions = torch.tensor(answers)
+        return {
+            "prompt_ids": torch.tensor([[pad] * n + list(prompt) for n, prompt in zip(padding, prompts, strict=True)]),
+            "prompt_mask": torch.tensor([[0] * n + [1] * len(prompt) for n, prompt in zip(padding, prompts, strict=True)]),
+            "completion_ids": completions, "completion_mask": torch.ones_like(completions),
+            "advantages": advantages.flatten(), "num_items_in_batch": torch.tensor(completions.numel()),
+        }  # fmt: skip
+
+    def _generated(self, rows: Sequence[int]) -> tuple[list[list[int]], list[list[int]]]:
+        """Prompts, repeated, and an answer of full length to each."""
         data = self.trainer.train_dataset
         ids = [self.tokenizer.apply_chat_template(data[row]["prompt"], add_generation_prompt=True, return_dict=False) for row in rows]
         self.trainer.generation_config.eos_token_id = None
@@ -365,10 +310,11 @@ class Trl(Side):
         self.model.generation_config.eos_token_id = None
         if self.setting.merged:
             self.model.merge_adapter()
-        found = self.trainer._generate_single_turn([one for one in ids for _ in range(GROUP)], None, {}, GROUP)
+        prompts = [one for one in ids for _ in range(GROUP)]
+        found = self.trainer._generate_single_turn(prompts, None, {}, GROUP)
         if self.setting.merged:
             self.model.unmerge_adapter()
-        return {"seconds": time.perf_counter() - started, "loss": 0.0, "tokens": float(sum(len(one) for one in found[0]))}
+        return prompts, [list(one) for one in found[0]]
 
     def gradient(self, rows: Sequence[int]) -> tuple[float, dict[str, Tensor]]:
         for parameter in self.model.parameters():
@@ -377,7 +323,7 @@ class Trl(Side):
         return loss, {name: p.grad.float().clone() for name, p in self.trained.items() if p.grad is not None}
 
     def counts(self, rows: Sequence[int]) -> dict[str, float]:
-        if self.job.method == "rollout":
+        if self.job.method in ("rollout", "grpo"):
             return {}
         tokens = padded = 0
         for batch in self.batches(rows):

@@ -1,6 +1,6 @@
 """accord against TRL 1.16 on this machine's CPU: same tokens, same weights, same optimizer, whole optimizer steps, side by side.
 
-    python benchmarks/vs_trl.py --data ../shared/data --method dpo            # sft, reward, dpo, update, rollout
+    python benchmarks/vs_trl.py --data ../shared/data --method dpo            # sft, reward, dpo, update, rollout, grpo
     python benchmarks/vs_trl.py --data ../shared/data --method trajectory     # 50 steps of DPO on a random 10 M Llama
 
 Rows: TRL tuned (fp32, no checkpointing, reference cached, batch size swept) on batches in random order and sorted by length, TRL fp32
@@ -23,10 +23,13 @@ from typing import Any
 
 import psutil
 import torch
+from job import Job, Setting
 from peak import gemm_gflops
-from sides import Job, Setting, serve
+from sides import serve
 
-METHODS = ("sft", "reward", "dpo", "update", "rollout", "trajectory")
+METHODS = ("sft", "reward", "dpo", "update", "rollout", "grpo", "trajectory")
+SAMPLED = ("update", "rollout", "grpo")
+"""Methods on sampled answers, which no order of the rows changes."""
 STEP_ROWS = 8
 LIMIT = 180.0
 OURS = Setting("accord")
@@ -71,7 +74,7 @@ class Worker:
 
 def groups_of(job: Job, order: str, count: int) -> list[list[int]]:
     """Rows of each step: the pool in its (random) order, or in order of length and evenly spread over it."""
-    from sides import make, rows_of
+    from job import make, rows_of
 
     rows = rows_of(job, make(job)[1])
     indices = list(range(len(rows)))
@@ -134,16 +137,20 @@ def race(ours: Worker, theirs: Worker, groups: list[list[int]]) -> dict[str, Any
 
 def useful_gflop(job: Job, counts: dict[str, float], weights: dict[str, int]) -> float:
     """Work that the mathematics needs of our side: frozen base forward and input gradient, adapters with weight gradients, head on counted tokens."""
+    sampling = 2 * (counts["ours tokens"] * weights["layers"] + counts["ours counted"] * weights["head"]) / 1e9
     if job.method == "rollout":
-        return 2 * (counts["ours tokens"] * weights["layers"] + counts["ours counted"] * weights["head"]) / 1e9
-    return (counts["ours tokens"] * (4 * weights["layers"] + 6 * weights["adapters"]) + 4 * counts["ours counted"] * weights["head"]) / 1e9
+        return sampling
+    training = (
+        counts["ours tokens"] * (4 * weights["layers"] + 6 * weights["adapters"]) + 4 * counts["ours counted"] * weights["head"]
+    ) / 1e9
+    return training + (sampling if job.method == "grpo" else 0)
 
 
 def measure(job: Job, setting: Setting, order: str, pairs: int, ours: Worker, *, check: bool) -> dict[str, Any]:
     """One row of the table."""
     theirs = Worker(job, setting)
     try:
-        groups = [list(range(8))] * pairs if job.method in ("update", "rollout") else groups_of(job, order, pairs)
+        groups = [list(range(8))] * pairs if job.method in SAMPLED else groups_of(job, order, pairs)
         found: dict[str, Any] = {"differences": agree(ours, theirs, groups[0])} if check else {}
         before = gemm_gflops()
         for worker in (ours, theirs):  # one warm-up each
@@ -230,7 +237,7 @@ def main() -> None:
             continue
         job = Job(method, str(given.data), given.model)
         wanted = [row for row in given.rows if given.again or f"{given.model} {method} {row}" not in results]
-        if method in ("update", "rollout"):
+        if method in SAMPLED:
             wanted = [row for row in wanted if row != "sorted"]
         if not wanted:
             continue
@@ -254,7 +261,12 @@ def main() -> None:
                         found = untouched(job, setting, ours)
                     else:
                         found = measure(
-                            job, setting, row, given.pairs if row in ("tuned", "sorted") else 2, ours, check=method != "rollout"
+                            job,
+                            setting,
+                            row,
+                            given.pairs if row in ("tuned", "sorted") else 2,
+                            ours,
+                            check=method not in ("rollout", "grpo"),
                         )
                 except (RuntimeError, TimeoutError) as error:
                     found = {"failed": str(error)}

@@ -173,7 +173,7 @@ def install_trl(folder: Path) -> Path:
 
 def write_job(data: str, model: str, folder: Path) -> Path:
     """The starter as a plain folder and eight prompts, as messages and as token ids."""
-    from sides import Job, make, rows_of
+    from job import Job, make, rows_of
 
     base, tokenizer = make(Job("ppo", data, model))
     base.save_pretrained(folder)

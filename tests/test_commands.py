@@ -15,6 +15,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
+import accord as accord_package
 import tiny
 from accord import SFTConfig, SFTTrainer
 from accord.cli import main
@@ -24,6 +25,18 @@ from accord.planning.memory import count_lora
 
 FEW = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--learning_rate", "1e-3", "--lora_r", "2"]
 ROUNDS = ["--num_iterations", "2", "--prompts_per_iteration", "2", "--num_generations", "2", "--max_new_tokens", "4", "--lora_r", "2"]
+GROUPS = [
+    "--max_steps",
+    "4",
+    "--per_device_train_batch_size",
+    "4",
+    "--num_generations",
+    "2",
+    "--max_completion_length",
+    "4",
+    "--lora_r",
+    "2",
+]
 ROWS: dict[str, list[dict[str, Any]]] = {
     "demonstrations": [{"prompt": f"Say {i}", "completion": f"It is {i}."} for i in range(6)],
     "pairs": [{"prompt": f"Pick {i}", "chosen": f"Blue {i}.", "rejected": "No idea."} for i in range(6)],
@@ -63,8 +76,16 @@ def accord(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def trained(accord: Runner, method: str, run: str) -> Path:
     """Train a method into a folder, once a module."""
     if not Path(run).exists():
-        data = {"sft": "demonstrations", "reward": "pairs", "prm": "steps", "dpo": "pairs", "kto": "labelled", "ppo": "prompts"}[method]
-        options = [*ROUNDS, "--reward", "reward.py:size"] if method == "ppo" else FEW
+        data = {
+            "sft": "demonstrations",
+            "reward": "pairs",
+            "prm": "steps",
+            "dpo": "pairs",
+            "kto": "labelled",
+            "ppo": "prompts",
+            "grpo": "prompts",
+        }[method]
+        options = {"ppo": [*ROUNDS, "--reward", "reward.py:size"], "grpo": [*GROUPS, "--reward", "reward.py:size"]}.get(method, FEW)
         accord(method, f"{data}.jsonl", "--model", "model", "--eval_data", f"{data}.jsonl", "--output_dir", run, *options)
     return Path(run)
 
@@ -78,6 +99,7 @@ def trained(accord: Runner, method: str, run: str) -> Path:
         ("dpo", "rewards/margins", "eval_rewards/margins"),
         ("kto", "kl", "eval_rewards/margins"),
         ("ppo", "objective/scores", "eval_objective/scores"),
+        ("grpo", "reward", "eval_reward"),
     ],
 )
 def test_training(method: str, learned: str, evaluated: str, accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,12 +107,12 @@ def test_training(method: str, learned: str, evaluated: str, accord: Runner, cap
     said = capsys.readouterr().err
     assert f"{evaluated} " in said.split("held out: ")[1].splitlines()[0] and f"Saved in {folder}" in said
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [row["step"] for row in rows] == list(range(1, 5 if method == "ppo" else 3)) and learned in rows[-1]
+    assert [row["step"] for row in rows] == list(range(1, 5 if method in ("ppo", "grpo") else 3)) and learned in rows[-1]
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert record["finished"] and (folder / "adapter_model.safetensors").exists()
-    if method == "ppo":
+    if method in ("ppo", "grpo"):
         rollouts = [json.loads(line) for line in (folder / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
-        assert len(rollouts) == 8 and all(row["score"]["value"] == len(row["text"]) for row in rollouts)
+        assert len(rollouts) == (8 if method == "ppo" else 16) and all(row["score"]["value"] == len(row["text"]) for row in rollouts)
 
 
 def test_ppo_on_a_reward_model_and_a_function(accord: Runner) -> None:
@@ -321,3 +343,22 @@ def test_help_of_every_command_is_light_and_short() -> None:
         assert 3 <= len(text.splitlines()) <= 40, f"accord {name} --help"
         assert sum(line.lstrip().startswith("-") for line in text.splitlines()) <= 15, f"accord {name} --help"
     assert all(verb in found["data"][2] for verb in ("check", "convert", "template"))
+
+
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "rloo", "reinforce_pp", "dapo", "gspo", "cispo"])
+def test_methods_by_name(name: str, accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each file that comes with accord grpo is read, is another method, and flags stand above it."""
+    accord(
+        "grpo", "prompts.jsonl", "--model", "model", "--config", name, "--reward", "reward.py:size", "--num_generations", "3", "--dry-run"
+    )
+    settings = yaml.safe_load(capsys.readouterr().out.split("--- prompt 1")[0])
+    given = yaml.safe_load(
+        (Path(accord_package.__file__).parent / "config" / "files" / "grpo" / f"{name}.yaml").read_text(encoding="utf-8")
+    )
+    assert settings["num_generations"] == 3 and len(given) >= 4
+    assert all(settings[key] == value for key, value in given.items() if key != "num_generations")
+
+
+def test_an_unknown_method_name_lists_those_there_are(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+    accord("grpo", "prompts.jsonl", "--config", "ppo", "--reward", "reward.py:size", code=2)
+    assert "accord grpo comes with cispo, dapo, dr_grpo, grpo, gspo, reinforce_pp, rloo" in capsys.readouterr().err

@@ -17,12 +17,16 @@ _LAZY = {
     "KTOConfig": "accord.config.kto",
     "PPOConfig": "accord.config.ppo",
     "PRMConfig": "accord.config.prm",
+    "GRPOConfig": "accord.config.grpo",
+    "RLOOConfig": "accord.config.grpo",
     "SFTTrainer": "accord.methods.sft",
     "RewardTrainer": "accord.methods.reward",
     "DPOTrainer": "accord.methods.dpo",
     "KTOTrainer": "accord.methods.kto",
     "PPOTrainer": "accord.methods.ppo",
     "PRMTrainer": "accord.methods.prm",
+    "GRPOTrainer": "accord.methods.grpo",
+    "RLOOTrainer": "accord.methods.grpo",
     "AccordError": "accord.errors",
 }
 

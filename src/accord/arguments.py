@@ -148,7 +148,7 @@ def _yaml(command: Command, paths: list[str], fields: dict[str, Any]) -> dict[st
 
     if len(paths) != 1:
         raise ConfigError("--config takes one YAML file.")
-    path = Path(paths[0])
+    path = _recipe(command, paths[0])
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -168,6 +168,21 @@ def _yaml(command: Command, paths: list[str], fields: dict[str, Any]) -> dict[st
             raise ConfigError(unknown_name(f"{path}", name, set(fields)))
         values[name] = _from_yaml(path, name, value, _type(fields[name]))
     return values
+
+
+def _recipe(command: Command, given: str) -> Path:
+    """A file, or by its bare name one of the recipes that come with a command (`accord grpo --config dapo`).
+
+    Raises:
+        ConfigError: listing them, if it is neither.
+    """
+    path, own = Path(given), Path(__file__).parent / "config" / "files" / command.name
+    if path.exists() or path.suffix or len(path.parts) > 1 or not own.is_dir():
+        return path
+    if (own / f"{given}.yaml").is_file():
+        return own / f"{given}.yaml"
+    names = ", ".join(sorted(file.stem for file in own.glob("*.yaml")))
+    raise ConfigError(f"--config {given}: there is no such file, and accord {command.name} comes with {names}.")
 
 
 def _from_yaml(path: Path, name: str, value: Any, hint: Any) -> Any:

@@ -29,6 +29,7 @@ _TRAINING = (
     "lora_r",
     "seed",
 )
+_BEST_OF = ("best_of", "reward", "reward_model")
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,13 @@ class Group:
 
 
 def _train(name: str, summary: str, *shown: str) -> Command:
-    fields = _TRAINING if name != "ppo" else ("model", "data", "eval_data", "columns", "output_dir", "learning_rate", "lora_r", "seed")
+    online = name in ("ppo", "grpo")
+    fields = ("model", "data", "eval_data", "columns", "output_dir", "learning_rate", "lora_r", "seed") if online else _TRAINING
+    more = ("accord.config.options:BestOfOptions",) if name == "sft" else ()
     return Command(
         name,
         summary,
-        ("accord.config.options:TrainOptions", f"accord.config.{name}:{_config(name)}"),
+        ("accord.config.options:TrainOptions", f"accord.config.{name}:{_config(name)}", *more),
         "accord.recipes.train:run",
         (*fields, *shown),
         positional="data",
@@ -84,9 +87,19 @@ GROUPS = (
     Group(
         "Train",
         (
-            _train("sft", "imitate demonstrations", "max_length", "loss_aggregation"),
+            _train("sft", "imitate demonstrations, or the best of sampled answers", "max_length", "loss_aggregation", *_BEST_OF),
             _train("reward", "learn a reward from comparisons", "backbone", "loss", "num_heads"),
             _train("prm", "learn to judge each step of a solution", "backbone", "neutral", "mask_after_first_error", "step_separator"),
+            Command(
+                "prm label",
+                "label steps by sampled completions, for accord prm",
+                ("accord.config.options:LabelOptions",),
+                "accord.commands.label:run",
+                tuple(
+                    "data model reward threshold rollouts solutions step_separator max_new_tokens temperature seed columns to force".split()
+                ),
+                positional="data",
+            ),
             _train("dpo", "learn preferences without a reward model", "beta", "loss_type", "sft_coefficient"),
             _train("kto", "learn from single answers marked good or bad", "beta"),
             _train(
@@ -99,6 +112,17 @@ GROUPS = (
                 "num_generations",
                 "max_new_tokens",
                 "kl_coef",
+            ),
+            _train(
+                "grpo",
+                "learn from groups of answers scored by rules or a reward model",
+                "reward",
+                "reward_model",
+                "num_generations",
+                "per_device_train_batch_size",
+                "max_completion_length",
+                "max_steps",
+                "beta",
             ),
         ),
     ),
@@ -115,10 +139,22 @@ GROUPS = (
             ),
             Command(
                 "evaluate",
-                "accuracy of a reward model or policy on held-out comparisons, or of a process reward model on steps",
+                "accuracy on held-out comparisons or steps, or what the best of N answers gains",
                 ("accord.config.options:EvaluateOptions",),
                 "accord.commands.evaluate:run",
-                ("data", "columns", "force"),
+                (
+                    "data",
+                    "columns",
+                    "force",
+                    *_BEST_OF,
+                    "aggregation",
+                    "true",
+                    "answer",
+                    "max_new_tokens",
+                    "temperature",
+                    "seed",
+                    "output_dir",
+                ),
                 positional="run",
             ),
         ),
@@ -219,7 +255,8 @@ def _run(given: list[str]) -> int:
     if given[0] in ("-V", "--version"):
         print(f"accord {__version__}")
         return 0
-    name, rest = given[0], given[1:]
+    words = 2 if " ".join(given[:2]) in COMMANDS else 1  # accord prm trains, accord prm label labels
+    name, rest = " ".join(given[:words]), given[words:]
     if name not in COMMANDS:
         import difflib
 

@@ -67,6 +67,9 @@ class Example:
     """How much better completions[0] is, in the data's own units (margin of the reward loss); None means not stated."""
     label: bool | None = None
     step_labels: tuple[int | None, ...] | None = None
+    """A step each: 1 right, 0 neutral, -1 wrong, None not judged."""
+    step_probabilities: tuple[float | None, ...] | None = None
+    """Soft labels: the probability that each step is right, None not known. None for the whole row where it states none."""
     plain: bool = False
     """True: the row held plain strings rather than chat messages. False: it held role/content lists."""
     columns: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -95,6 +98,10 @@ class Score:
     parts: dict[str, float] = field(default_factory=dict[str, float])
     explanation: str | None = None
     error: str | None = None
+    steps: tuple[float, ...] | None = None
+    """Of a process reward: what each step of the answer is worth, larger is better. None where steps are not judged."""
+    step_ends: tuple[int, ...] | None = None
+    """After how many of the answer's tokens each of them ends, ascending."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,15 @@ class Rollout:
     policy_step: int = 0
     columns: dict[str, Any] = field(default_factory=dict[str, Any])
     score: Score | None = None
+    sampled_mask: tuple[bool, ...] | None = None
+    """False where a token was put there by an environment (a tool's answer) rather than sampled: nothing is learned from it. None: all were sampled."""
+
+    @property
+    def counted_logprobs(self) -> tuple[float, ...]:
+        """`sampler_logprobs` of the tokens that were sampled."""
+        if self.sampled_mask is None:
+            return self.sampler_logprobs
+        return tuple(value for value, sampled in zip(self.sampler_logprobs, self.sampled_mask, strict=True) if sampled)
 
 
 def content_hash(value: Any, digits: int = 16) -> str:
@@ -154,5 +170,5 @@ def _revive(name: str, value: Any) -> Any:
     if name == "completions" and value is not None:
         return tuple(Completion(tuple(Message(**m) for m in c["messages"]), c["finished"], c["source"]) for c in value)
     if name == "score" and value is not None:
-        return Score(**value)
+        return Score(**{key: tuple(cast("list[Any]", item)) if isinstance(item, list) else item for key, item in value.items()})
     return tuple(cast("list[Any]", value)) if isinstance(value, list) else value

@@ -19,7 +19,7 @@ class Sample:
     answers: list[list[str]]
     """Text of every message of every completion, of each example."""
     facts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    """Fields of each example: ranks, probability, strength, label, step_labels."""
+    """Fields of each example: ranks, probability, strength, label, step_labels, step_probabilities."""
     exact: bool = True
     """True: writing gives the rows back exactly. False: the layout holds more than examples do (said in the docs)."""
 
@@ -84,6 +84,7 @@ SAMPLES: list[Sample] = [
     one("ranking", {"prompt": [user("Sky?")], "completions": [[assistant("Red.")], [assistant("Blue.")]], "ranks": [2, 1]}, "Sky?", ["Red.", "Blue."], ranks=(2, 1)),
     one("stepwise", {"prompt": "9.8 or 9.11?", "completions": ["9.8 is 9.80.", "So 9.11."], "labels": [True, False]}, "9.8 or 9.11?", ["9.8 is 9.80.", "So 9.11."], step_labels=(1, -1)),
     one("steps", {"prompt": "2+2?", "completions": ["Hm.", "4.", "5."], "labels": [0, 1, None]}, "2+2?", ["Hm.", "4.", "5."], step_labels=(0, 1, None)),
+    one("steps", {"prompt": "2+2?", "completions": ["Hm.", "4."], "labels": [1, -1], "step_probabilities": [0.25, None]}, "2+2?", ["Hm.", "4."], step_labels=(1, -1), step_probabilities=(0.25, None)),
     one("hh", {"chosen": "\n\nHuman: hi\n\nAssistant: hello", "rejected": "\n\nHuman: hi\n\nAssistant: no"}, "hi", ["hello", "no"]),
     one(
         "hh",

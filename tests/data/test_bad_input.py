@@ -129,6 +129,8 @@ FILES: list[tuple[str, str, bytes | Callable[[], bytes], str]] = [
     ("rank zero", "a.jsonl", lines({"prompt": "x", "completions": ["a", "b"], "ranks": [0, 1]}), r'line 1: field "ranks" has 0; ranks begin at 1'),
     ("one completion ranked", "a.jsonl", lines({"prompt": "x", "completions": ["a"], "ranks": [1]}), r"a ranking needs at least 2"),
     ("label too many", "a.jsonl", lines({"prompt": "x", "completions": ["a"], "labels": [1, 1]}), r"line 1 has 1 steps and 2 labels"),
+    ("soft labels too few", "a.jsonl", lines({"prompt": "x", "completions": ["a", "b"], "labels": [1, 1], "step_probabilities": [1]}), r'line 1: field "step_probabilities" must have 2 entries'),
+    ("a soft label above 1", "a.jsonl", lines({"prompt": "x", "completions": ["a"], "labels": [1], "step_probabilities": [1.5]}), r'line 1: field "step_probabilities" must have 1 entries, one a step, each from 0 to 1'),
     ("step label 2", "a.jsonl", lines({"prompt": "x", "completions": ["a"], "labels": [2]}), r'line 1: field "labels\[0\]" must be true, false, 1, 0, -1 or null'),
     ("Math-Shepherd misaligned", "a.jsonl", lines({"input": "Q Step 1: a ки", "label": "Q Step 1: b +"}), r"line 1: .*do not match at step 1"),
     ("annotation pending", "a.jsonl", lines({"fields": {"prompt": "x"}, "responses": {}, "status": "pending"}), r'line 1 has no response with a ranking \(status "pending"\)'),

@@ -39,7 +39,7 @@ def test_read_as_worked_out_by_hand(sample: Sample) -> None:
     assert [example.prompt[-1].content if example.prompt else "" for example in examples] == sample.prompts
     assert [[m.content for c in example.completions for m in c.messages] for example in examples] == sample.answers
     for example, facts in zip(examples, sample.facts, strict=True):
-        for name in ("ranks", "probability", "strength", "label", "step_labels"):
+        for name in ("ranks", "probability", "strength", "label", "step_labels", "step_probabilities"):
             assert getattr(example, name) == pytest.approx(facts.get(name)), name
 
 

@@ -15,6 +15,8 @@ import tiny
 from accord import (
     DPOConfig,
     DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
     KTOConfig,
     KTOTrainer,
     PPOConfig,
@@ -429,3 +431,112 @@ class TestPPOPtx(PPOInvariants):
 
     def test_zero_signal_teaches_nothing(self, tmp_path: Path) -> None:
         pytest.skip("demonstrations teach something whatever the reward")
+
+
+class GRPOInvariants(TrainerInvariants):
+    options: dict[str, Any] = {}
+    reward: Any = staticmethod(by_length)
+
+    def rows(self) -> list[Example]:
+        return tiny.prompts()
+
+    def build(self, folder: Path, rows: list[Example], **changes: Any) -> GRPOTrainer:
+        size = {"num_generations": 3, "max_completion_length": 8, "per_device_train_batch_size": 18, "num_iterations": 2}
+        changes.pop("per_device_train_batch_size", None)
+        changes.pop("gradient_accumulation_steps", None)
+        args = GRPOConfig(output_dir=str(folder), **{**size, **self.options, **changes})
+        policy = tiny.policy()
+        policy.model.generation_config.eos_token_id = list(range(2, 40))  # many ids end an answer: lengths differ
+        return GRPOTrainer(policy, type(self).reward, args, rows, processing_class=tiny.tokenizer(), peft_config=tiny.lora())
+
+    def batch(self, trainer: GRPOTrainer) -> StepBatch:
+        """One sampled round; then the policy moves a little, so that ratios are not 1."""
+        batch = next(iter(trainer.batches(0)))
+        tiny.shake(trainer.policy, "grpo", seed=7, scale=0.08)
+        return batch
+
+    def test_on_policy_identity(self, tmp_path: Path) -> None:
+        trainer = self.ready(tmp_path)
+        batch = next(iter(trainer.batches(0)))
+        _, values = gradients(trainer, batch)
+        assert values["sampling/logprob_difference_max"] < 1e-4
+        assert trainer.config.clip == "cispo" or values["clip_ratio/region_mean"] == 0
+        assert values["val/ratio"] == pytest.approx(1.0, abs=1e-5)
+        # and the check can fail: another policy disagrees
+        tiny.shake(trainer.policy, "grpo", seed=11, scale=0.3)
+        assert gradients(trainer, batch)[1]["sampling/logprob_difference_max"] > 1e-2
+
+    def at_step_0(self, trainer: GRPOTrainer, row: dict[str, float]) -> None:
+        assert row["sampling/logprob_difference_max"] < 1e-4 and row["val/ratio"] == pytest.approx(1.0, abs=1e-5)
+
+    def test_moved_reference_is_refused(self, tmp_path: Path) -> None:
+        trainer = self.build(tmp_path, self.rows(), learning_rate=1e-4, beta=0.1)
+        tiny.shake(trainer.policy, "grpo")
+        with pytest.raises(DivergedError, match="Before the first step policy and reference differ"):
+            trainer.train()
+
+    def test_zero_signal_teaches_nothing(self, tmp_path: Path) -> None:
+        """Answers that all earn the same, and no KL: every advantage is 0, and so is the gradient, exactly."""
+        kept = type(self).reward
+        type(self).reward = staticmethod(lambda completions, **columns: [0.7] * len(completions))
+        try:
+            trainer = self.build(tmp_path, self.rows(), learning_rate=0.0, max_grad_norm=0.0, beta=0.0)
+        finally:
+            type(self).reward = kept
+        found, values = gradients(trainer, next(iter(trainer.batches(0))))
+        assert found and all(float(value.abs().max()) < 1e-9 for value in found.values())
+        assert math.isfinite(values["loss"]) and values["grad_norm"] < 1e-8
+
+    def test_whole_groups_only(self, tmp_path: Path) -> None:
+        """No size that is asked for is a divisibility error: an optimizer step takes whole groups."""
+        for size, expected in ((1, 1), (3, 1), (4, 2), (7, 3)):
+            args = GRPOConfig(output_dir=str(tmp_path), **{**self.options, "num_generations": 3, "per_device_train_batch_size": size})
+            assert args.prompts_a_round == expected
+
+
+class TestDrGRPO(GRPOInvariants):
+    pass
+
+
+class TestGRPOAsPublished(GRPOInvariants):
+    options = {"scale_rewards": "group", "loss_type": "sequence_mean", "beta": 0.04, "kl_in": "loss_k3"}
+
+
+class TestRLOO(GRPOInvariants):
+    options = {"advantage": "leave_one_out", "beta": 0.05}
+
+
+class TestREINFORCEPlusPlus(GRPOInvariants):
+    options = {"advantage": "batch_mean", "scale_rewards": "batch", "loss_type": "token_mean", "beta": 0.01}
+
+
+class TestDAPO(GRPOInvariants):
+    options = {
+        "scale_rewards": "group",
+        "loss_type": "token_mean",
+        "epsilon_high": 0.28,
+        "mask_truncated_completions": True,
+        "overlong_buffer": 3,
+        "dynamic_sampling": 1,
+    }
+
+    def test_zero_signal_teaches_nothing(self, tmp_path: Path) -> None:
+        """A penalty for length is a signal; without it there is none."""
+        self.options = {**self.options, "overlong_buffer": 0}
+        super().test_zero_signal_teaches_nothing(tmp_path)
+
+
+class TestGSPO(GRPOInvariants):
+    options = {"importance_sampling_level": "sequence", "loss_type": "sequence_mean", "epsilon": 3e-3, "epsilon_high": 4e-3}
+
+
+class TestCISPO(GRPOInvariants):
+    options = {"clip": "cispo", "epsilon_high": 5.0, "loss_type": "token_mean", "scale_rewards": "batch"}
+
+
+class TestUnclipped(GRPOInvariants):
+    options = {"clip": "none", "num_iterations": 1, "kl_in": "loss_k2", "beta": 0.1}
+
+
+class TestDualClip(GRPOInvariants):
+    options = {"delta": 1.5}

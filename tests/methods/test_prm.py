@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -224,6 +225,32 @@ def test_metrics_by_hand(tmp_path: Path) -> None:
     assert row["loss"] == pytest.approx(0.6931472, abs=1e-6)
     # tiny.solutions: 1 -1 | 1 | 1 0 -1 | -1 | 1 1 1 | 0 1 | 1 -1 | -1 | 1 1 -1
     assert row["error_share"] == pytest.approx(6 / 18)
+
+
+@pytest.mark.parametrize("backbone", ["lora", "heads"])
+def test_soft_labels_by_hand(backbone: str, tmp_path: Path) -> None:
+    """A head that says 3/4 right of every step: -q log 3/4 - (1 - q) log 1/4 for a step of probability q, -log 1/4 for one labelled wrong
+    without a probability. What follows the first wrong step is masked as ever; with soft_labels off the probabilities are not read."""
+    rows = [
+        {"prompt": "Add", "completions": ["a", "b", "c"], "labels": [1, 1, -1], "step_probabilities": [0.2, 1.0, None]},
+        {"prompt": "Add", "completions": ["d", "e"], "labels": [-1, 1], "step_probabilities": [0.0, 0.6]},
+    ]
+    right, wrong = -math.log(3 / 4), -math.log(1 / 4)
+    soft = [0.2 * right + 0.8 * wrong, right, wrong, wrong]
+    for options, expected in (({"soft_labels": True}, soft), ({}, [right, right, wrong, wrong])):
+        made = trainer(tmp_path / str(len(options)), rows, max_steps=1, backbone=backbone, **options)
+        with torch.no_grad():
+            made.heads.weight.zero_()
+            made.heads.bias.copy_(torch.tensor([0.0, math.log(3)]))
+        assert made.train()["loss"] == pytest.approx(sum(expected) / 4, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({"soft_labels": True}, [0, 1, 1, 0, None]), ({"soft_labels": True, "mask_after_first_error": False}, [0, 1, 1, 0, 1])],
+)
+def test_the_class_of_a_soft_label_is_the_likelier_one(options: dict[str, Any], expected: list[int | None]) -> None:
+    assert step_targets([1, None, 0, -1, 1], PRMConfig(**options), [0.4, 0.5, None, 0.1, 0.9]) == expected
 
 
 # -- it learns ----------------------------------------------------------------------------------------------------------------------------

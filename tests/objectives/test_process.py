@@ -23,6 +23,15 @@ def one(count: int) -> Tensor:
     return torch.zeros(count, dtype=torch.int64)
 
 
+def lambert_w(x: float) -> float:
+    """The w of 0 or more with w e^w = x, by halving."""
+    low, high = 0.0, max(1.0, x)
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if middle * math.exp(middle) < x else (low, middle)
+    return high
+
+
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
@@ -86,12 +95,12 @@ def test_softmin_of_far_apart_rewards_is_finite_in_half_types() -> None:
     temperature=st.floats(0.02, 1.0),
 )
 def test_padding_does_not_pay(steps: list[float], filler: list[float], temperature: float) -> None:
-    """Filler never raises the minimum or the product, and the softmin by no more than T / e a step; it raises the sum by all it earns."""
+    """Filler never raises the minimum or the product, and the softmin by no more than T W(K / e); it raises the sum by all it earns."""
     before, after = d(*steps), d(*steps, *filler)
     for how in ("min", "product"):
         assert float(AGGREGATIONS[how](after, one(len(after)))) <= float(AGGREGATIONS[how](before, one(len(before)))) + 1e-12
     plain, padded = (float(process.softmin_return(x, one(len(x)), temperature=temperature)) for x in (before, after))
-    assert padded - plain <= len(filler) * temperature / math.e + 1e-12
+    assert padded - plain <= temperature * lambert_w(len(filler) / math.e) + 1e-12
     assert float(before.min()) - 1e-12 <= plain <= float(before.mean()) + 1e-12
     assert float(after.sum() - before.sum()) == pytest.approx(sum(filler))
 
@@ -106,6 +115,75 @@ def test_neutral_filler_golden() -> None:
     assert 0 < softmin[1] - softmin[0] < 0.015
 
 
+def test_the_bound_on_padding_is_reached() -> None:
+    """One wrong step and K fillers at min + T (1 + W(K / e)) gain exactly T W(K / e): 0.28 T, 1.16 T, 2.64 T for 1, 10, 100."""
+    for count, rounded in ((1, 0.28), (10, 1.16), (100, 2.64)):
+        w = lambert_w(count / math.e)
+        values = d(0.2, *[0.2 + 0.1 * (1 + w)] * count)
+        assert float(process.softmin_return(values, one(len(values)), temperature=0.1)) - 0.2 == pytest.approx(0.1 * w, abs=1e-12)
+        assert w == pytest.approx(rounded, abs=0.005)
+
+
+# -- credit for RL ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_step_credits_stand_where_steps_end() -> None:
+    """Two answers of 5 and 3 tokens. The first has steps 0.9 and 0.1 ending at tokens 1 and 4, T = 0.4: odds e^-2.25 and e^-0.25 weigh
+    1/(1+e^2) and 1/(1+e^-2), that is 0.119203 and 0.880797. Its outcome 0 and the second's 1 land on the last tokens with share 0.25."""
+    completion, solution = tensor([0] * 5 + [1] * 3), tensor([0, 0, 1])
+    found = process.step_credit_rewards(
+        d(0.9, 0.1, 0.6), solution, tensor([1, 4, 6]), d(0.0, 1.0), completion, temperature=0.4, verifiable_share=0.25
+    )
+    first, second = 0.75 * 0.9 / (1 + math.exp(2)), 0.75 * 0.1 / (1 + math.exp(-2))
+    assert torch.allclose(found, d(0, first, 0, 0, second, 0, 0.75 * 0.6, 0.25), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_what_an_answer_earns_in_all(share: float) -> None:
+    """(1 - s) softmin + s outcome; at share 1 the steps do not matter, at share 0 the outcome does not."""
+    completion, solution, ends = tensor([0, 0, 0, 1, 1]), tensor([0, 0, 1]), tensor([0, 2, 4])
+    scores, outcome = d(0.2, 0.7, 0.4), d(1.0, 0.0)
+    rewards = process.step_credit_rewards(scores, solution, ends, outcome, completion, temperature=0.2, verifiable_share=share)
+    expected = (1 - share) * process.softmin_return(scores, solution, temperature=0.2) + share * outcome
+    assert torch.allclose(torch.stack([rewards[:3].sum(), rewards[3:].sum()]), expected, rtol=0, atol=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    steps=st.lists(st.floats(0, 1), min_size=1, max_size=5),
+    filler=st.lists(st.floats(0, 1), min_size=1, max_size=30),
+    share=st.floats(0, 0.9),
+)
+def test_filler_steps_do_not_pay(steps: list[float], filler: list[float], share: float) -> None:
+    """However good filler looks, an answer gains at most (1 - s) T W(K / e) with it, where the sum of its scores gains all of it; and
+    filler that spoils the outcome costs s."""
+
+    def earned(scores: list[float], outcome: float) -> float:
+        count = len(scores)
+        found = process.step_credit_rewards(
+            d(*scores), one(count), torch.arange(count), d(outcome), one(count), temperature=0.1, verifiable_share=share
+        )
+        return float(found.sum())
+
+    bound = (1 - share) * 0.1 * lambert_w(len(filler) / math.e)
+    gain = earned([*steps, *filler], 1.0) - earned(steps, 1.0)
+    assert gain <= bound + 1e-12
+    assert sum([*steps, *filler]) - sum(steps) == pytest.approx(sum(filler))
+    assert earned([*steps, *filler], 0.0) - earned(steps, 1.0) <= bound - share + 1e-12
+
+
+def test_credits_of_steps_that_are_not_there() -> None:
+    good = {"temperature": 0.1, "verifiable_share": 0.1}
+    completion, solution, ends, scores, outcome = tensor([0, 0, 1]), tensor([0, 1]), tensor([1, 2]), d(0.1, 0.2), d(1.0, 0.0)
+    assert len(process.step_credit_rewards(scores, solution, ends, outcome, completion, **good)) == 3
+    with pytest.raises(ShapeError, match="another completion"):
+        process.step_credit_rewards(scores, solution, tensor([2, 2]), outcome, completion, **good)
+    with pytest.raises(ShapeError, match="another completion"):
+        process.step_credit_rewards(scores, solution, ends, outcome, tensor([0, 0, 1, 2]), **good)
+    with pytest.raises(ShapeError, match="as many ends and outcomes"):
+        process.step_credit_rewards(scores, solution, ends, d(1.0), completion, **good)
+
+
 def test_step_cross_entropy() -> None:
     """log(1 + exp(-2)) for a right class ahead by 2, log 3 of three equal ones; the gradient is softmax minus the label."""
     assert float(process.step_cross_entropy(d(0.0, 2.0)[None], tensor([1]))) == pytest.approx(math.log1p(math.exp(-2.0)), abs=1e-12)
@@ -115,6 +193,19 @@ def test_step_cross_entropy() -> None:
     p = 1 / (1 + math.exp(2.0))
     assert logits.grad is not None and torch.allclose(logits.grad, d(p, -p)[None], rtol=0, atol=1e-12)
     assert process.step_cross_entropy(torch.zeros(1, 2, dtype=torch.bfloat16), tensor([0])).dtype == torch.float32
+
+
+def test_soft_step_labels() -> None:
+    """With probability q of right: -q log p - (1 - q) log(1 - p); 0 and 1 are the hard labels; the gradient is softmax minus q."""
+    logits = d(0.3, -0.9)[None].requires_grad_()
+    p = 1 / (1 + math.exp(1.2))
+    loss = process.step_cross_entropy(logits, d(0.75, 0.25)[None])
+    assert float(loss.detach()) == pytest.approx(-0.25 * math.log(p) - 0.75 * math.log(1 - p), abs=1e-12)
+    loss.sum().backward()
+    assert logits.grad is not None and torch.allclose(logits.grad, d(0.25 - p, p - 0.25)[None], rtol=0, atol=1e-12)
+    for label in (0, 1):
+        soft = torch.nn.functional.one_hot(tensor([label]), 2).double()
+        assert torch.equal(process.step_cross_entropy(logits, soft), process.step_cross_entropy(logits, tensor([label])))
 
 
 def test_shapes_are_checked() -> None:

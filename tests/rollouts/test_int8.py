@@ -14,7 +14,7 @@ from accord import PPOConfig, PPOTrainer
 from accord.data.packing import pack
 from accord.data.render import Renderer
 from accord.errors import ConfigError
-from accord.methods.ppo import gathered
+from accord.methods.online import gathered
 from accord.methods.reference_answers import rollout_units
 from accord.models.adapters import PolicyModel
 from accord.models.int8 import int8_linear, int8_problem

@@ -25,6 +25,8 @@ import tiny
 from accord import (
     DPOConfig,
     DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
     KTOConfig,
     KTOTrainer,
     PPOConfig,
@@ -54,6 +56,11 @@ def by_length(completions: list[Any], **columns: Any) -> list[float]:
     return [len(completion[0]["content"]) / 10 for completion in completions]
 
 
+def by_parity(completions: list[Any], **columns: Any) -> list[float]:
+    """0 or 1: some groups agree, so dynamic sampling and the curriculum have something to do."""
+    return [float(len(completion[0]["content"]) % 2) for completion in completions]
+
+
 def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, Any], *, full: bool = False) -> Loop:
     """A trainer with uneven batches: 9 rows, 4 a step.
 
@@ -61,7 +68,7 @@ def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, An
         full: True trains all weights (in SFT with a head that is tied to the embeddings). False a fresh adapter.
     """
     shared: dict[str, Any] = {"output_dir": str(folder), "learning_rate": 1e-4, **changes}
-    if method != "ppo":
+    if method not in ("ppo", "grpo"):
         shared = {"per_device_train_batch_size": 4, **shared}
     common: dict[str, Any] = {"processing_class": tiny.tokenizer(), "callbacks": callbacks, "peft_config": None if full else tiny.lora()}
     if method == "sft":
@@ -82,6 +89,20 @@ def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, An
         return DPOTrainer(tiny.policy(), None, DPOConfig(**shared), tiny.pairs(), tiny.pairs(3), **common)
     if method == "kto":
         return KTOTrainer(tiny.policy(), None, KTOConfig(**shared), tiny.labelled(), **common)
+    rows: dict[str, Any] = {"train_dataset": tiny.prompts(), "eval_dataset": tiny.prompts(9)[6:]}
+    if method == "grpo":
+        options: dict[str, Any] = {
+            "per_device_train_batch_size": 5,
+            "steps_per_generation": 2,
+            "num_generations": 2,
+            "max_completion_length": 6,
+            "max_steps": 16,
+            "beta": 0.05,
+            "dynamic_sampling": 1,
+            "curriculum": True,
+            "eval_steps": 3,
+        }
+        return GRPOTrainer(tiny.policy(), by_parity, GRPOConfig(**{**options, **shared}), **rows, **common)
     sizes: dict[str, Any] = {
         "prompts_per_iteration": 5,
         "num_generations": 2,
@@ -91,7 +112,6 @@ def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, An
         "value": "adapter",
         "eval_steps": 3,
     }
-    rows: dict[str, Any] = {"train_dataset": tiny.prompts(), "eval_dataset": tiny.prompts(9)[6:]}
     return PPOTrainer(PPOConfig(**{**sizes, **shared}), model=tiny.policy(), reward=by_length, **rows, **common)
 
 

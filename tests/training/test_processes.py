@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from training.run_training import build
 
 SCRIPT = Path(__file__).with_name("run_training.py")
-METHODS = ("sft", "reward", "reward_heads", "prm", "dpo", "kto", "ppo")
+METHODS = ("sft", "reward", "reward_heads", "prm", "dpo", "kto", "ppo", "grpo")
 LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-STEPS = 6  # whole rounds of PPO, which has two steps in each
+STEPS = 6  # whole rounds of PPO and GRPO, which have two steps in each
 SETTINGS = {"max_steps": STEPS, "save_steps": 2, "tokens_per_microbatch": 64, "eval_steps": 0}
 
 

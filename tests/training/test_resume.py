@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 SCRIPT = Path(__file__).with_name("run_training.py")
-METHODS = ("reward_heads", "sft", "reward", "prm", "dpo", "kto", "ppo")
+METHODS = ("reward_heads", "sft", "reward", "prm", "dpo", "kto", "ppo", "grpo")
 STEPS = 10
 SETTINGS = {"max_steps": STEPS, "save_steps": 2, "save_total_limit": 2}
 
@@ -113,8 +113,8 @@ def test_stopped_run_resumes_bit_for_bit(method: str, straight: Path, resumed: t
     folder, output = resumed
     assert output.count("(bit for bit)") == len(METHODS)
     assert_same(folder / method, straight / method)
-    if method == "ppo":
-        assert (folder / "ppo" / "rollouts.jsonl").read_bytes() == (straight / "ppo" / "rollouts.jsonl").read_bytes()
+    if method in ("ppo", "grpo"):
+        assert (folder / method / "rollouts.jsonl").read_bytes() == (straight / method / "rollouts.jsonl").read_bytes()
 
 
 def test_run_learned_something(straight: Path) -> None:

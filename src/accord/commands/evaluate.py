@@ -1,11 +1,12 @@
 """`accord evaluate`: accuracy on held-out comparisons, of a reward model or of a policy's implicit reward; first errors found, of a process
-reward model."""
+reward model. With --best-of, what choosing among answers gains: `commands/best_of.py`."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from accord.commands import best_of
 from accord.config.options import EvaluateOptions
 from accord.data.read import read_examples
 from accord.errors import ConfigError
@@ -21,7 +22,9 @@ from accord.training.setup import examples, say
 
 
 def run(options: EvaluateOptions) -> int:
-    """Print the accuracy table of a run."""
+    """Print the accuracy table of a run, or the curve of choosing the best of its answers."""
+    if options.best_of:
+        return best_of.run(options)
     if (Path(options.run) / PROCESS).exists():
         return _process(options)
     rows = pairs_of(list(read_examples(options.data, columns=options.columns)), say, options.data)

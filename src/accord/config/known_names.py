@@ -54,6 +54,7 @@ HARMLESS = {
     "optim": "AdamW is used",
     "gradient_checkpointing_kwargs": "recomputation is never reentrant",
     "log_level": "one progress line is shown",
+    "log_completions": "every answer is written to rollouts.jsonl",
     "disable_tqdm": "one progress line is shown",
 }
 
@@ -63,6 +64,16 @@ REPLACED = {
     "sync_ref_model": "a fixed reference; train in rounds from the last run instead",
     "kl_estimator": "k1 in the reward (its gradient is exact); k3 is logged",
     "use_vllm": "the local sampler",
+    "vllm_mode": "the local sampler",
+    "generation_batch_size": "steps_per_generation, in batches of per_device_train_batch_size answers",
+    "top_entropy_quantile": "all tokens: leaving some out biases the gradient",
+    "entropy_coef": "beta, which holds the policy to where it started",
+    "use_bias_correction_kl": "kl_in='reward', whose gradient needs no correction",
+    "off_policy_mask_threshold": "truncated_importance_cap",
+    "max_new_tokens": "max_completion_length",
+    "kl_coef": "beta",
+    "cliprange": "epsilon",
+    "vllm_importance_sampling_cap": "truncated_importance_cap",
     "quantization_config": "dtype",
     "deepspeed": "fully_shard=True, with several processes (torchrun)",
     "fsdp": "fully_shard=True, with several processes (torchrun)",
@@ -76,6 +87,9 @@ DIFFERENCES = {
     "SFTConfig": "",
     "RewardConfig": "the loss is averaged over the whole step, not per micro-batch; five heads; ",
     "DPOConfig": "the loss is averaged over the whole step, not per micro-batch; the reference is the model before its first step, read once; ",
+    "GRPOConfig": "the defaults are Dr. GRPO's (rewards are not divided by the group's standard deviation, losses not by an answer's length), KL is paid in the reward with k1, "
+    "groups are kept whole; ",
+    "RLOOConfig": "losses are divided by max_completion_length, ratios are clipped token by token; ",
     "KTOConfig": "the loss is averaged over the whole step, not per micro-batch; the reference is the model before its first step, read once; ",
 }
 """What is different on purpose from the TRL class of the same name: docs/from-trl.md has the reasons, tests/parity both sides."""

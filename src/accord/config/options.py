@@ -14,7 +14,7 @@ class DemoOptions:
     route: str = "rlhf"
     """rlhf (SFT, reward model, PPO), dpo (SFT, DPO) or base (a base model becomes an assistant)."""
     full: bool = False
-    """True uses all packaged data and LoRA reward and value adapters (about 40 minutes). False the subset sized for ten minutes."""
+    """True uses all packaged data and LoRA reward and value adapters (about an hour). False the subset sized for ten minutes."""
     output_dir: str | None = None
     """Folder of the run. None is runs/demo-<route>."""
     seed: int = 42
@@ -82,15 +82,15 @@ class TrainOptions:
     model: str = "smollm2-135m"
     """Name, folder, GGUF file or hub id of the model to train; a run folder goes on from its adapters."""
     data: str = ""
-    """Training rows (ppo: prompts): any file or folder `accord data check` reads; several as a.jsonl:0.7,b.jsonl:0.3."""
+    """Training rows (ppo, grpo: prompts): any file or folder `accord data check` reads; several as a.jsonl:0.7,b.jsonl:0.3."""
     eval_data: str | None = None
     """Held-out rows, of the same kind. None evaluates nothing."""
     columns: dict[str, str] | None = None
     """Which of your columns is which: prompt=question chosen=best rejected=worst."""
     reward_model: list[str] | None = None
-    """ppo, which needs this or --reward: run folders of reward models, each optionally with a weight: runs/reward*0.5."""
+    """ppo, grpo and sft --best-of, which need this or --reward: run folders of reward models, each optionally with a weight: runs/reward*0.5."""
     reward: list[str] | None = None
-    """ppo, which needs this or --reward-model: reward functions as file.py:function, each optionally with a weight."""
+    """ppo, grpo and sft --best-of, which need this or --reward-model: accuracy, format, constraints, code, gym, repetition (docs/rewards.md) or file.py:function, each optionally with a weight: format*0.2."""
     ptx_data: str | None = None
     """PPO: demonstrations mixed into each step (see ptx_coef). None mixes nothing."""
     lora_r: int = 16
@@ -119,6 +119,90 @@ class TrainOptions:
             )
         if self.lora_dropout:
             raise ConfigError("lora_dropout must be 0: with dropout, log-probs of sampling, reference and training would differ.")
+
+
+@dataclass
+class BestOfOptions:
+    """`accord sft --best-of`: rejection-sampling fine-tuning."""
+
+    best_of: int = 0
+    """Answers sampled to each prompt, of which the best by --reward or --reward-model is imitated. 0 imitates the data's own answers."""
+    keep_from: float | None = None
+    """Lowest reward of an answer that is imitated. None: 1 where all rewards are 0 or 1, so right answers only; else any."""
+    sample_tokens: int = 256
+    """Longest sampled answer in tokens."""
+    temperature: float = 1.0
+    """Of the sampling: 1 is the model's own distribution; 0 would give the same answer N times."""
+    aggregation: str = "min"
+    """One number from the steps' scores, where --reward-model is a process reward model: min, product, last, mean or log_odds."""
+
+    def __post_init__(self) -> None:
+        check_sampling(self, {"best_of": 0, "sample_tokens": 1}, above_0=("temperature",))
+
+
+AGGREGATION_NAMES = ("min", "product", "last", "mean", "log_odds")
+"""The keys of `objectives.process.AGGREGATIONS`, which only torch can import."""
+
+
+def check_sampling(options: object, at_least: dict[str, int], above_0: tuple[str, ...] = ()) -> None:
+    """Refuse numbers out of range and an aggregation that is none.
+
+    Args:
+        at_least: the lowest value of each option.
+        above_0: options that must be above 0.
+    Raises:
+        ConfigError: naming the option.
+    """
+    for name, lowest in at_least.items():
+        if getattr(options, name) < lowest:
+            raise ConfigError(f"--{name} {getattr(options, name)} must be {lowest} or more.")
+    for name in above_0:
+        if not getattr(options, name) > 0:
+            raise ConfigError(f"--{name} {getattr(options, name)} must be above 0.")
+    aggregation = getattr(options, "aggregation", "min")
+    if aggregation not in AGGREGATION_NAMES:
+        raise ConfigError(f"--aggregation {aggregation!r} must be one of {', '.join(AGGREGATION_NAMES)}.")
+
+
+@dataclass
+class LabelOptions:
+    """`accord prm label`."""
+
+    data: str = ""
+    """Prompts to sample solutions for, or solutions to label (rows as for accord prm; labels in them are not read)."""
+    model: str = "smollm2-135m"
+    """Name, folder or run folder of the model that completes solutions; labels are worth what it makes of a step."""
+    reward: list[str] | None = None
+    """Functions that say whether a whole answer is right, as file.py:function, each optionally with a weight."""
+    threshold: float = 1.0
+    """Lowest reward of a right answer."""
+    rollouts: int = 8
+    """Completions sampled after each step."""
+    solutions: int = 1
+    """Solutions sampled for each prompt; unused where the data has solutions."""
+    step_separator: str = "\n"
+    r"""Closes every step; the same as in accord prm. An empty line in a shell: $'\n\n'."""
+    max_new_tokens: int = 256
+    """Longest solution, and longest completion, in tokens."""
+    temperature: float = 1.0
+    """Of the sampling: 1 is the model's own distribution."""
+    seed: int = 0
+    """Seeds sampling."""
+    columns: dict[str, str] | None = None
+    """Which of your columns is which: prompt=question."""
+    to: str | None = None
+    """The file of step rows to write. None is <data>-steps.jsonl. The samples stand beside it, and are used again."""
+    force: bool = False
+    """True loads the model even when it does not seem to fit in the free memory. False refuses."""
+
+    def __post_init__(self) -> None:
+        if not self.data or not self.reward:
+            raise ConfigError(
+                "accord prm label needs --data and --reward: accord prm label --data prompts.jsonl --model runs/sft --reward check.py:right"
+            )
+        if not self.step_separator:
+            raise ConfigError("--step_separator must be some text.")
+        check_sampling(self, {"rollouts": 1, "solutions": 1, "max_new_tokens": 1}, above_0=("temperature",))
 
 
 @dataclass
@@ -182,9 +266,30 @@ class EvaluateOptions:
     """`accord evaluate`."""
 
     run: str = ""
-    """Run folder of a reward model (accuracy), a DPO policy (implicit accuracy) or a process reward model (first errors found)."""
+    """Run folder of a reward model (accuracy), a DPO policy (implicit accuracy) or a process reward model (first errors found); with
+    --best-of, any policy."""
     data: str = ""
-    """Held-out comparisons; for a process reward model solutions with step labels."""
+    """Held-out comparisons; for a process reward model solutions with step labels; with --best-of, prompts."""
+    best_of: int = 0
+    """Answers sampled to each prompt, to measure what choosing the best of 1, 2, 4, ... of them gains. 0 measures accuracy instead."""
+    reward_model: list[str] | None = None
+    """--best-of chooses by these: run folders of reward or process reward models, each optionally with a weight: runs/prm*0.5."""
+    reward: list[str] | None = None
+    """--best-of chooses by these too: functions as file.py:function, each optionally with a weight."""
+    aggregation: str = "min"
+    """One number from the scores of a process reward model's steps: min, product, last, mean or log_odds."""
+    true: str | None = None
+    """What answers are really worth, as file.py:function. None: only the reward chosen by is shown."""
+    answer: str | None = None
+    """file.py:function that takes completions and returns their final answers (or None): adds majority and weighted vote; needs --true."""
+    max_new_tokens: int = 256
+    """--best-of: longest answer in tokens."""
+    temperature: float = 1.0
+    """--best-of: 1 is the model's own distribution."""
+    seed: int = 0
+    """Seeds sampling and the bootstrap."""
+    output_dir: str | None = None
+    """--best-of: folder of samples (used again), scores and curve. None is runs/best-of-<N>-<model>-<data>."""
     columns: dict[str, str] | None = None
     """Which of your columns is which: prompt=question chosen=best rejected=worst."""
     force: bool = False
@@ -193,3 +298,11 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         if not self.run or not self.data:
             raise ConfigError("accord evaluate needs a run folder and --data: accord evaluate runs/reward --data heldout.jsonl")
+        check_sampling(self, {"best_of": 0, "max_new_tokens": 1}, above_0=("temperature",))
+        if self.best_of and not (self.reward_model or self.reward):
+            raise ConfigError("accord evaluate --best-of needs what to choose by: --reward_model runs/... or --reward file.py:function.")
+        if self.answer and not self.true:
+            raise ConfigError("accord evaluate --answer needs --true file.py:function: what the answer that wins the vote is worth.")
+        for name in ("reward_model", "reward", "true", "answer", "output_dir"):
+            if getattr(self, name) and not self.best_of:
+                raise ConfigError(f"accord evaluate --{name} belongs to --best-of N.")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from accord.config.base import TrainingConfig
 from accord.config.known_names import accepts_known_names
-from accord.errors import ConfigError
+from accord.config.online import OnlineConfig
 
 NOT_OURS = {
     "num_train_epochs": "num_iterations (rounds of sampling) and num_ppo_epochs (passes over a round's answers)",
@@ -19,7 +18,7 @@ NOT_OURS = {
 
 @accepts_known_names
 @dataclass
-class PPOConfig(TrainingConfig):
+class PPOConfig(OnlineConfig):
     """Maximise a reward near the reference. An iteration samples, scores and updates; there is no data epoch to set."""
 
     num_iterations: int = 12
@@ -30,10 +29,6 @@ class PPOConfig(TrainingConfig):
     """Answers to each prompt; the prompt is encoded once for all of them."""
     max_new_tokens: int = 48
     """Longest answer in tokens, the end token included."""
-    max_prompt_length: int | None = None
-    """Longest prompt in tokens, cut on the left. None cuts so that prompt and answer fit max_length and the model's positions."""
-    temperature: float = 1.0
-    """Divides the logits in sampling, policy, reference and old policy alike. 1 is the policy itself."""
     num_ppo_epochs: int = 2
     """Passes over each round's answers. 1 to 4."""
     num_mini_batches: int = 1
@@ -77,11 +72,6 @@ class PPOConfig(TrainingConfig):
     """Multiplies the learning rate for the value head, which starts at zero and has few weights."""
     ptx_coef: float = 0.0
     """Weight of the likelihood of demonstrations (ptx_dataset, --ptx_data) mixed into each step (InstructGPT's PTX). 0 is off."""
-    sampler_weights: str = "exact"
-    """exact samples from the policy itself. int8 samples from its weights rounded to int8 (on a CPU, 1.4 times as fast at 64 rows, no faster at 8): the old policy is then
-    read once more, truncated importance weights correct the gradient, and sampling/mismatch_kl says how far apart the two are. Held-out answers are exact."""
-    truncated_importance_cap: float = 2.0
-    """Largest weight that corrects for an inexact sampler (another engine or precision). Unused with the exact local sampler."""
     adam_epsilon: float = 1e-5
     """Added to AdamW's denominator: 1e-5 keeps early steps small (Huang et al. 2024)."""
 
@@ -89,28 +79,33 @@ class PPOConfig(TrainingConfig):
     full_learning_rate: ClassVar[float] = 3e-6
     lora_learning_rate: ClassVar[float] = 5e-5
 
+    @property
+    def prompts_a_round(self) -> int:
+        return self.prompts_per_iteration
+
+    @property
+    def passes(self) -> int:
+        return self.num_ppo_epochs
+
+    @property
+    def steps_a_pass(self) -> int:
+        return self.num_mini_batches
+
     def validate(self) -> None:
         super().validate()
-        for name, instead in NOT_OURS.items():
-            if getattr(self, name) != TrainingConfig.__dataclass_fields__[name].default:
-                raise ConfigError(
-                    f"PPOConfig: {name}={getattr(self, name)!r} has no meaning for PPO, which samples what it learns from. Use instead: {instead}."
-                )
+        self.refuse(NOT_OURS, "PPO, which samples what it learns from")
         for name in ("num_iterations", "prompts_per_iteration", "num_generations", "max_new_tokens", "num_ppo_epochs", "num_mini_batches"):
             self.require(name, getattr(self, name) >= 1, "1 or more")
-        self.require("temperature", self.temperature > 0, "above 0: a greedy policy has no gradient")
         self.require("ptx_coef", self.ptx_coef >= 0, "0 or more")
         self.require(
             "fully_shard",
             not (self.fully_shard and self.ptx_coef),
             "False with ptx_coef: processes that mix demonstrations in would pass through the model a different number of times",
         )
-        room = None if self.max_length is None else self.max_length - self.max_new_tokens
-        self.require("max_new_tokens", room is None or room >= 1, f"below max_length={self.max_length}, which holds the prompt too")
-        self.require("max_prompt_length", self.max_prompt_length is None or self.max_prompt_length >= 1, "1 or more, or None")
+        self.check_answer_length()
         for name in ("kl_coef", "vf_coef", "value_learning_rate_scale"):
             self.require(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("kl_target", "kl_horizon", "truncated_importance_cap"):
+        for name in ("kl_target", "kl_horizon"):
             self.require(name, getattr(self, name) > 0, "above 0")
         for name in ("stop_kl", "cliprange_value"):
             self.require(name, getattr(self, name) is None or getattr(self, name) > 0, "above 0, or None")
@@ -127,4 +122,3 @@ class PPOConfig(TrainingConfig):
         self.require("dual_clip", self.dual_clip is None or self.dual_clip > 1, "above 1, or None")
         self.choice("kl_controller", ("fixed", "adaptive"))
         self.choice("value", ("head", "adapter"))
-        self.choice("sampler_weights", ("exact", "int8"))

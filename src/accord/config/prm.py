@@ -20,6 +20,9 @@ class PRMConfig(HeadsConfig):
     mask_after_first_error: bool | None = None
     """True learns nothing from labels after the first -1: what follows rests on a mistake (Lightman et al. 2023). False learns
     every label there is. None: True, or False with train_on_last_step_only."""
+    soft_labels: bool = False
+    """True learns the probabilities of `step_probabilities` where a row has them (accord prm label writes them), labels elsewhere.
+    False learns labels."""
     step_separator: str = "\n"
     r"""Closes every step, in training and when a text is split into steps to score; a line end if nothing is said. An empty line in a
     shell: $'\n\n'."""

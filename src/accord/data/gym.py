@@ -73,7 +73,7 @@ def _dataset(generator: str, size: int, seed: int, options: str) -> Any:
         gym: Any = importlib.import_module("reasoning_gym")
         known = sorted(cast("dict[str, Any]", importlib.import_module("reasoning_gym.factory").DATASETS))
     except ImportError as error:
-        raise MachineError("Prompts from reasoning-gym need it: pip install 'accord[reasoning]'") from error
+        raise MachineError("Prompts from reasoning-gym need it: pip install 'accord[gym]'") from error
     if generator not in known:
         near = difflib.get_close_matches(generator, known, 4) or known[:8]
         raise ConfigError(f"reasoning-gym has no generator {generator!r}. Near it: {', '.join(near)}.")

@@ -68,6 +68,22 @@ class StepRenderer:
         """
         return self._scored(rollout.prompt_ids, rollout.text)
 
+    def ends_in(self, rollout: Rollout) -> tuple[int, ...]:
+        """After how many tokens of a sampled answer each of its steps ends, its separator included: the first that have written it.
+
+        The last step ends with the answer. Ascending; steps that one token ends together share their place.
+        """
+        ids, written = rollout.completion_ids, [0]
+        for count in range(1, len(ids) + 1):
+            written.append(len(self.renderer.decode(list(ids[:count])).rstrip("\ufffd")))  # a character may take several tokens
+        ends: list[int] = []
+        position = 0
+        for piece in rollout.text.split(self.separator):
+            position += len(piece) + len(self.separator)
+            if piece.strip():
+                ends.append(next((count for count, length in enumerate(written) if length >= position), len(ids)))
+        return (*ends[:-1], len(ids))
+
     def labelled(self, example: Example, targets: Sequence[int | None]) -> Unit | None:
         """A solution to learn from, its `targets` in `data`, ending with its last labelled step: nothing behind it can matter.
 

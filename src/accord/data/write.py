@@ -112,7 +112,7 @@ def _check_read_back(examples: Sequence[Example], row: Row, layout: Format) -> C
         raise DataError(f"{where} {problem}")
     lost: Counter[str] = Counter()
     for before, after in zip(examples, again, strict=True):
-        for name in ("probability", "strength"):
+        for name in ("probability", "strength", "step_probabilities"):
             lost[name] += getattr(before, name) not in (None, getattr(after, name))
         lost["finished"] += any(not b.finished and a.finished for b, a in zip(before.completions, after.completions, strict=True))
         lost["source"] += any(b.source != a.source for b, a in zip(before.completions, after.completions, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,32 +20,50 @@ from accord.objectives.segments import segment_sum, whiten
 from accord.rewards.combine import LearnedReward, RewardSource, combined
 from accord.types import Rollout
 
+Critic = tuple[Stack, ValueHead]
+"""The adapters whose states a value head reads, and the head."""
+
 
 class Experience:
     """Scores rollouts and reads the reference once.
 
     Args:
         policy: the shared base.
-        reference, value_stack: adapters of the reference policy and of the critic.
+        reference: adapters of the reference policy.
         rewards: their weighted sum is the score.
-        keep_lower: run the layers below the first trained one once an iteration.
+        reference_model: another model that is the reference; None is the shared base.
+        reads_reference: True reads its log-probs of every answer. False only where the same pass gives something else that is needed, and
+            of held-out answers.
+        critic: reads the states of its adapters too. None where there is none.
+        keep_lower: run the layers below the first trained one once a round.
     """
 
     def __init__(
         self,
         policy: PolicyModel,
         reference: Stack,
-        value_stack: Stack,
-        value_head: ValueHead,
         rewards: Sequence[RewardSource],
         *,
+        reference_model: PolicyModel | None = None,
+        reads_reference: bool = True,
+        critic: Critic | None = None,
         keep_lower: bool = True,
     ) -> None:
-        self.policy, self.reference, self.value_stack, self.value_head = policy, reference, value_stack, value_head
+        self.policy, self.reference, self.critic = policy, reference, critic
+        self.reference_model, self.reads_reference = reference_model, reads_reference
         self.rewards, self.keep_lower = rewards, keep_lower
 
     @torch.no_grad()
-    def make(self, groups: Sequence[Sequence[Rollout]], token_budget: int, *, exact: bool, stack: Stack, temperature: float) -> list[Unit]:
+    def make(
+        self,
+        groups: Sequence[Sequence[Rollout]],
+        token_budget: int,
+        *,
+        exact: bool,
+        stack: Stack,
+        temperature: float,
+        held_out: bool = False,
+    ) -> list[Unit]:
         """One unit a prompt, its answers as branches, with per-token tensors on the CPU.
 
         Args:
@@ -52,20 +71,21 @@ class Experience:
             token_budget: tokens a forward pass.
             exact: True takes the sampler's log-probs as the old policy's (they are the same function). False recomputes them.
             stack: the policy's adapters.
+            held_out: True reads the reference where there is one, whether or not training needs it. False as `reads_reference` says.
         """
         units = []
         for group in groups:
-            branches = tuple(Branch(rollout.completion_ids) for rollout in group)
-            sampled = torch.tensor([value for rollout in group for value in rollout.sampler_logprobs])
+            branches = tuple(Branch(rollout.completion_ids, rollout.sampled_mask) for rollout in group)
+            sampled = torch.tensor([value for rollout in group for value in rollout.counted_logprobs])
             data = {"rollouts": list(group), "sampler_logprobs": sampled, "old_logprobs": sampled}
             units.append(Unit(group[0].prompt_ids, branches, group[0].prompt_id, data))
         if self.keep_lower:
             keep_lower_states(self.policy, units, stack, token_budget)
         readers = self._readers()
         readings = tuple(dict.fromkeys(source.model.heads.reading for source in readers.values()))
-        want = Want(logprobs=True, states=self.value_stack == self.reference, ends=readings)
+        reads = self.reads_reference or (held_out and self._has_reference(stack))
         for part in split_by_budget(units, token_budget):
-            self._read(part, exact, stack, temperature, want)
+            self._read(part, exact, stack, temperature, readings, reads=reads)
         ends = dict(zip(readings, map(torch.cat, zip(*(unit.data.pop("ends") for unit in units), strict=True)), strict=True))
         known = {index: source.scores_of(source.model.heads(ends[source.model.heads.reading])) for index, source in readers.items()}
         for index, source in self._same_base().items():
@@ -75,6 +95,9 @@ class Experience:
         for unit in units:
             unit.data["scores"] = [next(scores) for _ in unit.branches]
         return units
+
+    def _has_reference(self, stack: Stack) -> bool:
+        return self.reference_model is not None or stack != self.reference
 
     def _same_base(self) -> dict[int, LearnedReward]:
         """Reward models, by position, on the base that the policy stands on: they read the units as they are, from their kept states."""
@@ -88,20 +111,37 @@ class Experience:
         """Those of them whose features the reference pass gives for nothing: same adapters."""
         return {index: source for index, source in self._same_base().items() if source.model.stack == self.reference}
 
-    def _read(self, part: list[Unit], exact: bool, stack: Stack, temperature: float, want: Want) -> None:
+    def _read(self, part: list[Unit], exact: bool, stack: Stack, temperature: float, readings: tuple[Any, ...], *, reads: bool) -> None:
         batch = pack(part, self.policy.device)
-        out = self.policy.forward(batch, self.reference, want, temperature=temperature)
-        states = out.states if want.states else self.policy.forward(batch, self.value_stack, Want(logprobs=False, states=True)).states
-        old = None if exact else self.policy.forward(batch, stack, Want(logprobs=True), temperature=temperature).logprobs
-        assert out.logprobs is not None and states is not None
+        shares_states = self.critic is not None and self.critic[0] == self.reference and self.reference_model is None
+        found: dict[str, Tensor] = {}
+        ends: list[Tensor] = []
+        if reads or readings or shares_states:
+            model = self.reference_model or self.policy
+            out = model.forward(batch, self.reference, Want(logprobs=reads, states=shares_states, ends=readings), temperature=temperature)
+            ends = [read.float() for read in out.ends]
+            if out.logprobs is not None:
+                found["ref_logprobs"] = out.logprobs
+            if shares_states and out.states is not None:
+                found["states"] = out.states.float()
+        if self.critic is not None and "states" not in found:
+            states = self.policy.forward(batch, self.critic[0], Want(logprobs=False, states=True)).states
+            assert states is not None
+            found["states"] = states.float()
+        if not exact:
+            old = self.policy.forward(batch, stack, Want(logprobs=True), temperature=temperature).logprobs
+            assert old is not None
+            found["old_logprobs"] = old
         lengths = [unit.num_counted for unit in part]
-        ends = [read.float().split([len(unit.branches) for unit in part]) for read in out.ends]
-        for index, unit in enumerate(part):
-            unit.data["ref_logprobs"] = out.logprobs.split(lengths)[index].cpu()
-            unit.data["states"] = states.split(lengths)[index].float().cpu()
-            unit.data["ends"] = [read[index] for read in ends]
-            if old is not None:
-                unit.data["old_logprobs"] = old.split(lengths)[index].cpu()
+        for name, values in found.items():
+            for unit, own in zip(part, values.split(lengths), strict=True):
+                unit.data[name] = own.cpu()
+        answers = [len(unit.branches) for unit in part]
+        for unit in part:
+            unit.data["ends"] = []
+        for read in ends:
+            for unit, own in zip(part, read.split(answers), strict=True):
+                unit.data["ends"].append(own)
 
 
 @torch.no_grad()
@@ -113,7 +153,7 @@ def advantages_and_returns(
     The reward of a token is -beta (old - ref); the score, clipped, minus the penalty for an answer that did not end by itself and
     (`compare_siblings`) minus the mean of its siblings, lands on the last token (the end token, where there is one).
     """
-    lengths = torch.tensor([len(branch.ids) for unit in units for branch in unit.branches])
+    lengths = torch.tensor([branch.num_counted for unit in units for branch in unit.branches])
     completion = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     old, ref = (torch.cat([unit.data[name] for unit in units]) for name in ("old_logprobs", "ref_logprobs"))
     scores = torch.tensor([score.value for unit in units for score in unit.data["scores"]], dtype=torch.float32)
@@ -145,15 +185,14 @@ def advantages_and_returns(
     ], metrics
 
 
-def held_out_metrics(units: Sequence[Unit]) -> dict[str, float]:
-    """Mean score, KL from the reference (nats an answer, k1) and length of answers that nothing is learned from."""
+def held_out_metrics(units: Sequence[Unit], score_name: str) -> dict[str, float]:
+    """Mean score, KL from the reference where there is one (nats an answer, k1) and length of answers that nothing is learned from."""
     scores = [score.value for unit in units for score in unit.data["scores"]]
-    old, ref = (torch.cat([unit.data[name] for unit in units]) for name in ("old_logprobs", "ref_logprobs"))
-    return {
-        "objective/scores": sum(scores) / len(scores),
-        "objective/kl": float(k1(old, ref).sum()) / len(scores),
-        "completions/mean_length": len(old) / len(scores),
-    }
+    old = torch.cat([unit.data["old_logprobs"] for unit in units])
+    found = {score_name: sum(scores) / len(scores)}
+    if "ref_logprobs" in units[0].data:
+        found["objective/kl"] = float(k1(old, torch.cat([unit.data["ref_logprobs"] for unit in units])).sum()) / len(scores)
+    return {**found, "completions/mean_length": len(old) / len(scores), **reward_parts(units)}
 
 
 def _metrics(
@@ -186,8 +225,13 @@ def _metrics(
         "completions/mean_terminated_length": float(finished.mean()) if len(finished) else 0.0,
         "value/explained_variance": 1.0 - float(((returns - values) ** 2).mean()) / variance if variance > 0 else 0.0,
     }
-    names = sorted({name for unit in units for score in unit.data["scores"] for name in score.parts})
-    for name in names:
+    return {**found, **reward_parts(units)}
+
+
+def reward_parts(units: Sequence[Unit]) -> dict[str, float]:
+    """The mean of each part of the reward, by its name."""
+    found: dict[str, float] = {}
+    for name in sorted({name for unit in units for score in unit.data["scores"] for name in score.parts}):
         parts = [score.parts[name] for unit in units for score in unit.data["scores"] if name in score.parts]
         found[f"rewards/{name}/mean"] = sum(parts) / len(parts)
     return found

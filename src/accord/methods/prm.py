@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from accord.config.prm import PRMConfig
@@ -25,15 +26,19 @@ CLASSES = {"positive": ("wrong", "right"), "negative": ("wrong", "right"), "clas
 """The classes of a step, by what neutral labels mean (`PRMConfig.neutral`)."""
 
 
-def step_targets(labels: Sequence[int | None], config: PRMConfig) -> list[int | None]:
+def step_targets(labels: Sequence[int | None], config: PRMConfig, probabilities: Sequence[float | None] | None = None) -> list[int | None]:
     """The class of each step, None where there is nothing to learn.
 
     Args:
         labels: 1 right, 0 neutral, -1 wrong, None not judged.
+        probabilities: that each step is right, where `config.soft_labels` says to learn them: the class is then the likelier one.
     """
     last_class = len(CLASSES[config.neutral]) - 1
     classes = {-1: WRONG, 0: {"positive": last_class, "negative": WRONG, "class": 1}[config.neutral], 1: last_class}
     targets = [None if label is None else classes[label] for label in labels]
+    for index, probability in enumerate(probabilities or ()):
+        if probability is not None:
+            targets[index] = last_class if probability >= 0.5 else WRONG
     if config.masks_after_first_error and -1 in labels:
         after = labels.index(-1) + 1
         targets[after:] = [None] * (len(labels) - after)
@@ -76,7 +81,7 @@ class PRMTrainer(HeadsTrainer):
 
     def make_units(self, rows: Sequence[Example]) -> list[Unit]:
         """Raises DataError if no row has a step to learn from; single rows that have none are left out and counted."""
-        made = [self.step_renderer.labelled(row, step_targets(row.step_labels or (), self.config)) for row in rows]
+        made = [self.step_renderer.labelled(row, step_targets(row.step_labels or (), self.config, self._soft(row))) for row in rows]
         units = [unit for unit in made if unit is not None]
         if not units:
             why = ", ".join(f"{count} {name}" for name, count in sorted(self.renderer.report.items()))
@@ -92,8 +97,27 @@ class PRMTrainer(HeadsTrainer):
         learned = [index for index, target in enumerate(found) if target is not None]
         logits = logits[torch.tensor(learned, dtype=torch.int64, device=logits.device)]
         targets = torch.tensor([found[index] for index in learned], dtype=torch.int64, device=logits.device)
-        loss = step_cross_entropy(logits, targets).sum() / max(totals["steps"], 1.0)
+        soft = self._soft_targets(units, targets, logits.shape[1]) if self.config.soft_labels else targets
+        loss = step_cross_entropy(logits, soft).sum() / max(totals["steps"], 1.0)
         return loss, self._metrics(logits.detach(), targets)
+
+    def _soft(self, row: Example) -> tuple[float | None, ...] | None:
+        return row.step_probabilities if self.config.soft_labels else None
+
+    def _soft_targets(self, units: Sequence[Unit], targets: Tensor, classes: int) -> Tensor:
+        """The probability of each class of each learned step: wrong and right share it where it is stated, else the label has it all. (S, K)"""
+        soft = F.one_hot(targets, classes).double()
+        learned = (
+            (unit.data["example"].step_probabilities or ())[index : index + 1]
+            for unit in units
+            for index, target in enumerate(unit.data["targets"])
+            if target is not None
+        )
+        for step, stated in enumerate(learned):
+            if stated and stated[0] is not None:
+                soft[step] = 0.0
+                soft[step, -1], soft[step, WRONG] = stated[0], 1.0 - stated[0]
+        return soft
 
     def _metrics(self, logits: Tensor, targets: Tensor) -> Metrics:
         metrics = Metrics()

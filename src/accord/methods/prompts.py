@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from accord.config.ppo import PPOConfig
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from accord.config.online import OnlineConfig
 from accord.data.render import Renderer
 from accord.errors import ConfigError, DataError
 from accord.models.adapters import PolicyModel
+from accord.rollouts.random import shuffled, uniform
 from accord.rollouts.sampler import Prompt
 from accord.training.setup import Rows, examples, report_rendering
 from accord.types import Example
@@ -43,16 +47,92 @@ def as_prompt(row: Example, renderer: Renderer) -> Prompt:
     return Prompt(row.prompt_id, tuple(ids), row.prompt, dict(row.columns))
 
 
-def prompt_room(config: PPOConfig, policy: PolicyModel) -> int | None:
+def prompt_room(config: OnlineConfig, policy: PolicyModel) -> int | None:
     """Tokens that a prompt may have, so that prompt and answer fit `max_length` and the model's positions; None where nothing limits it.
 
     Raises:
         ConfigError: if the answer alone takes all positions.
     """
     positions = getattr(policy.text_config, "max_position_embeddings", None)
-    if positions is not None and positions <= config.max_new_tokens:
+    if positions is not None and positions <= config.answer_tokens:
         raise ConfigError(
-            f"PPOConfig: max_new_tokens={config.max_new_tokens} leaves no room for a prompt: the model has {positions} positions."
+            f"{type(config).__name__}: {config.answer_field}={config.answer_tokens} leaves no room for a prompt: the model has {positions} positions."
         )
-    limits = [length - config.max_new_tokens for length in (config.max_length, positions) if length is not None]
+    limits = [length - config.answer_tokens for length in (config.max_length, positions) if length is not None]
     return min([*limits, *([config.max_prompt_length] if config.max_prompt_length is not None else [])], default=None)
+
+
+UNSEEN = 0.5
+"""The pass rate that a prompt nobody has answered yet counts as: it is as likely to be asked as any."""
+LEAST = 0.01
+"""Weight of a prompt always or never answered well: it is asked now and then, for the policy moves."""
+
+
+class PromptQueue:
+    """Which prompts a round asks: seeded epochs over all of them or, adaptive, those of middling difficulty more often.
+
+    What is asked depends on seed, round and what was measured alone, so a resumed run asks the same.
+
+    Args:
+        prompts: all of them, each once.
+        seed: orders them.
+        adaptive: True draws without replacement in proportion to p (1 - p), p the last mean reward of a prompt, in 0 to 1. False takes
+            each once an epoch.
+    """
+
+    def __init__(self, prompts: Sequence[Prompt], seed: int, *, adaptive: bool = False) -> None:
+        self.prompts, self.seed, self.adaptive = list(prompts), seed, adaptive
+        self.position = 0
+        """Prompts asked so far."""
+        self.rates: dict[str, float] = {}
+        """The last mean reward of each prompt that was answered."""
+
+    @property
+    def epochs(self) -> float:
+        """Prompts asked so far, in passes over all of them."""
+        return self.position / len(self.prompts)
+
+    def take(self, count: int, round_number: int, *, but: Collection[str] = ()) -> list[Prompt]:
+        """The next `count` prompts, all different: fewer where there are fewer.
+
+        Args:
+            round_number: part of the key of adaptive draws.
+            but: ids that this round has asked already.
+        """
+        available = [prompt for prompt in self.prompts if prompt.id not in but]
+        wanted = min(count, len(available))
+        chosen = self._drawn(available, wanted, round_number) if self.adaptive else self._next(wanted, but)
+        self.position += count
+        return chosen
+
+    def observe(self, prompt_id: str, mean_reward: float) -> None:
+        """Note how well a prompt was answered."""
+        self.rates[prompt_id] = mean_reward
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"position": self.position, "rates": dict(self.rates) if self.adaptive else {}}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.position, self.rates = int(state["position"]), dict(state.get("rates", {}))
+
+    def _next(self, count: int, but: Collection[str]) -> list[Prompt]:
+        chosen: dict[str, Prompt] = {}
+        position = self.position
+        while len(chosen) < count:
+            epoch, index = divmod(position, len(self.prompts))
+            prompt = self.prompts[shuffled(len(self.prompts), "prompts", self.seed, epoch)[index]]
+            if prompt.id not in but:
+                chosen.setdefault(prompt.id, prompt)
+            position += 1
+        return list(chosen.values())
+
+    def _drawn(self, available: Sequence[Prompt], count: int, round_number: int) -> list[Prompt]:
+        """Weighted draws without replacement: the largest u^(1/w) (Efraimidis and Spirakis 2006)."""
+
+        def key(prompt: Prompt) -> float:
+            rate = min(1.0, max(0.0, self.rates.get(prompt.id, UNSEEN)))
+            return uniform(self.seed, round_number, prompt.id, -1, -1) ** (1.0 / max(LEAST, rate * (1.0 - rate)))
+
+        return sorted(available, key=key, reverse=True)[:count]

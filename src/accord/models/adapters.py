@@ -175,6 +175,17 @@ class PolicyModel:
         self.train_only(name)
         return tuple(self.adapters)
 
+    def copy_adapter(self, name: str, copy: str) -> None:
+        """Add a frozen copy of an adapter as it is now; what was trained still is. Whoever runs a stack says which of the two is in it."""
+        assert self.peft is not None
+        trained = [name for name in self.adapters if any(p.requires_grad for p in self.adapter_parameters(name).values())]
+        self.add_adapter(copy, self.peft.peft_config[name])
+        own = self.adapter_parameters(copy)
+        with torch.no_grad():
+            for key, parameter in self.adapter_parameters(name).items():
+                own[".".join(copy if part == name else part for part in key.split("."))].copy_(parameter)
+        self.train_only(*trained)
+
     def load_adapter(self, name: str, folder: str) -> None:
         """Add a saved peft adapter, frozen, on top of the stack."""
         from peft import PeftModel

@@ -86,11 +86,11 @@ FULL = Settings(
     },
     ppo={
         **QUICK.ppo,
-        "num_iterations": 40,
+        "num_iterations": 48,
         "value": "adapter",
         "kl_coef": 0.05,
         "kl_controller": "adaptive",
-        "kl_target": 5.0,
+        "kl_target": 8.0,
         "kl_horizon": 300,
     },
     dpo=QUICK.dpo,

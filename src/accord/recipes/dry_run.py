@@ -9,9 +9,11 @@ from typing import Any
 
 import yaml
 
-from accord.config.options import TrainOptions
+from accord.config.base import TrainingConfig
+from accord.config.options import BestOfOptions, TrainOptions
 from accord.data.packing import Unit
-from accord.methods.ppo import PPOTrainer
+from accord.methods.online import OnlineTrainer
+from accord.models.opened import Opened
 from accord.planning.memory import MemoryNeed, count_parameters
 from accord.recipes.pipeline import Pipeline
 from accord.rollouts.sampler import Prompt
@@ -20,7 +22,7 @@ from accord.training.setup import report_rendering
 
 def describe(trainer: Any, options: TrainOptions, need: MemoryNeed) -> str:
     """Config, the first three rows as the model will see them, token counts, steps, parameters and memory."""
-    rows, step = _ppo(trainer) if isinstance(trainer, PPOTrainer) else _offline(trainer)
+    rows, step = _online(trainer) if isinstance(trainer, OnlineTrainer) else _offline(trainer)
     config = trainer.config
     settings = {**vars(options), **config.to_dict(), "output_dir": str(trainer.folder)}
     total = count_parameters(trainer.policy.model.config)
@@ -60,6 +62,24 @@ def describe_pipeline(pipeline: Pipeline, options: Any, memory: str) -> str:
     )
 
 
+def describe_sampling(
+    prompts: Sequence[Prompt], opened: Opened, options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions, need: MemoryNeed
+) -> str:
+    """What `accord sft --best-of` would sample: rows to imitate are known only afterwards."""
+    settings = {**vars(options), **config.to_dict(), **vars(best_of)}
+    shown = [f"--- prompt {index + 1}\n{opened.tokenizer.decode(list(prompt.ids))}" for index, prompt in enumerate(prompts[:3])]
+    return "\n".join(
+        [
+            yaml.safe_dump({key: value for key, value in settings.items() if value is not None}, sort_keys=False).rstrip(),
+            *shown,
+            _lengths("prompts", [len(prompt.ids) for prompt in prompts], 0),
+            f"{best_of.best_of} answers of at most {best_of.sample_tokens} tokens to each; the best of each prompt at most is imitated, "
+            f"{config.per_device_train_batch_size * config.gradient_accumulation_steps} rows a step",
+            f"memory about {need}",
+        ]
+    )
+
+
 def _offline(trainer: Any) -> tuple[list[str], str]:
     units: Sequence[Unit] = trainer.train_units
     shown = _shown(units, trainer.processing_class.decode)
@@ -78,14 +98,14 @@ def _shown(units: Sequence[Unit], decode: Callable[[list[int]], str]) -> list[st
     return shown
 
 
-def _ppo(trainer: PPOTrainer) -> tuple[list[str], str]:
+def _online(trainer: OnlineTrainer) -> tuple[list[str], str]:
     prompts: Sequence[Prompt] = trainer.prompts
     config = trainer.config
     shown = [f"--- prompt {index + 1}\n{trainer.processing_class.decode(list(prompt.ids))}" for index, prompt in enumerate(prompts[:3])]
-    count = min(config.prompts_per_iteration, len(prompts))
+    count = min(config.prompts_a_round, len(prompts))
     step = (
-        f"a round: {count} prompts, {config.num_generations} answers of at most {config.max_new_tokens} tokens to each, "
-        f"{trainer.steps_per_iteration} optimizer steps; {config.num_iterations} rounds"
+        f"a round: {count} prompts, {config.num_generations} answers of at most {config.answer_tokens} tokens to each, "
+        f"{trainer.steps_per_iteration} optimizer steps; {trainer.rounds()} rounds"
     )
     return [*shown, _lengths("prompts", [len(prompt.ids) for prompt in prompts], len(trainer.eval_prompts))], step
 

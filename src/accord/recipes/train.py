@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.config.base import TrainingConfig
-from accord.config.options import TrainOptions
+from accord.config.options import BestOfOptions, TrainOptions
 from accord.errors import ConfigError
 from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
@@ -15,15 +15,19 @@ from accord.models.opened import Opened, open_model
 from accord.models.save import HEADS, REWARD
 from accord.models.size import choose_token_budget, model_size
 from accord.planning.memory import MemoryNeed, check_fits, predict, suggest
-from accord.recipes.dry_run import describe
+from accord.recipes.dry_run import describe, describe_sampling
+from accord.recipes.rejection import imitated_rows
+from accord.recipes.sampled import prompts_to_answer
+from accord.training import processes
 from accord.training.best import check_can_evaluate
 from accord.training.lineage import JUDGES, load_lines
 from accord.training.setup import Rows, read_rows, say
 
 
-def run(options: TrainOptions, config: TrainingConfig) -> int:
-    """Train with one method; returns the exit code."""
-    check_options(options, config)
+def run(options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions | None = None) -> int:
+    """Train with one method; returns the exit code. best_of: for sft, how answers are sampled to be imitated, if they are."""
+    best_of = best_of if best_of is not None and best_of.best_of else None
+    check_options(options, config, best_of)
     if not options.data:
         raise ConfigError(
             f"accord {config.method} needs data: accord {config.method} --data rows.jsonl. Start a file with: accord data template {TEMPLATES[config.method]} rows.jsonl"
@@ -35,9 +39,16 @@ def run(options: TrainOptions, config: TrainingConfig) -> int:
         options.model,
         dtype=config.dtype,
         accept_licence=options.accept_licence,
-        before_loading=lambda found: needs.append(plan_memory(found, options, config)),
+        before_loading=lambda found: needs.append(plan_memory(found, options, config, samples=best_of is not None)),
     )
     say(opened.line)
+    if best_of is not None:
+        prompts = prompts_to_answer(rows, opened, best_of.sample_tokens)
+        if options.dry_run:
+            print(describe_sampling(prompts, opened, options, config, best_of, needs[-1]))
+            return 0
+        rewards = _rewards(options, config.method, opened, aggregation=best_of.aggregation)
+        rows = imitated_rows(rows, prompts, opened, rewards, options, config, best_of)
     lora = None
     if options.lora_r:
         lora = lora_config(
@@ -63,7 +74,7 @@ def run(options: TrainOptions, config: TrainingConfig) -> int:
     return 0
 
 
-def check_options(options: TrainOptions, config: TrainingConfig) -> None:
+def check_options(options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions | None = None) -> None:
     """Refuse what this method would ignore, before anything is loaded.
 
     Raises:
@@ -73,9 +84,16 @@ def check_options(options: TrainOptions, config: TrainingConfig) -> None:
         raise ConfigError(
             "accord ppo trains an adapter (policy, reference and value share one base): --lora_r 0, all weights, is not offered. Leave it at 16."
         )
-    for name in ("reward_model", "reward", "ptx_data"):
-        if config.method != "ppo" and getattr(options, name):
-            raise ConfigError(f"accord {config.method} has no --{name}: it belongs to accord ppo.")
+    for name, methods in (("reward_model", ONLINE), ("reward", ONLINE), ("ptx_data", ("ppo",))):
+        if config.method not in methods and getattr(options, name) and (best_of is None or name == "ptx_data"):
+            more = " (accord sft takes it with --best-of N)" if config.method == "sft" and name != "ptx_data" else ""
+            raise ConfigError(f"accord {config.method} has no --{name}: it belongs to accord {' and accord '.join(methods)}{more}.")
+    if best_of is not None and not (options.reward_model or options.reward):
+        raise ConfigError("accord sft --best-of needs a reward to choose by: --reward_model runs/... or --reward file.py:function.")
+    if best_of is not None and processes.world() > 1:
+        raise ConfigError(
+            "accord sft --best-of samples in one process. Run it in one with --max_steps 1, then train on its best_of.jsonl in several."
+        )
     if any((Path(options.model) / record).exists() for record in HEADS):
         _on_a_judge(options.model, config)
     check_can_evaluate(config, has_rows=bool(options.eval_data or config.overfit))
@@ -85,7 +103,9 @@ def _on_a_judge(model: str, config: Any) -> None:
     """A reward run is no policy: only what makes judges goes on from one, and its own answers are then no scale for a reward."""
     if config.method not in JUDGES:
         kind, use = (
-            ("reward", f"; accord ppo takes it as --reward_model {model}") if (Path(model) / REWARD).exists() else ("process reward", "")
+            ("reward", f"; accord ppo and accord grpo take it as --reward_model {model}")
+            if (Path(model) / REWARD).exists()
+            else ("process reward", "")
         )
         raise ConfigError(f"{model} is a {kind} model, not a policy to train. Give --model the run that it was trained on{use}.")
     if config.method == "reward" and config.normalise and config.normalise_on is None:
@@ -93,8 +113,12 @@ def _on_a_judge(model: str, config: Any) -> None:
         say(f"normalise_on training: {model} is a reward model, whose samples are no policy's.")
 
 
-def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig) -> MemoryNeed:
-    """Choose the token budget from free memory when none is given, and refuse what cannot fit, before weights are read. Returns the need."""
+def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig, *, samples: bool = False) -> MemoryNeed:
+    """Choose the token budget from free memory when none is given, and refuse what cannot fit, before weights are read. Returns the need.
+
+    Args:
+        samples: True adds what sampling takes, beside methods that always sample. False does not.
+    """
     import torch
 
     device = pick_device()
@@ -111,9 +135,11 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
     settings["rank"] = rank
     if options.lora_target != "all-linear":
         settings["target_modules"] = [name.strip() for name in options.lora_target.split(",")]
-    if config.method == "ppo":
+    if config.method in ONLINE:
         adapters = 2 if getattr(config, "value", "") == "adapter" else 1
         settings |= {"sample_rows": 64, "sample_tokens": context, "adapters": adapters, "trained_adapters": adapters}
+    elif samples:
+        settings |= {"sample_rows": 64, "sample_tokens": context}
     if config.tokens_per_microbatch is None:
         fixed = predict(size, **settings, token_budget=0).total
         config.tokens_per_microbatch = choose_token_budget(size, have - fixed, device=device, **budget_settings)
@@ -130,7 +156,17 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
     return need
 
 
-TEMPLATES = {"sft": "demonstration", "reward": "preference", "prm": "steps", "dpo": "preference", "kto": "labelled", "ppo": "prompt"}
+ONLINE = ("ppo", "grpo")
+"""Methods that sample what they learn from, and take rewards."""
+TEMPLATES = {
+    "sft": "demonstration",
+    "reward": "preference",
+    "prm": "steps",
+    "dpo": "preference",
+    "kto": "labelled",
+    "ppo": "prompt",
+    "grpo": "prompt",
+}
 
 
 def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evaluation: Rows, lora: Any) -> Any:
@@ -143,12 +179,15 @@ def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evalua
         return accord.PPOTrainer(
             config,
             model=opened.policy,
-            reward=_rewards(options, opened),
+            reward=_rewards(options, config.method, opened),
             peft_config=lora,
             eval_dataset=evaluation,
             ptx_dataset=options.ptx_data,
             **common,
         )
+    if config.method == "grpo":
+        rewards = _rewards(options, config.method, opened, aggregation="min")
+        return accord.GRPOTrainer(opened.policy, rewards, config, eval_dataset=evaluation, peft_config=lora, **common)
     if getattr(config, "backbone", "") == "heads":
         lora = None
     trainer = {
@@ -161,17 +200,14 @@ def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evalua
     return trainer(opened.policy, args=config, eval_dataset=evaluation, peft_config=lora, **common)
 
 
-def _rewards(options: TrainOptions, opened: Opened) -> list[Any]:
-    from accord.rewards.combine import LearnedReward, load_function, weighted
-    from accord.rewards.learned import RewardModel
+def _rewards(options: TrainOptions, method: str, opened: Opened, *, aggregation: str | None = None) -> list[Any]:
+    from accord.rewards.sources import load_rewards
 
-    found: list[Any] = []
-    for spec in options.reward_model or []:
-        path, number = weighted(spec)
-        found.append(LearnedReward(RewardModel.load(opened.policy, Path(path), opened.renderer), number, Path(path).name))
-    found += [load_function(spec) for spec in options.reward or []]
+    found = load_rewards(options.reward_model, options.reward, opened.policy, opened.renderer, aggregation=aggregation)
     if not found:
-        raise ConfigError("accord ppo needs a reward: --reward_model runs/... (accord reward makes one) or --reward file.py:function.")
+        raise ConfigError(
+            f"accord {method} needs a reward: --reward_model runs/... (accord reward makes one) or --reward file.py:function."
+        )
     return found
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from accord.errors import AccordError, ConfigError
 from accord.rewards.calls import TookTooLong, call, call_together
@@ -144,6 +144,10 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else "no message"
 
 
+OUTCOME = "outcome"
+"""The part that all rewards but the process reward model's make together."""
+
+
 def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known: Mapping[int, list[Score]] | None = None) -> list[Score]:
     """Weighted sum of all sources for each rollout, parts kept by name. One source's failure makes the whole score a failure, with its reason.
 
@@ -166,7 +170,7 @@ def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known
     found: list[Score] = []
     for row in zip(*table, strict=True):
         parts: dict[str, float] = {}
-        total, error = 0.0, None
+        total, error, judged = 0.0, None, None
         said = [f"{source.name}: {score.explanation}" for source, score in zip(sources, row, strict=True) if score.explanation]
         for source, score in zip(sources, row, strict=True):
             parts |= {f"{source.name}/{name}" if name != "disagreement" else name: value for name, value in score.parts.items()}
@@ -175,7 +179,15 @@ def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known
                 continue
             parts[source.name] = score.value
             total += source.weight * score.value
-        found.append(Score(None if error else total, parts, explanation="; ".join(said) or None, error=error))
+            if score.steps is not None:
+                if judged is not None:
+                    raise ConfigError("Two process reward models judge the steps. Give one, or whole-answer rewards beside it.")
+                judged = score
+                parts[OUTCOME] = -source.weight * score.value
+        steps, ends = (judged.steps, judged.step_ends) if judged else (None, None)
+        if judged:
+            parts[OUTCOME] += total
+        found.append(Score(None if error else total, parts, "; ".join(said) or None, error, steps, ends))
     return found
 
 
@@ -216,3 +228,27 @@ def load_function(spec: str) -> FunctionReward:
     if not callable(getattr(module, name, None)):
         raise ConfigError(f"{path} has no function {name!r}.")
     return FunctionReward(getattr(module, name), number, name)
+
+
+def as_source(item: Any, tokenizer: Any = None) -> RewardSource:
+    """A reward model, a sequence classifier, a function or a source as a source. tokenizer: a classifier's; None loads its own."""
+    if isinstance(item, RewardModel):
+        return LearnedReward(item)
+    if hasattr(item, "score") and hasattr(item, "weight"):
+        return item
+    if isinstance(item, (str, nn.Module)):
+        from accord.rewards.classifier import ClassifierReward
+
+        return ClassifierReward.load(item, tokenizer) if isinstance(item, str) else ClassifierReward(item, tokenizer)
+    return FunctionReward(item)
+
+
+def as_sources(items: Any, tokenizers: Any = None) -> list[RewardSource]:
+    """One or several of them; tokenizers in the same order, or one for all, or None."""
+    found = list(items) if isinstance(items, (list, tuple)) else [items]
+    theirs = list(tokenizers) if isinstance(tokenizers, (list, tuple)) else [tokenizers] * len(found)
+    if len(theirs) != len(found):
+        raise ConfigError(
+            f"There are {len(theirs)} reward_processing_classes for {len(found)} rewards. Give one each; None for a function."
+        )
+    return [as_source(item, tokenizer) for item, tokenizer in zip(found, theirs, strict=True)]

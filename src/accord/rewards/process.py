@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from accord.data.render_steps import StepRenderer
 from accord.models.adapters import PolicyModel
 from accord.models.heads import StepHead
 from accord.models.save import PROCESS
+from accord.objectives.process import AGGREGATIONS
 from accord.rewards.scorer import Scorer
-from accord.types import Message, Rollout
+from accord.types import Message, Rollout, Score
 
 
 class ProcessRewardModel(Scorer[StepHead, StepRenderer]):
@@ -60,6 +62,25 @@ class ProcessRewardModel(Scorer[StepHead, StepRenderer]):
     def about(self) -> dict[str, Any]:
         return {"classes": list(self.heads.classes), "width": self.heads.width, "step_separator": self.renderer.separator}
 
+    def score_whole(self, rollouts: Sequence[Rollout], aggregation: str = "min", token_budget: int = 2048) -> list[Score]:
+        """One score a sampled answer, with the number of its steps as a part; an answer without a step has an error and no score.
+
+        Args:
+            aggregation: a name of `objectives.process.AGGREGATIONS`.
+        """
+        with_steps = [index for index, rollout in enumerate(rollouts) if self.renderer.split(rollout.text)]
+        found = [Score(None, error="it has no step")] * len(rollouts)
+        if not with_steps:
+            return found
+        steps = self.score_rollouts([rollouts[index] for index in with_steps], token_budget)
+        counts = torch.tensor([len(scores) for scores in steps])
+        solution = torch.repeat_interleave(torch.arange(len(steps)), counts)
+        values = AGGREGATIONS[aggregation](torch.cat(steps).cpu(), solution).tolist()
+        for index, value, own in zip(with_steps, values, steps, strict=True):
+            ends = self.renderer.ends_in(rollouts[index])
+            found[index] = Score(value, {"steps": float(len(own))}, steps=tuple(own.tolist()), step_ends=ends)
+        return found
+
     @classmethod
     def load(cls, policy: PolicyModel, folder: Path, renderer: Renderer) -> ProcessRewardModel:
         """Load a run of `accord prm` onto a base model; adapters the base already carries are shared. More in `Scorer.open_run`."""
@@ -68,3 +89,17 @@ class ProcessRewardModel(Scorer[StepHead, StepRenderer]):
         head = StepHead(size, info["classes"], width=info["width"], layer=info["layer"])
         head.load_state_dict(tensors)
         return cls(policy, stack, head.to(policy.device), StepRenderer(renderer, info["step_separator"]))
+
+
+@dataclass
+class ProcessReward:
+    """A process reward model as a reward of whole answers: one number from those of its steps."""
+
+    model: ProcessRewardModel
+    aggregation: str = "min"
+    """A name of `objectives.process.AGGREGATIONS`."""
+    weight: float = 1.0
+    name: str = "process_reward"
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        return self.model.score_whole(rollouts, self.aggregation)

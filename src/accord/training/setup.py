@@ -116,12 +116,15 @@ def prepare(
         max_length=args.max_length,
         max_prompt_length=max_prompt_length,
     )
-    folder = (
-        Path(args.output_dir) if args.output_dir else Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{method}-{_short_name(policy)}"
-    )
+    folder = Path(args.output_dir) if args.output_dir else default_folder(method, policy)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output_dir {folder} is a file; a run needs a folder. Name another place.")
     return Prepared(policy, tokenizer, renderer, stack, reference, full, folder)
+
+
+def default_folder(method: str, policy: PolicyModel) -> Path:
+    """Where a run goes when nobody says where: runs/<date>-<method>-<model>."""
+    return Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{method}-{short_name(policy)}"
 
 
 def read_rows(source: Rows, columns: dict[str, str] | None = None, seed: int = 0) -> list[Example]:
@@ -206,7 +209,8 @@ def _tokenizer_of(policy: PolicyModel) -> Any:
     return load_tokenizer(resolve(name))
 
 
-def _short_name(policy: PolicyModel) -> str:
+def short_name(policy: PolicyModel) -> str:
+    """The model's name without its folders."""
     name = getattr(policy.model.config, "_name_or_path", "") or type(policy.model).__name__
     return Path(name).name.lower()
 

@@ -1,6 +1,7 @@
 """Solutions with a label a step: TRL's stepwise rows, PRM800K, Math-Shepherd, PRMBench, ProcessBench, Potato.
 
 Labels are 1 right, 0 neutral, -1 wrong, None not judged, everywhere. A boolean is 1 or -1; a number 0 is never read as wrong.
+Soft labels have a column of their own, `step_probabilities`, so that a 0 there cannot be mistaken for a neutral step.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from accord.data.fields import Fields, Row, describe, message_rows
@@ -34,11 +36,12 @@ def solution(
 
 
 def parse_stepwise(fields: Fields) -> list[Example]:
-    """{"prompt", "completions", "labels"}: labels are true and false (TRL), or 1, 0, -1 and null (accord)."""
+    """{"prompt", "completions", "labels"}: labels are true and false (TRL), or 1, 0, -1 and null (accord); `step_probabilities` is optional."""
     prompt, steps = fields.turns("prompt", "user"), fields.texts("completions")
     labels = [step_label(fields, f"labels[{index}]", value) for index, value in enumerate(fields.items("labels"))]
     text = fields.text("prompt") if fields.is_text("prompt") else prompt
-    return [solution(fields, text, steps, labels, fields.rest())]
+    soft = _step_probabilities(fields, len(steps)) if fields.has("step_probabilities") else None
+    return [replace(solution(fields, text, steps, labels, fields.rest()), step_probabilities=soft)]
 
 
 def write_steps(example: Example) -> Row:
@@ -221,9 +224,20 @@ def write_potato(example: Example) -> Row:
     return with_columns({"prompt": example.prompt[-1].content, "steps": steps}, example)
 
 
+def _step_probabilities(fields: Fields, count: int) -> tuple[float | None, ...]:
+    values = fields.entries("step_probabilities")
+    found = tuple(values.optional_number(index) for index in values.row)
+    if len(found) != count or any(value is not None and not 0 <= value <= 1 for value in found):
+        fields.fail(f'field "step_probabilities" must have {count} entries, one a step, each from 0 to 1 or null.')
+    return found
+
+
 def _stepwise_row(example: Example, labels: Sequence[object]) -> Row:
     prompt: object = example.prompt[-1].content if example.plain else message_rows(example.prompt, "prompt", example.columns)
-    return with_columns({"prompt": prompt, "completions": [m.content for m in example.completions[0].messages], "labels": labels}, example)
+    row: Row = {"prompt": prompt, "completions": [m.content for m in example.completions[0].messages], "labels": labels}
+    if example.step_probabilities is not None:
+        row["step_probabilities"] = list(example.step_probabilities)
+    return with_columns(row, example)
 
 
 def _skeleton(label: Mapping[str, object]) -> Row:
