@@ -34,7 +34,7 @@ class OverlongPenalty:
 
 
 class RepetitionPenalty:
-    """Penalty for repeated word n-grams; a `RewardSource`. (Yeo et al. 2025, arXiv:2502.03373, Sec. 4.4.)
+    """Penalty for repeated word n-grams; a `RewardSource`. (As in Yeo et al. 2025, arXiv:2502.03373.)
 
     -(1 - different n-grams / all n-grams): 0 where none repeats, towards -1 where all are the same. A text of fewer than `size` words
     has none and gets 0.
@@ -60,7 +60,7 @@ class RepetitionPenalty:
 
 
 class CosineLength:
-    """An accuracy reward scaled by length; a `RewardSource` in its place. (Yeo et al. 2025, arXiv:2502.03373, Sec. 4.2.)
+    """An accuracy reward scaled by length; a `RewardSource` in its place. (The shape of Yeo et al. 2025, arXiv:2502.03373.)
 
     A right answer gets from `right[0]` (no tokens) to `right[1]` (max_length) along a half cosine, any other from `wrong[0]` to
     `wrong[1]`: short right answers are worth more than long ones, and long wrong ones cost less than short ones. At `max_length`
