@@ -293,12 +293,14 @@ class Trl(Side):
         texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True)
         rewards = torch.tensor(vowels([[{"role": "assistant", "content": text}] for text in texts])).view(-1, GROUP)
         advantages = (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
-        completions = torch.tensor(answers)
+        # TRL cuts what it sampled at an end token, and pads it again: the same work.
+        completions = torch.tensor([answer + [pad] * (ANSWER - len(answer)) for answer in answers])
+        counted = torch.tensor([[1] * len(answer) + [0] * (ANSWER - len(answer)) for answer in answers])
         return {
             "prompt_ids": torch.tensor([[pad] * n + list(prompt) for n, prompt in zip(padding, prompts, strict=True)]),
             "prompt_mask": torch.tensor([[0] * n + [1] * len(prompt) for n, prompt in zip(padding, prompts, strict=True)]),
-            "completion_ids": completions, "completion_mask": torch.ones_like(completions),
-            "advantages": advantages.flatten(), "num_items_in_batch": torch.tensor(completions.numel()),
+            "completion_ids": completions, "completion_mask": counted,
+            "advantages": advantages.flatten(), "num_items_in_batch": counted.sum(),
         }  # fmt: skip
 
     def _generated(self, rows: Sequence[int]) -> tuple[list[list[int]], list[list[int]]]:
