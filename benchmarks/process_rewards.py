@@ -15,14 +15,15 @@ import json
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from reasoning import HELD_OUT, LONGEST, TASK, adapter, keep, points, start
+from reasoning import keep
 
 from accord import PRMConfig, PRMTrainer
-from accord.data.arithmetic import arithmetic_prompts, chains, planted_errors
+from accord.data.arithmetic import chains, planted_errors
 from accord.data.read import read_examples
 from accord.evaluation.intervals import paired_bootstrap
 from accord.evaluation.process import first_error_table, labelled_first_error, process_bench
@@ -30,6 +31,7 @@ from accord.methods.prompts import as_prompt
 from accord.models.opened import open_model
 from accord.objectives.process import log_odds, minimum, softmin_return
 from accord.objectives.selection import best_of_n, majority_vote, pass_at_k, weighted_vote
+from accord.recipes.reasoning import Settings, adapter, imitate, in_points, problems
 from accord.recipes.stages import Stages, peak_rss_gb
 from accord.rewards.accuracy import AccuracyReward
 from accord.rewards.process import ProcessRewardModel
@@ -41,6 +43,7 @@ from accord.types import Example, Rollout
 MISTAKES = "bigbench_mistake_arith/multistep_arithmetic.jsonl"
 BENCH = "processbench_gsm8k/gsm8k.json"
 SOLUTIONS, TESTED, ANSWERS = 1500, 400, 16
+SETTINGS = Settings(seed=1)
 JUDGE: dict[str, Any] = {
     "backbone": "lora",
     "num_train_epochs": 1,
@@ -55,7 +58,7 @@ FILLER = "So far everything is in order."
 
 def solutions(data: Path) -> list[Example]:
     """What both judges learn from: every label, those after an error too (the outcome model needs the last)."""
-    made = planted_errors(chains(SOLUTIONS, seed=11, split="train", **TASK), seed=11, after="wrong")
+    made = planted_errors(chains(SOLUTIONS, seed=11, split="train", **SETTINGS.task), seed=11, after="wrong")
     return [*made, *(row for row in read_examples(str(data / MISTAKES)) if row.kind == "steps")]
 
 
@@ -64,7 +67,7 @@ def trained(base: str, data: Path, folder: Path, *, outcome: bool) -> dict[str, 
     opened = open_model(base)
     config = PRMConfig(output_dir=str(folder), seed=5, train_on_last_step_only=outcome, **JUDGE)
     rows = solutions(data)
-    trainer = PRMTrainer(opened.policy, config, rows, processing_class=opened.tokenizer, peft_config=adapter(opened))
+    trainer = PRMTrainer(opened.policy, config, rows, processing_class=opened.tokenizer, peft_config=adapter(SETTINGS, opened))
     last = trainer.train()
     trainer.save_model()
     return {"rows": len(rows), "accuracy": last["accuracy"], "steps": trainer.global_step}
@@ -119,7 +122,7 @@ def chosen(groups: list[list[Rollout]], right: torch.Tensor, judges: dict[str, P
     found: dict[str, Any] = {name: f"{100 * sum(values) / len(values):.1f} %" for name, values in ways.items()}
     for other in ("majority", "best by outcome"):
         gain = paired_bootstrap([a - b for a, b in zip(ways["best by process"], ways[other], strict=True)])
-        found[f"best by process minus {other}"] = points(gain)
+        found[f"best by process minus {other}"] = in_points(gain)
     return found
 
 
@@ -147,13 +150,14 @@ def share(flags: Sequence[bool]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds bigbench_mistake_arith and processbench_gsm8k")
-    parser.add_argument("--work", type=Path, default=Path("runs/reasoning"))
+    parser.add_argument("--work", type=Path, default=Path("runs/process-rewards"))
     parser.add_argument("--problems", type=int, default=300)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "process_rewards.json")
     given = parser.parse_args()
     stages = Stages(given.work, lambda text: print(text, file=sys.stderr, flush=True))
-    base = start(given.work / "start", worked=True)
-    about = {"task": str(TASK), "judge": JUDGE, "solutions": SOLUTIONS}
+    stages.run("judged", {"settings": SETTINGS.__dict__}, lambda folder, _: imitate(SETTINGS, folder))
+    base = str(given.work / "judged")
+    about = {"task": SETTINGS.task, "judge": JUDGE, "solutions": SOLUTIONS}
     results: dict[str, Any] = {}
     for name in ("process", "outcome"):
         results[name] = stages.run(
@@ -161,7 +165,7 @@ def main() -> None:
             {**about, "name": name},
             lambda folder, _, name=name: trained(base, given.data, folder, outcome=name == "outcome"),
         )
-    tested = planted_errors(chains(TESTED, seed=12, split="heldout", **TASK), seed=12)
+    tested = planted_errors(chains(TESTED, seed=12, split="heldout", **SETTINGS.task), seed=12)
     bench = [row for row in read_examples(str(given.data / BENCH)) if row.kind == "steps"]
     model = judge(base, given.work / "judge-process")
     results["held-out steps"] = step_accuracy(model, tested)
@@ -170,10 +174,9 @@ def main() -> None:
     results["ten filler steps add"] = attack(model, tested)
     keep(given.results, results)
     opened = open_model(base)
-    problems = arithmetic_prompts(chains(HELD_OUT, seed=3, split="heldout", **TASK))[: given.problems]
-    prompts = [as_prompt(row, opened.renderer) for row in problems]
+    prompts = [as_prompt(row, opened.renderer) for row in problems(replace(SETTINGS, held_out=given.problems), held_out=True)]
     sampler = LocalSampler(opened.policy, opened.renderer, opened.stack)
-    groups = collect(sampler, prompts, SamplingConfig(LONGEST, ANSWERS, seed=9), given.work / "best-of.jsonl")
+    groups = collect(sampler, prompts, SamplingConfig(SETTINGS.longest, ANSWERS, seed=9), given.work / "best-of.jsonl")
     grader = AccuracyReward("numeric")
     right = torch.tensor([[float(score.value or 0) for score in grader.score(group)] for group in groups], dtype=torch.float64)
     judges = {"process": model, "outcome": judge(base, given.work / "judge-outcome")}

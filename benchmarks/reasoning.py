@@ -13,139 +13,47 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from accord import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
-from accord.data.arithmetic import arithmetic_prompts, arithmetic_solutions, chains
+from accord import SFTConfig, SFTTrainer
 from accord.data.read import read_examples
-from accord.evaluation.intervals import paired_bootstrap, wilson
+from accord.evaluation.intervals import wilson
 from accord.methods.prompts import as_prompt
-from accord.models.lora import lora_config
-from accord.models.opened import Opened, open_model
+from accord.models.opened import open_model
+from accord.recipes.reasoning import Settings, adapter, answers, gain, imitate, in_points, practise, problems
 from accord.recipes.stages import Stages, peak_rss_gb
 from accord.rewards.accuracy import AccuracyReward
-from accord.rewards.combine import RewardSource
-from accord.rewards.controls import control as controlled
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.sampler import SamplingConfig
-from accord.types import Example, Rollout, Score
+from accord.types import Rollout
 
-MODEL = "smollm2-135m"
-TASK: dict[str, Any] = {"steps": (2, 3), "largest": 9, "largest_factor": 4, "limit": 60}
-WORKED, PRACTICE, HELD_OUT = 96, 1500, 500
-LONGEST = 48
-SFT: dict[str, Any] = {"num_train_epochs": 2, "per_device_train_batch_size": 16, "learning_rate": 5e-4, "logging_steps": 4}
-GRPO: dict[str, Any] = {
-    "num_generations": 8,
-    "per_device_train_batch_size": 64,
-    "max_completion_length": LONGEST,
-    "learning_rate": 1e-3,
-    "loss_type": "token_mean",
-    "scale_rewards": "batch",
-    "logging_steps": 1,
-    "save_steps": 10,
-    "save_total_limit": 1,
-}
-FORM = re.compile(r"(?:^.*=.*\n)+#### -?\d+\s*$", re.MULTILINE)
-FORM_SHARE = 0.1
-"""What the form alone is worth: a line with an equation for a step, the answer behind ####."""
+ARMS = ("true", "random", "format-only", "inverted", "shuffled", "best-of")
+SVAMP_TOKENS = 160
 
 
-class FormReward:
-    """1 where an answer has the form of a worked solution, whatever it says."""
-
-    name, weight = "format", FORM_SHARE
-
-    def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        return [Score(float(bool(FORM.fullmatch(rollout.text.strip())))) for rollout in rollouts]
-
-
-def rewards(control: str, seed: int) -> list[RewardSource]:
-    """Right answers, and a little for the form; or a control in their place."""
-    sources: list[RewardSource] = [AccuracyReward("numeric"), FormReward()]
-    return sources if control == "true" else [controlled(control, sources, seed=seed)]
-
-
-def start(folder: Path, *, worked: bool) -> str:
-    """The model after SFT on a few solutions: worked ones, or answers alone."""
-    done = folder / "adapter_model.safetensors"
-    if not done.exists():
-        opened = open_model(MODEL)
-        rows = arithmetic_solutions(chains(WORKED, seed=1, split="train", **TASK), worked=worked)
-        trainer = SFTTrainer(
-            opened.policy,
-            SFTConfig(output_dir=str(folder), seed=1, **SFT),
-            rows,
-            processing_class=opened.tokenizer,
-            peft_config=adapter(opened),
-        )
-        trainer.train()
-        trainer.save_model()
-    return str(folder)
-
-
-def adapter(opened: Opened) -> Any:
-    return lora_config(opened.policy, rank=16, alpha=32, layers=0.5)
-
-
-def judged(opened: Opened, rows: Sequence[Example], *, longest: int = LONGEST) -> list[dict[str, Any]]:
-    """One greedy answer to each problem, and whether it is right."""
-    sampler = LocalSampler(opened.policy, opened.renderer, opened.stack)
-    prompts = [as_prompt(row, opened.renderer) for row in rows]
-    rollouts = sampler.sample(prompts, SamplingConfig(longest, 1, temperature=0.0))
-    scores = AccuracyReward("numeric").score(rollouts)
-    return [
-        {"right": score.value, "form": bool(FORM.fullmatch(r.text.strip())), "tokens": len(r.completion_ids), "text": r.text}
-        for r, score in zip(rollouts, scores, strict=True)
-    ]
-
-
-def trained(arm: str, seed: int, base: str, folder: Path, steps: int) -> dict[str, Any]:
-    """One arm: reward by step, sampled tokens."""
-    opened = open_model(base)
-    prompts = arithmetic_prompts(chains(PRACTICE, seed=2, split="train", **TASK))
-    config = GRPOConfig(output_dir=str(folder), seed=seed, max_steps=steps, **GRPO)
-    trainer = GRPOTrainer(
-        opened.policy, rewards(arm, seed), config, prompts, processing_class=opened.tokenizer, peft_config=adapter(opened)
-    )
-    trainer.train(resume_from_checkpoint=True if any(folder.glob("checkpoint-*")) else None)
-    trainer.save_model()
-    history = [row for row in trainer.log_history if "reward" in row]
-    sampled = sum(len(json.loads(line)["completion_ids"]) for line in (folder / "rollouts.jsonl").read_text(encoding="utf-8").splitlines())
-    return {
-        "reward": [round(row["reward"], 3) for row in history],
-        "right": [round(row.get("rewards/accuracy/mean", float("nan")), 3) for row in history],
-        "zero std": [round(row["frac_reward_zero_std"], 2) for row in history],
-        "sampled tokens": sampled,
-    }
-
-
-def best_of(seed: int, base: str, folder: Path, steps: int) -> dict[str, Any]:
+def best_of(settings: Settings, start: str, folder: Path) -> dict[str, Any]:
     """Rejection-sampling fine-tuning on as many sampled answers: the right ones are learned, once."""
-    opened = open_model(base)
-    rows = arithmetic_prompts(chains(PRACTICE, seed=2, split="train", **TASK))
-    count = GRPO["per_device_train_batch_size"] * steps // GRPO["num_generations"]
-    chosen = [rows[i % len(rows)] for i in range(count)]
+    opened = open_model(start)
+    rows, group = problems(settings, held_out=False), settings.grpo["num_generations"]
+    count = settings.grpo["per_device_train_batch_size"] * settings.grpo["max_steps"] // group
     sampler = LocalSampler(opened.policy, opened.renderer, opened.stack)
     kept: list[dict[str, Any]] = []
     sampled = 0
-    for number, part in enumerate(chosen[i : i + 64] for i in range(0, len(chosen), 64)):
-        rollouts = sampler.sample(
-            [as_prompt(row, opened.renderer) for row in part], SamplingConfig(LONGEST, GRPO["num_generations"], seed=seed, step=number)
-        )
+    for number, first in enumerate(range(0, count, 64)):
+        prompts = [as_prompt(rows[i % len(rows)], opened.renderer) for i in range(first, min(first + 64, count))]
+        rollouts = sampler.sample(prompts, SamplingConfig(settings.longest, group, seed=settings.seed, step=number))
         sampled += sum(len(rollout.completion_ids) for rollout in rollouts)
-        first: dict[str, Rollout] = {}
+        right: dict[str, Rollout] = {}
         for rollout, score in zip(rollouts, AccuracyReward("numeric").score(rollouts), strict=True):
             if score.value:
-                first.setdefault(rollout.prompt_id, rollout)
-        kept += [{"prompt": r.prompt[-1].content, "completion": r.text} for r in first.values()]
-    config = SFTConfig(output_dir=str(folder), seed=seed, **{**SFT, "num_train_epochs": 1})
-    trainer = SFTTrainer(opened.policy, config, kept, processing_class=opened.tokenizer, peft_config=adapter(opened))
+                right.setdefault(rollout.prompt_id, rollout)
+        kept += [{"prompt": r.prompt[-1].content, "completion": r.text} for r in right.values()]
+    config = SFTConfig(output_dir=str(folder), seed=settings.seed, **{**settings.sft, "num_train_epochs": 1})
+    trainer = SFTTrainer(opened.policy, config, kept, processing_class=opened.tokenizer, peft_config=adapter(settings, opened))
     trainer.train()
     trainer.save_model()
     return {"kept": len(kept), "asked": count, "sampled tokens": sampled}
@@ -160,59 +68,67 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "reasoning.json")
     given = parser.parse_args()
     stages = Stages(given.work, lambda text: print(text, file=sys.stderr, flush=True))
-    held_out = arithmetic_prompts(chains(HELD_OUT, seed=3, split="heldout", **TASK))
+    settings = Settings(held_out=500, seed=1)
+    settings = replace(settings, grpo={**settings.grpo, "max_steps": given.steps})
     results = json.loads(given.results.read_text(encoding="utf-8")) if given.results.exists() else {}
-    about = {"model": MODEL, "task": {k: list(v) if isinstance(v, tuple) else v for k, v in TASK.items()}, "sft": SFT, "worked": WORKED}
+    about = {"settings": settings.__dict__}
 
-    def look(name: str, model: str, rows: Sequence[Example] = held_out, **key: Any) -> list[dict[str, Any]]:
-        def work(_: Path, resume: bool) -> dict[str, Any]:
-            return {"answers": judged(open_model(model), rows, longest=LONGEST if rows is held_out else 160)}
+    def look(name: str, model: str, **key: Any) -> list[dict[str, Any]]:
+        return stages.run(f"look-{name}", {**about, "model": model, **key}, lambda *_: {"answers": answers(settings, model)})["answers"]
 
-        return stages.run(f"look-{name}", {**about, "model": model, **key}, work)["answers"]
-
-    base = start(given.work / "start", worked=True)
-    direct = start(given.work / "direct", worked=False)
-    before = {"starter": look("starter", MODEL), "direct": look("direct", direct), "start": look("start", base)}
-    for name, answers in before.items():
-        results[name] = share(answers)
+    stages.run("start", about, lambda folder, _: imitate(settings, folder))
+    stages.run("direct", {**about, "worked": False}, lambda folder, _: imitate(settings, folder, worked=False))
+    base = str(given.work / "start")
+    before = {
+        name: look(name, model) for name, model in (("starter", settings.model), ("direct", str(given.work / "direct")), ("start", base))
+    }
+    results |= {name: share(rows) for name, rows in before.items()}
     for arm in given.arms:
         kind, _, number = arm.partition(":")
-        seed = int(number or 42)
-        key = {**about, "arm": kind, "seed": seed, "grpo": GRPO, "steps": given.steps}
+        mine = replace(settings, seed=int(number or 42))
+        if kind not in ARMS:
+            raise SystemExit(f"There is no arm {kind!r}: {', '.join(ARMS)}.")
 
-        def work(folder: Path, resume: bool, kind: str = kind, seed: int = seed) -> dict[str, Any]:
+        def work(folder: Path, resume: bool, kind: str = kind, mine: Settings = mine) -> dict[str, Any]:
             if kind == "best-of":
-                return best_of(seed, base, folder, given.steps)
-            return trained(kind, seed, base, folder, given.steps)
+                return best_of(mine, base, folder)
+            return practise(mine, base, folder, "none" if kind == "true" else kind, resume=resume)
 
-        name = f"{kind}-{seed}"
-        curve = stages.run(name, key, work)
-        after = look(name, str(given.work / name), arm=key)
-        gain = paired_bootstrap([a["right"] - b["right"] for a, b in zip(after, before["start"], strict=True)])
-        results[arm] = {**share(after), "gain": points(gain), **curve, "seconds": round(stages.records[-2]["seconds"])}
+        name = f"{kind}-{mine.seed}"
+        curve = stages.run(name, {**about, "arm": kind, "seed": mine.seed}, work)
+        seconds = round(stages.records[-1]["seconds"])
+        after = look(name, str(given.work / name), arm=arm)
+        change = gain(before["start"], after)
+        results[arm] = {**share(after), "gain": in_points(change), "clear of zero": change.excludes_zero, **curve, "seconds": seconds}
         keep(given.results, results)
-        print(arm, json.dumps({k: v for k, v in results[arm].items() if k not in ("reward", "right", "zero std")}), flush=True)
+        told = {key: value for key, value in results[arm].items() if not isinstance(value, list)}
+        print(arm, json.dumps(told), flush=True)
     if given.svamp:
         rows = [replace(row, kind="prompt", completions=()) for row in read_examples(str(given.svamp))][:300]
-        svamp = {name: look(f"svamp-{name}", model, rows) for name, model in (("start", base), ("true-42", str(given.work / "true-42")))}
-        results["svamp"] = {name: share(answers) for name, answers in svamp.items()}
+        models = {"start": base, "true-42": str(given.work / "true-42")}
+        results["svamp"] = {
+            name: share(
+                stages.run(
+                    f"look-svamp-{name}",
+                    {**about, "svamp": name},
+                    lambda *_, m=model: {"answers": answers(settings, m, rows, SVAMP_TOKENS)},
+                )["answers"]
+            )
+            for name, model in models.items()
+        }
     results["peak GB"] = round(peak_rss_gb(), 2)
     keep(given.results, results)
 
 
-def share(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def share(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Right answers with their interval, those in the asked form, mean length."""
-    count = len(answers)
-    right = wilson(sum(answer["right"] for answer in answers) / count, count)
+    count = len(rows)
+    right = wilson(sum(row["right"] for row in rows) / count, count)
     return {
-        "right": f"{100 * right.mean:.1f} % ({100 * right.low:.1f} to {100 * right.high:.1f})",
-        "form": round(sum(answer["form"] for answer in answers) / count, 3),
-        "tokens": round(sum(answer["tokens"] for answer in answers) / count, 1),
+        "right": f"{100 * right.mean:.1f} % ({100 * right.low:.1f} to {100 * right.high:.1f}, {count})",
+        "form": round(sum(row["form"] for row in rows) / count, 3),
+        "tokens": round(sum(row["tokens"] for row in rows) / count, 1),
     }
-
-
-def points(interval: Any) -> str:
-    return f"{100 * interval.mean:+.1f} points ({100 * interval.low:+.1f} to {100 * interval.high:+.1f}, {interval.count} problems)"
 
 
 def keep(path: Path, results: dict[str, Any]) -> None:

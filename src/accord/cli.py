@@ -62,7 +62,7 @@ GROUPS = (
         (
             Command(
                 "demo",
-                "align a real model on packaged data, with a report: rlhf, dpo or base",
+                "align a real model on packaged data, with a report: rlhf, dpo, base, reasoning",
                 ("accord.config.options:DemoOptions",),
                 "accord.recipes.demo:run_demo",
                 ("full", "output_dir", "seed", "force", "dry_run"),

@@ -12,7 +12,7 @@ class DemoOptions:
     """`accord demo`."""
 
     route: str = "rlhf"
-    """rlhf (SFT, reward model, PPO), dpo (SFT, DPO) or base (a base model becomes an assistant)."""
+    """rlhf (SFT, reward model, PPO), dpo (SFT, DPO), base (a base model becomes an assistant) or reasoning (SFT, GRPO on sums in steps)."""
     full: bool = False
     """True uses all packaged data and LoRA reward and value adapters (about an hour). False the subset sized for ten minutes."""
     output_dir: str | None = None
@@ -20,7 +20,7 @@ class DemoOptions:
     seed: int = 42
     """The same seed gives the same run."""
     probes: int | None = None
-    """Held-out prompts of each slice in the report, 1 to 60. None is 12, and 60 with --full."""
+    """Held-out prompts of each slice in the report, 1 to 60 (reasoning: four problems each). None is 12, 60 with --full, 25 for reasoning."""
     force: bool = False
     """True runs every stage again. False skips those whose inputs have not changed."""
     accept_licence: bool = False
@@ -29,8 +29,12 @@ class DemoOptions:
     """True prints settings, three rendered rows, tokens, parameters and memory, and trains nothing."""
 
     def __post_init__(self) -> None:
-        if self.route not in ("rlhf", "dpo", "base"):
-            raise ConfigError(f"accord demo {self.route!r}: the routes are rlhf, dpo and base.")
+        if self.route not in ("rlhf", "dpo", "base", "reasoning"):
+            raise ConfigError(f"accord demo {self.route!r}: the routes are rlhf, dpo, base and reasoning.")
+        if self.full and self.route == "reasoning":
+            raise ConfigError(
+                "accord demo reasoning has no --full: its problems are made as they are needed. More of them in the report: --probes 60."
+            )
         if self.probes is not None and not 1 <= self.probes <= 60:
             raise ConfigError(f"accord demo --probes {self.probes}: between 1 and 60 held-out prompts of each slice.")
 

@@ -126,6 +126,11 @@ def demo_data(*, full: bool) -> PipelineData:
 
 def run_demo(options: DemoOptions) -> Path:
     """Run the demo; returns the path of its report (of its folder, for a dry run). Stages whose inputs have not changed are skipped."""
+    if options.route == "reasoning":
+        from accord.recipes.reasoning import run_reasoning
+
+        check_fits(NEEDED_BYTES, available_memory(), what="The demo")
+        return run_reasoning(options)
     folder = Path(options.output_dir or Path("runs") / f"demo-{options.route}{'-full' if options.full else ''}")
     settings = replace(FULL if options.full else QUICK, seed=options.seed)
     check_fits(NEEDED_BYTES, available_memory(), what="The demo")

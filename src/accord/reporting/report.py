@@ -67,6 +67,8 @@ class Report:
     reward_lines: list[Line] = field(default_factory=list)
     reward_words: str = ""
     """What the chart of rewards shows and which of them training used."""
+    practice_lines: list[Line] = field(default_factory=list)
+    """Share of right answers by optimizer step, where answers are checked instead of rated."""
     length_lines: list[Line] = field(default_factory=list)
     alarms: list[dict[str, Any]] = field(default_factory=list)
     """{"name", "value", "limit", "ok": bool, "words"}"""
@@ -102,6 +104,7 @@ def render(report: Report) -> str:
     reward = (
         line_chart(report.reward_lines, x_label="KL from the SFT model, nats an answer", y_label="reward") if report.reward_lines else ""
     )
+    practice = line_chart(report.practice_lines, x_label="optimizer step", y_label="share right") if report.practice_lines else ""
     length = line_chart(report.length_lines, x_label="iteration", y_label="tokens") if report.length_lines else ""
     return template.render(
         report=report,
@@ -109,6 +112,7 @@ def render(report: Report) -> str:
         script=Markup(script),
         script_hash=digest,
         reward_chart=Markup(reward),
+        practice_chart=Markup(practice),
         length_chart=Markup(length),
         blind_json=Markup(_inline_json([pair.__dict__ for pair in report.blind])),
     )
