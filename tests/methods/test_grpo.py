@@ -174,7 +174,7 @@ def test_names_of_trl_are_taken() -> None:
         ({"advantage": "mean"}, "must be one of group_mean, leave_one_out, batch_mean"),
         ({"kl_in": "loss_k1"}, "must be one of reward, loss_k2, loss_k3"),
         ({"use_vllm": True}, "Use instead: the local sampler"),
-        ({"max_new_tokens": 5}, "Use instead: max_completion_length"),
+        ({"max_new_tokens": 5}, "Its name here is max_completion_length"),
         ({"max_completion_length": 2000}, "below max_length=1024"),
         ({"temperature": 0.0}, "greedy policy has no gradient"),
     ],
