@@ -170,5 +170,7 @@ def _revive(name: str, value: Any) -> Any:
     if name == "completions" and value is not None:
         return tuple(Completion(tuple(Message(**m) for m in c["messages"]), c["finished"], c["source"]) for c in value)
     if name == "score" and value is not None:
-        return Score(**{key: tuple(cast("list[Any]", item)) if isinstance(item, list) else item for key, item in value.items()})
+        fields: dict[str, Any] = dict(value)
+        fields |= {key: tuple(fields[key]) for key in ("steps", "step_ends") if fields.get(key) is not None}
+        return Score(**fields)
     return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
