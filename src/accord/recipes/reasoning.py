@@ -83,9 +83,9 @@ def rewards() -> list[RewardSource]:
     return [AccuracyReward("numeric"), FormatReward(FORM, readable="number", weight=0.1)]
 
 
-def run_reasoning(options: DemoOptions, settings: Settings | None = None) -> Path:
+def run_reasoning(options: DemoOptions, given: Settings | None = None) -> Path:
     """The demo; returns the path of its report (of its folder, for a dry run). Stages whose inputs have not changed are skipped."""
-    settings = settings or Settings(seed=options.seed, held_out=(options.probes or 25) * 4)
+    settings = given if given is not None else Settings(seed=options.seed, held_out=(options.probes or 25) * 4)
     folder = Path(options.output_dir or Path("runs") / "demo-reasoning")
     if options.dry_run:
         print(described(settings))
