@@ -85,7 +85,7 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
         processes.start()
         if reward_funcs is None or reward_funcs == []:
             raise ConfigError(f"No reward: give {type(self).__name__} a function, a reward model, or a list of them (reward_funcs).")
-        rewards = weighed(as_sources(reward_funcs, reward_processing_classes), args)
+        rewards: list[RewardSource] = weighed(as_sources(reward_funcs, reward_processing_classes), args)
         if args.control != "none":
             rewards = [control(args.control, rewards, seed=args.seed)]
         if args.overlong_buffer:
