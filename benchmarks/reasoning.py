@@ -25,6 +25,7 @@ from accord.evaluation.intervals import wilson
 from accord.methods.prompts import as_prompt
 from accord.models.opened import open_model
 from accord.recipes.reasoning import Settings, adapter, answers, gain, imitate, in_points, practise, problems
+from accord.recipes.rejection import best_answers, demonstrations
 from accord.recipes.stages import Stages, peak_rss_gb
 from accord.rewards.accuracy import AccuracyReward
 from accord.rollouts.local import LocalSampler
@@ -41,17 +42,14 @@ def best_of(settings: Settings, start: str, folder: Path) -> dict[str, Any]:
     rows, group = problems(settings, held_out=False), settings.grpo["num_generations"]
     count = settings.grpo["per_device_train_batch_size"] * settings.grpo["max_steps"] // group
     sampler = LocalSampler(opened.policy, opened.renderer, opened.stack)
-    kept: list[dict[str, Any]] = []
-    sampled = 0
+    groups: list[list[Rollout]] = []
     for number, first in enumerate(range(0, count, 64)):
         prompts = [as_prompt(rows[i % len(rows)], opened.renderer) for i in range(first, min(first + 64, count))]
         rollouts = sampler.sample(prompts, SamplingConfig(settings.longest, group, seed=settings.seed, step=number))
-        sampled += sum(len(rollout.completion_ids) for rollout in rollouts)
-        right: dict[str, Rollout] = {}
-        for rollout, score in zip(rollouts, AccuracyReward("numeric").score(rollouts), strict=True):
-            if score.value:
-                right.setdefault(rollout.prompt_id, rollout)
-        kept += [{"prompt": r.prompt[-1].content, "completion": r.text} for r in right.values()]
+        scored = [replace(r, score=s) for r, s in zip(rollouts, AccuracyReward("numeric").score(rollouts), strict=True)]
+        groups += [scored[i : i + group] for i in range(0, len(scored), group)]
+    sampled = sum(len(rollout.completion_ids) for rollouts in groups for rollout in rollouts)
+    kept = demonstrations(best_answers(groups), {"kind": "sample"})
     config = SFTConfig(output_dir=str(folder), seed=settings.seed, **{**settings.sft, "num_train_epochs": 1})
     trainer = SFTTrainer(opened.policy, config, kept, processing_class=opened.tokenizer, peft_config=adapter(settings, opened))
     trainer.train()

@@ -30,6 +30,10 @@ SPELLINGS = {
 """What TRL's users type."""
 
 
+RECIPES = Path(__file__).parent / "config" / "files"
+"""A folder for each command that comes with recipes."""
+
+
 @dataclass(frozen=True)
 class Command:
     """One command of the map."""
@@ -76,6 +80,9 @@ def help_text(command: Command, configs: Sequence[type], *, everything: bool) ->
             if everything or field.name in command.shown:
                 text = described[field.name]
                 lines.append(_wrapped(f"  --{field.name.replace('_', '-')} {_default(field)}".rstrip(), text, everything=everything))
+    names = recipes_of(command.name)
+    if names:
+        lines += ["", f"--config takes a file, or the name of one that comes with it: {', '.join(names)}."]
     more = "" if everything else f"accord {command.name} --help-all shows every option. "
     return "\n".join([*lines, "", f"{more}--debug shows the traceback of an error."])
 
@@ -176,13 +183,17 @@ def _recipe(command: Command, given: str) -> Path:
     Raises:
         ConfigError: listing them, if it is neither.
     """
-    path, own = Path(given), Path(__file__).parent / "config" / "files" / command.name
-    if path.exists() or path.suffix or len(path.parts) > 1 or not own.is_dir():
+    path, names = Path(given), recipes_of(command.name)
+    if path.exists() or path.suffix or len(path.parts) > 1 or not names:
         return path
-    if (own / f"{given}.yaml").is_file():
-        return own / f"{given}.yaml"
-    names = ", ".join(sorted(file.stem for file in own.glob("*.yaml")))
-    raise ConfigError(f"--config {given}: there is no such file, and accord {command.name} comes with {names}.")
+    if given in names:
+        return RECIPES / command.name / f"{given}.yaml"
+    raise ConfigError(f"--config {given}: there is no such file, and accord {command.name} comes with {', '.join(names)}.")
+
+
+def recipes_of(command: str) -> list[str]:
+    """Names of the recipe files that come with a command."""
+    return sorted(file.stem for file in (RECIPES / command).glob("*.yaml"))
 
 
 def _from_yaml(path: Path, name: str, value: Any, hint: Any) -> Any:

@@ -34,7 +34,13 @@ def test_the_whole_demo(model: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     settings = replace(SMALL, model=model)
     path = run_reasoning(DemoOptions("reasoning", output_dir=str(tmp_path / "demo")), settings)
     text = path.read_text(encoding="utf-8")
-    for words in ("Right answers: starter", "GRPO, random rewards", "share right", "tokens an answer", settings_question(settings)):
+    for words in (
+        "Right answers: starter",
+        "a coin in place of the grader",
+        "share right",
+        "tokens an answer",
+        settings_question(settings),
+    ):
         assert words in text
     rows = [json.loads(line) for line in (tmp_path / "demo" / "random" / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(rows) == 8 and all(row["score"]["value"] in (0, 1) and "random/accuracy" in row["score"]["parts"] for row in rows)

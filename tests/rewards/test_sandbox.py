@@ -410,9 +410,10 @@ def test_plain_data_comes_back_as_it_was(value: Any) -> None:
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_forged_data_are_refused_or_plain(data: Any) -> None:
     try:
-        pack(unpack(data))
+        value = unpack(data)
     except NotPlainError:
         return
+    assert unpack(pack(value)) == value
 
 
 def test_what_is_no_plain_data() -> None:

@@ -35,6 +35,8 @@ class GRPOConfig(OnlineConfig):
 
     num_generations: int = 8
     """Answers to each prompt, compared with each other; the prompt is encoded once for all of them. 2 or more."""
+    per_device_train_batch_size: int = 8
+    """Answers an optimizer step learns from (times gradient_accumulation_steps), made up to whole groups. Memory does not depend on it: see tokens_per_microbatch."""
     max_completion_length: int = 256
     """Longest answer in tokens, the end token included."""
     num_iterations: int = 1

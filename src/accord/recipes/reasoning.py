@@ -36,12 +36,12 @@ from accord.types import Example
 
 FORM = "{work}#### {answer}"
 """How an answer is written: lines of working, then the number behind ####."""
-NAMES = {"starter": "starter", "sft": "SFT", "random": "GRPO, random rewards", "grpo": "GRPO"}
+NAMES = {"starter": "starter", "sft": "SFT", "random": "random rewards", "grpo": "GRPO"}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Sizes and rates; what was measured with them is in LOG.md."""
+    """Sizes and rates."""
 
     model: str = "smollm2-135m"
     task: dict[str, Any] = field(default_factory=lambda: {"steps": (2, 3), "largest": 9, "largest_factor": 4, "limit": 60})
@@ -194,10 +194,10 @@ def page(settings: Settings, looks: dict[str, Any], curves: dict[str, Any], stag
     said = ", ".join(f"{NAMES[name]} {count}" for name, count in counts.items())
     report = Report(
         title="accord demo reasoning: sums in steps",
-        sentence=f"Right answers: {said} of {total} (GRPO minus SFT: {in_points(change)}; random rewards minus SFT: {in_points(control)}).",
+        sentence=f"Right answers: {said} of {total}. GRPO minus SFT: {in_points(change)}; random rewards minus SFT: {in_points(control)}.",
     )
     report.notes = [
-        f"{settings.model} saw {settings.worked} worked solutions, then {len(curves['grpo']['reward'])} times 64 of its own answers to other problems, each with one bit: right or not (and a tenth for the form). No problem on this page was in training.",
+        f"{settings.model} saw {settings.worked} worked solutions, then {len(curves['grpo']['reward'])} times {settings.grpo['per_device_train_batch_size']} of its own answers to other problems, each with one bit: right or not (and a tenth for the form). No problem on this page was in training.",
         "Random rewards are the control: the same start, the same number of answers, a coin in place of the grader. What they gain too is not owed to the rewards.",
     ]
     for name, rows in looks.items():

@@ -93,37 +93,39 @@ def _gold_letter(gold: Any, options: Sequence[str], letters: str) -> str:
 
 def _chosen(stated: Stated, options: Sequence[str], letters: str) -> tuple[str | None, str]:
     content = stated.text
-    if stated.mark != "none":
-        match = _ALONE.fullmatch(content)
-        if match and match.group(1).upper() in letters:
-            return match.group(1).upper(), ""
-        by_text = _options_with(content, options, letters)
-        if len(by_text) == 1:
-            return by_text[0], ""
-        match = _LEADING.match(content)
-        if match and match.group(1).upper() in letters and not (match.group(1) == "a" and not re.match(r"\W*\(?a[).:]", content)):
-            letter, rest = match.group(1).upper(), content[match.end() :]
-            named = [option for option in _options_with(rest.strip(" ).:-*"), options, letters) if option != letter]
-            if named:
-                return None, f"{content[:60]!r} names option {letter} with the text of option {named[0]}"
-            others = {one for one in _letters(content, letters) if one != letter}
-            if others and re.match(r"\W*(?:or|and|,|/|&)\W*\(?[A-Z]\b", rest):
-                return None, f"{content[:60]!r} names several options"
-            if others and re.match(r"\W*[/,&]\W*$", content[match.start(1) + 1 : match.end()]):
-                return None, f"{content[:60]!r} names several options"
-            return letter, ""
-        found = _letters(content, letters)
-        if len(set(found)) == 1:
-            return found[0], ""
-        if len(set(found)) > 1:
-            return None, f"{content[:60]!r} names several options"
-        return None, f"{content[:60]!r} names no option"
     match = _ALONE.fullmatch(content)
     if match and match.group(1).upper() in letters:
         return match.group(1).upper(), ""
     by_text = _options_with(content, options, letters)
     if len(by_text) == 1:
         return by_text[0], ""
+    return _in_prose(content, letters) if stated.mark == "none" else _behind_a_mark(content, options, letters)
+
+
+def _behind_a_mark(content: str, options: Sequence[str], letters: str) -> tuple[str | None, str]:
+    """The option that a marked answer names, or why none."""
+    match = _LEADING.match(content)
+    if match and match.group(1).upper() in letters and not (match.group(1) == "a" and not re.match(r"\W*\(?a[).:]", content)):
+        letter, rest = match.group(1).upper(), content[match.end() :]
+        named = [option for option in _options_with(rest.strip(" ).:-*"), options, letters) if option != letter]
+        if named:
+            return None, f"{content[:60]!r} names option {letter} with the text of option {named[0]}"
+        others = {one for one in _letters(content, letters) if one != letter}
+        if others and re.match(r"\W*(?:or|and|,|/|&)\W*\(?[A-Z]\b", rest):
+            return None, f"{content[:60]!r} names several options"
+        if others and re.match(r"\W*[/,&]\W*$", content[match.start(1) + 1 : match.end()]):
+            return None, f"{content[:60]!r} names several options"
+        return letter, ""
+    found = _letters(content, letters)
+    if len(set(found)) == 1:
+        return found[0], ""
+    if len(set(found)) > 1:
+        return None, f"{content[:60]!r} names several options"
+    return None, f"{content[:60]!r} names no option"
+
+
+def _in_prose(content: str, letters: str) -> tuple[str | None, str]:
+    """The option that a text without a marked answer settles on, or why none."""
     settled = [match for match in _SETTLES.finditer(content) if _letter_of(match) in letters]
     settled = [match for match in settled if not _DENIES.search(content[: match.start() + match.group().find(_letter_of(match))])]
     if settled:
