@@ -26,8 +26,8 @@ from accord.rewards.constraints import (
     judge,
     loose_variants,
 )
-from accord.rewards.constraints.base import compare
 from accord.rewards.constraints.language import LANGUAGES, detect
+from accord.rewards.constraints.relations import compare
 from accord.rewards.constraints.text import sentences, words
 from accord.types import Message, Rollout, Score
 from rewards.constraint_cases import CASES

@@ -4,8 +4,8 @@ The kinds of instruction are those of Zhou et al. 2023 (arXiv:2311.07911), imple
 lists them all, each with a sentence that says what it decides.
 """
 
-from accord.rewards.constraints import combination, content, ends, form, keywords, lengths, letters  # noqa: F401  (they register themselves)
-from accord.rewards.constraints.base import CHECKERS, RELATIONS, Checker, Constraint, constraints_of
+from accord.rewards.constraints.base import CHECKERS, Checker, Constraint, constraints_of
+from accord.rewards.constraints.relations import RELATIONS
 from accord.rewards.constraints.reward import ConstraintReward, check_rows, constraints
 from accord.rewards.constraints.verdicts import Verdict, judge, loose_variants
 

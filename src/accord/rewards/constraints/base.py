@@ -1,4 +1,4 @@
-"""What a constraint is: a registered checker with its arguments, and how a row in IFEval's layout becomes a list of them."""
+"""What a constraint is: a checker with its arguments, and how a row in IFEval's layout becomes a list of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from accord.errors import DataError
-
-RELATIONS = ("at least", "less than", "at most", "more than", "exactly")
-"""How a count may stand to its number. IFEval's rows use the first two."""
+from accord.rewards.constraints import combination, content, ends, form, keywords, lengths, letters
+from accord.rewards.constraints.relations import RELATIONS
 
 
 @dataclass(frozen=True)
@@ -31,20 +30,16 @@ class Checker:
         return (inspect.getdoc(self.function) or "").splitlines()[0]
 
 
-CHECKERS: dict[str, Checker] = {}
-"""Every checker by its id, in the order of the files."""
+def _checker(id: str, function: Callable[..., bool]) -> Checker:
+    """A function `f(answer, *, ...) -> bool` under an id of IFEval's form `theme:name`: its keyword-only arguments are the kwargs."""
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    required = tuple(p.name for p in parameters if p.default is inspect.Parameter.empty)
+    return Checker(id, function, required, {p.name: str(p.annotation) for p in parameters})
 
 
-def checker(id: str) -> Callable[[Callable[..., bool]], Callable[..., bool]]:
-    """Register a function `f(answer, *, ...) -> bool` under an id of IFEval's form `theme:name`. Its keyword-only arguments are the kwargs."""
-
-    def register(function: Callable[..., bool]) -> Callable[..., bool]:
-        parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
-        required = tuple(p.name for p in parameters if p.default is inspect.Parameter.empty)
-        CHECKERS[id] = Checker(id, function, required, {p.name: str(p.annotation) for p in parameters})
-        return function
-
-    return register
+THEMES = (combination, content, ends, form, keywords, lengths, letters)
+CHECKERS: dict[str, Checker] = {id: _checker(id, function) for theme in THEMES for id, function in theme.KINDS.items()}
+"""Every checker by its id, in the order of the files; each file ends with the table of its own."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +123,3 @@ def _typed(id: str, name: str, value: Any, kind: str, where: str) -> Any:
     if name.endswith("relation") and value not in RELATIONS:
         raise DataError(f'{where}: "{name}" of {id} is {value!r}.{_nearest(str(value), list(RELATIONS))} Known are {", ".join(RELATIONS)}.')
     return value
-
-
-def compare(count: int, relation: str, number: int) -> bool:
-    """Whether a count stands to a number in one of `RELATIONS`."""
-    return {
-        "at least": count >= number,
-        "less than": count < number,
-        "at most": count <= number,
-        "more than": count > number,
-        "exactly": count == number,
-    }[relation]

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from accord.rewards.constraints.base import checker
+from collections.abc import Callable
+
 from accord.rewards.constraints.language import plausible
 from accord.rewards.constraints.text import divided, words
 
 
-@checker("combination:repeat_prompt")
 def repeat_prompt(answer: str, *, prompt_to_repeat: str) -> bool:
     """The answer begins with the request word for word; case and the width of white space do not matter. What follows is free."""
     return " ".join(answer.lower().split()).startswith(" ".join(prompt_to_repeat.lower().split()))
 
 
-@checker("combination:repeat_then_answer")
 def repeat_then_answer(answer: str, *, prompt_to_repeat: str) -> bool:
     """As repeat_prompt, and at least one word follows."""
     start, text = " ".join(prompt_to_repeat.lower().split()), " ".join(answer.lower().split())
     return text.startswith(start) and bool(words(text[len(start) :]))
 
 
-@checker("combination:two_responses")
 def two_responses(answer: str) -> bool:
     """Two different answers with the divider `******` (six asterisks) between them; neither is empty."""
     found = divided(answer, "******")
     return found is not None and len(found) == 2 and found[0] != found[1]
 
 
-@checker("language:response_language")
 def response_language(answer: str, *, language: str) -> bool:
     """The answer is in this language (ISO 639-1 code), as `language.detect` finds.
 
@@ -35,3 +32,11 @@ def response_language(answer: str, *, language: str) -> bool:
     the published evaluation lets pass and a reward must not.
     """
     return plausible(answer, language.strip().lower().split("-")[0])
+
+
+KINDS: dict[str, Callable[..., bool]] = {
+    "combination:repeat_prompt": repeat_prompt,
+    "combination:repeat_then_answer": repeat_then_answer,
+    "combination:two_responses": two_responses,
+    "language:response_language": response_language,
+}

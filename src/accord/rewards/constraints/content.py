@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-from accord.rewards.constraints.base import checker, compare
+from accord.rewards.constraints.relations import compare
 
 
-@checker("detectable_content:number_placeholders")
 def number_placeholders(answer: str, *, num_placeholders: int) -> bool:
     """At least so many placeholders in square brackets, such as [name]: not empty, on one line. A markdown link's text is none."""
     return len(re.findall(r"\[[^\[\]\n]*[^\s\[\]][^\[\]\n]*\](?!\()", answer)) >= num_placeholders
 
 
-@checker("detectable_content:postscript")
 def postscript(answer: str, *, postscript_marker: str) -> bool:
     """A postscript with words after its marker (P.S. or P.P.S) begins a line, or follows the end of a sentence.
 
@@ -24,13 +23,19 @@ def postscript(answer: str, *, postscript_marker: str) -> bool:
     return bool(re.search(rf"(?:^|[.!?\"”)\]]\s)[ \t>*_]*{marker}(?!\w)[\s.:,*_–—-]*\w", answer, re.IGNORECASE | re.MULTILINE))
 
 
-@checker("detectable_content:digits")
 def digits(answer: str, *, relation: str, num_numbers: int) -> bool:
     """How many numbers written in digits occur; "1,000" and "3.5" are one each."""
     return compare(len(re.findall(r"\d+(?:[.,]\d+)*", answer)), relation, num_numbers)
 
 
-@checker("detectable_content:email")
 def email(answer: str) -> bool:
     """An e-mail address occurs."""
     return bool(re.search(r"(?<![\w.+-])[\w.+-]+@[A-Za-z\d-]+(?:\.[A-Za-z\d-]+)*\.[A-Za-z]{2,}(?![\w@])", answer))
+
+
+KINDS: dict[str, Callable[..., bool]] = {
+    "detectable_content:number_placeholders": number_placeholders,
+    "detectable_content:postscript": postscript,
+    "detectable_content:digits": digits,
+    "detectable_content:email": email,
+}

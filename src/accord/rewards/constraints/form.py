@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
-from accord.rewards.constraints.base import checker, compare
+from accord.rewards.constraints.relations import compare
 from accord.rewards.constraints.text import bullets, numbered
 
 _FENCE = re.compile(r"\A\s*```[\w+-]*[ \t]*\n(.*?)\n?[ \t]*```\s*\Z", re.DOTALL)
@@ -28,64 +29,54 @@ def _json(answer: str) -> tuple[bool, Any]:
         return False, None
 
 
-@checker("detectable_format:json_format")
 def json_format(answer: str) -> bool:
     """The whole answer is JSON, with or without one code fence around it. A bare number or string is JSON too."""
     return _json(answer)[0]
 
 
-@checker("detectable_format:json_keys")
 def json_keys(answer: str, *, keys: list[str]) -> bool:
     """The whole answer is a JSON object that has at least these keys."""
     _, value = _json(answer)
     return isinstance(value, dict) and set(keys) <= set(value)
 
 
-@checker("detectable_format:title")
 def title(answer: str) -> bool:
     """Somewhere stands a title in double angular brackets, on one line and not empty: <<like this>>."""
     return any(found.strip("> \t") for found in re.findall(r"<<([^\n<]*?)>>", answer))
 
 
-@checker("detectable_format:number_highlighted_sections")
 def number_highlighted_sections(answer: str, *, num_highlights: int) -> bool:
     """At least so many stretches between asterisks, *one* or **two** (or three) on each side, on one line and not empty. A `* ` bullet is none."""
     return len(re.findall(r"(?<!\*)(\*{1,3})(?![\s*])[^*\n]*(?<!\s)\1(?!\*)", answer)) >= num_highlights
 
 
-@checker("detectable_format:multiple_sections")
 def multiple_sections(answer: str, *, section_spliter: str, num_sections: int) -> bool:
     """At least so many sections that each begin with the marker and a number: "SECTION 1". Case counts; the same number twice counts once."""
     return len(set(re.findall(rf"(?<!\w){re.escape(section_spliter.strip())}\s*(\d+)", answer))) >= num_sections
 
 
-@checker("detectable_format:number_bullet_lists")
 def number_bullet_lists(answer: str, *, num_bullets: int) -> bool:
     """Exactly so many bullet lines (`*`, `-`, `+` or `•`); nested ones count."""
     return len(bullets(answer)) == num_bullets
 
 
-@checker("detectable_format:bullets")
 def bullet_count(answer: str, *, relation: str, num_bullets: int) -> bool:
     """The number of bullet lines, in a relation."""
     return compare(len(bullets(answer)), relation, num_bullets)
 
 
-@checker("detectable_format:only_bullets")
 def only_bullets(answer: str) -> bool:
     """Every line with something on it is a bullet line."""
     full = [line for line in answer.splitlines() if line.strip()]
     return bool(full) and len(bullets(answer)) == len(full)
 
 
-@checker("detectable_format:numbered_list")
 def numbered_list(answer: str, *, num_items: int) -> bool:
     """Exactly so many numbered lines, and their numbers are 1, 2, 3 ... in order."""
     found = [int(re.findall(r"\d+", line)[0]) for line in numbered(answer)]
     return len(found) == num_items and found == list(range(1, num_items + 1))
 
 
-@checker("detectable_format:table")
 def table(answer: str, *, num_rows: int | None = None) -> bool:
     """A markdown table: a header line, a line of dashes with as many columns, rows below. With num_rows, exactly so many rows in the first one."""
     rows = answer.splitlines()
@@ -107,32 +98,46 @@ def _cells(line: str) -> int:
     return len(re.sub(r"(?<!\\)\|$", "", line).replace("\\|", "").split("|"))
 
 
-@checker("detectable_format:code_block")
 def code_block(answer: str, *, language: str | None = None) -> bool:
     """A closed code fence with something inside; with language, the fence names it (any case)."""
     found = re.findall(r"^[ \t]*```([\w+#-]*)[^\n]*\n(.*?)^[ \t]*```[ \t]*$", answer, re.DOTALL | re.MULTILINE)
     return any(body.strip() and (language is None or name.lower() == language.lower()) for name, body in found)
 
 
-@checker("detectable_format:no_markdown")
 def no_markdown(answer: str) -> bool:
     """Plain text: no heading, bold, fence, bullet, quotation or link of markdown. Numbered lines and single asterisks are allowed."""
     return not _MARKDOWN.search(answer)
 
 
-@checker("detectable_format:heading")
 def heading(answer: str, *, num_headings: int) -> bool:
     """Exactly so many markdown headings (`# ` to `###### `) with words."""
     return len(re.findall(r"^ {0,3}#{1,6}[ \t]+\S", answer, re.MULTILINE)) == num_headings
 
 
-@checker("detectable_format:constrained_response")
 def constrained_response(answer: str) -> bool:
     """One of the sentences "My answer is yes.", "My answer is no.", "My answer is maybe." occurs, letter for letter, and no second one of them."""
     return sum(choice in answer for choice in _CHOICES) == 1
 
 
-@checker("detectable_format:choice")
 def choice(answer: str, *, choices: list[str]) -> bool:
     """The whole answer is one of the choices; case, white space and a full stop at the end do not matter."""
     return answer.strip().rstrip(".").lower() in {item.strip().rstrip(".").lower() for item in choices}
+
+
+KINDS: dict[str, Callable[..., bool]] = {
+    "detectable_format:json_format": json_format,
+    "detectable_format:json_keys": json_keys,
+    "detectable_format:title": title,
+    "detectable_format:number_highlighted_sections": number_highlighted_sections,
+    "detectable_format:multiple_sections": multiple_sections,
+    "detectable_format:number_bullet_lists": number_bullet_lists,
+    "detectable_format:bullets": bullet_count,
+    "detectable_format:only_bullets": only_bullets,
+    "detectable_format:numbered_list": numbered_list,
+    "detectable_format:table": table,
+    "detectable_format:code_block": code_block,
+    "detectable_format:no_markdown": no_markdown,
+    "detectable_format:heading": heading,
+    "detectable_format:constrained_response": constrained_response,
+    "detectable_format:choice": choice,
+}
