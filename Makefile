@@ -5,6 +5,8 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13; do $$nam
 VENV := .venv
 BIN := $(VENV)/bin
 ROUTE ?= rlhf
+# Tests run side by side; two workers take about 4 GB. WORKERS=0 runs them in one process, for a debugger.
+WORKERS ?= 2
 
 .PHONY: demo test slow check bench-quick clean
 
@@ -12,7 +14,7 @@ demo: $(VENV)/.ready
 	$(BIN)/accord demo $(ROUTE)
 
 test: $(VENV)/.ready-test
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS) --dist worksteal
 
 slow: $(VENV)/.ready-test
 	$(BIN)/python -m pytest -q -m slow

@@ -82,7 +82,7 @@ def help_text(command: Command, configs: Sequence[type], *, everything: bool) ->
                 lines.append(_wrapped(f"  --{field.name.replace('_', '-')} {_default(field)}".rstrip(), text, everything=everything))
     names = recipes_of(command.name)
     if names:
-        lines += ["", f"--config takes a file, or the name of one that comes with it: {', '.join(names)}."]
+        lines += ["", f"Recipes that come with it, by name for --config: {', '.join(names)}."]
     more = "" if everything else f"accord {command.name} --help-all shows every option. "
     return "\n".join([*lines, "", f"{more}--debug shows the traceback of an error."])
 
