@@ -19,7 +19,7 @@ SOURCE = ROOT / "src" / "accord"
 LAYERS = [
     {"cli", "commands", "arguments", "__main__"},
     {"recipes"},
-    {"methods", "audit", "evaluation", "planning", "reporting"},
+    {"methods", "annotation", "audit", "evaluation", "planning", "reporting"},
     {"training"},
     {"rewards"},
     {"rollouts"},

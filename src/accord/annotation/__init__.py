@@ -1,0 +1,1 @@
+"""People's labels: who said what, whether they agree, and when there are enough."""
