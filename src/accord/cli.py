@@ -179,6 +179,14 @@ GROUPS = (
                 positional="run",
             ),
             Command("data", "check, convert and start data files", (), "accord.commands.data:run", (), passthrough=True),
+            Command(
+                "project",
+                "collect labels: make a project, move tasks and labels, freeze them, back up",
+                (),
+                "accord.commands.project:run",
+                (),
+                passthrough=True,
+            ),
         ),
     ),
 )

@@ -38,6 +38,11 @@ class Completion:
         """The text of the last assistant message."""
         return next((m.content for m in reversed(self.messages) if m.role == "assistant"), "")
 
+    @property
+    def id(self) -> str:
+        """Stable id from what it says, whoever wrote it (16 hex digits)."""
+        return content_hash([[m.role, m.content] for m in self.messages])
+
 
 Kind = Literal["text", "demonstration", "prompt", "preference", "ranking", "labelled", "steps"]
 
@@ -131,6 +136,81 @@ class Rollout:
         if self.sampled_mask is None:
             return self.sampler_logprobs
         return tuple(value for value, sampled in zip(self.sampler_logprobs, self.sampled_mask, strict=True) if sampled)
+
+
+TaskKind = Literal["pair", "ranking", "rating", "steps", "edit", "chat"]
+AnnotationKind = Literal["pair", "ranking", "rating", "steps", "edit", "chat", "flag", "skip", "undo"]
+"""A task's own kind is its answer; an edit may stand beside it. flag: the task is bad. skip: somebody else should judge it. undo: takes back the
+annotation that it supersedes."""
+LabelSource = Literal["human", "ai", "rule", "debate", "simulated"]
+Purpose = Literal["work", "gold", "repeat", "calibration", "adjudication"]
+Arm = Literal["random", "selected"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question to an annotator: a prompt, the answers to judge, and which kind of judgement is wanted.
+
+    | kind    | completions | the answer is |
+    |---------|-------------|---------------|
+    | pair    | 2           | which is better, how clearly; a tie; both are bad |
+    | ranking | 2..K        | a rank each, ties allowed |
+    | rating  | 1           | 1 (worst) to 7 (best), with flags |
+    | steps   | 1 (one assistant message a step) | a label a step, or the first error |
+    | edit    | 1..K        | a better text for one of them |
+    | chat    | 0           | a conversation that goes on from the prompt, with a choice at each turn |
+    """
+
+    id: str
+    kind: TaskKind
+    prompt: tuple[Message, ...]
+    completions: tuple[Completion, ...] = ()
+    gold: dict[str, Any] | None = None
+    """The right value, where it is known: a task that measures annotators. None: nobody knows yet."""
+    round: int = 0
+    columns: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Every other column of the row it was made from, passed on to the examples."""
+
+    @property
+    def prompt_id(self) -> str:
+        """Stable id from the prompt alone, equal to that of the examples made from it."""
+        return content_hash([[m.role, m.content] for m in self.prompt])
+
+
+def task_id(kind: TaskKind, prompt: tuple[Message, ...], completions: tuple[Completion, ...] = (), round: int = 0) -> str:
+    """The id that a task gets from its content and round: asking the same again in one round is the same task (16 hex digits)."""
+    return content_hash([kind, [[m.role, m.content] for m in prompt], [completion.id for completion in completions], round])
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What one annotator said about one task. Never changed: a later one supersedes it. `data.annotation_values` says what `value` holds."""
+
+    id: str
+    task: str
+    kind: AnnotationKind
+    value: dict[str, Any]
+    """Answers are named by their place in the task, never by the place they were shown at."""
+    annotator: str
+    """A key that stands for a person, a model or a program; names are kept elsewhere."""
+    source: LabelSource = "human"
+    strength: int | None = None
+    """How much better the chosen answer of a pair is: 1 (hardly) to 4 (far). None: not stated."""
+    probability: float | None = None
+    """Of a pair: the probability that the task's first answer is better, from a source that knows one. None: it is certain."""
+    shown_order: tuple[int, ...] = ()
+    """Which answer stood at each place of the page, from the left or top."""
+    seconds: float | None = None
+    rationale: str | None = None
+    guideline_version: int | None = None
+    round: int = 0
+    supersedes: str | None = None
+    created: str = ""
+    """UTC, ISO 8601."""
+    purpose: Purpose = "work"
+    """Why the task was given: as work, to measure the annotator (gold, repeat), in the calibration round, or to settle a dispute."""
+    arm: Arm = "random"
+    """Whether chance or a rule chose the task: evaluation may use the random ones alone."""
 
 
 def content_hash(value: Any, digits: int = 16) -> str:

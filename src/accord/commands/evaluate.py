@@ -18,7 +18,7 @@ from accord.recipes.pairs import pairs_of
 from accord.rewards.learned import RewardModel
 from accord.rewards.process import ProcessRewardModel
 from accord.training.lineage import RECORD
-from accord.training.setup import examples, say
+from accord.training.setup import examples, say, usable
 
 
 def run(options: EvaluateOptions) -> int:
@@ -27,7 +27,8 @@ def run(options: EvaluateOptions) -> int:
         return best_of.run(options)
     if (Path(options.run) / PROCESS).exists():
         return _process(options)
-    rows = pairs_of(list(read_examples(options.data, columns=options.columns)), say, options.data)
+    found = usable(list(read_examples(options.data, columns=options.columns)), ("preference", "ranking"), options.data)
+    rows = pairs_of(found, say, options.data)
     opened = open_model(options.run, force=options.force)
     if (Path(options.run) / REWARD).exists():
         reward = RewardModel.load(opened.policy, Path(options.run), opened.renderer)

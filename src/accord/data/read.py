@@ -15,6 +15,7 @@ from accord.data.formats import detect
 from accord.data.hub import HUB_ID, datasets_library, hub_rows, split_name
 from accord.data.kinds import as_kind, can_become
 from accord.data.layouts.base import Format
+from accord.data.snapshots import LABELS, is_project, snapshot_rows
 from accord.errors import ConfigError, DataError
 from accord.types import Example, Kind
 
@@ -32,7 +33,8 @@ def read_examples(
     Args:
         source: .jsonl, .json, .csv (also with .gz or .zst), .parquet; a folder written by `datasets` save_to_disk or a hub id
             `ORG/NAME` (`ORG/NAME/CONFIG` where there are several configurations), both also with a split after them:
-            `ORG/NAME@train_prefs`; a datasets object; a list of dicts.
+            `ORG/NAME@train_prefs`; a project's folder (its newest snapshot; `PROJECT@heldout` is what it holds out); a datasets object;
+            a list of dicts.
         columns: which column of the table plays which part, {"prompt": "question", "chosen": "best"}; None: by their names.
         split: which split of a dataset with several; None: the one named in `source`, or "train" if there is one.
         kind: the kind of example wanted; rows that hold more are reduced to it (a preference to its chosen demonstration).
@@ -72,7 +74,8 @@ def read_located(
             for example in found:
                 _check_text(example)
             if kind is not None:
-                found = [converted for example in found for converted in as_kind(example, kind)]
+                fit = [example for example in found if layout is not LABELS or can_become(example.kind, kind)]
+                found = [converted for example in fit for converted in as_kind(example, kind)]
         except DataError as error:
             if on_error is None:
                 raise
@@ -125,6 +128,8 @@ def _joined(rows: Iterator[tuple[Row, str]]) -> Iterator[tuple[Row, str]]:
 
 
 def _layout_of(row: Row, kind: str | None, where: str) -> Format:
+    if LABELS.detect(row):
+        return LABELS
     layout = detect(row)
     if layout is None or (kind is not None and not can_become(layout.kind, kind)):
         raise unknown_columns(row, kind, where)
@@ -160,6 +165,8 @@ def read_source(source: Source, *, split: str | None = None, on_error: OnError |
 def _read_named(source: str | Path, split: str | None, on_error: OnError | None) -> Iterator[tuple[Row, str]]:
     source, split = _named_split(str(source), split)
     path = Path(source).expanduser()
+    if is_project(path):
+        return snapshot_rows(path, split)
     if path.is_dir():
         return _located_rows(_saved_dataset(path, split), f"{path.name} row")
     if path.exists() or data_suffix(path) or not HUB_ID.fullmatch(source):

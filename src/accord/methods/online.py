@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from accord.config.online import OnlineConfig
 from accord.data.packing import Unit
+from accord.data.snapshots import snapshots_in
 from accord.errors import ConfigError, DivergedError
 from accord.methods.experience import Experience, held_out_metrics
 from accord.methods.noted import judged_rollouts, noted_metrics, with_metrics, with_notes
@@ -162,6 +163,12 @@ class OnlineTrainer(Loop, Generic[C]):
         return {
             "prompts": [prompt.id for prompt in self.queue.prompts],
             "eval_dataset": [prompt.id for prompt in self.eval_prompts],
+        }
+
+    def data_snapshots(self) -> dict[str, list[str]]:
+        return {
+            "prompts": snapshots_in(prompt.columns for prompt in self.queue.prompts),
+            "eval_dataset": snapshots_in(prompt.columns for prompt in self.eval_prompts),
         }
 
     def can_evaluate(self) -> bool:

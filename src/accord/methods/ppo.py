@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from accord.config.ppo import PPOConfig
 from accord.data.packing import Unit, pack
+from accord.data.snapshots import snapshots_in
 from accord.errors import ConfigError
 from accord.methods.experience import advantages_and_returns
 from accord.methods.online import OnlineTrainer, gathered
@@ -104,9 +105,12 @@ class PPOTrainer(OnlineTrainer[PPOConfig]):
             needs_reference=True,
         )
         self.ptx_units: list[Unit] = []
+        self.ptx_snapshots: list[str] = []
         if ptx_dataset is not None:
             room, self.renderer.max_prompt_length = self.renderer.max_prompt_length, args.max_prompt_length
-            self.ptx_units = self.renderer.units(examples(ptx_dataset, kinds=("demonstration", "text"), what="ptx_dataset", seed=args.seed))
+            found = examples(ptx_dataset, kinds=("demonstration", "text"), what="ptx_dataset", seed=args.seed)
+            self.ptx_snapshots = snapshots_in(row.columns for row in found)
+            self.ptx_units = self.renderer.units(found)
             report_rendering(self.renderer, "ptx_dataset")
             self.renderer.max_prompt_length = room
         self.kl = (
@@ -156,6 +160,9 @@ class PPOTrainer(OnlineTrainer[PPOConfig]):
 
     def data_ids(self) -> dict[str, list[str]]:
         return {**super().data_ids(), "ptx_dataset": [unit.id for unit in self.ptx_units]}
+
+    def data_snapshots(self) -> dict[str, list[str]]:
+        return {**super().data_snapshots(), "ptx_dataset": self.ptx_snapshots}
 
     # -- a round ------------------------------------------------------------------------------------------------------------------------
 

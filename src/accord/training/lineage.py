@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +34,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def data_record(ids: list[str]) -> dict[str, Any]:
-    """How many rows and one hash over their content hashes, in order."""
-    return {"rows": len(ids), "hash": content_hash(ids)}
+def data_record(ids: list[str], snapshots: Sequence[str] = ()) -> dict[str, Any]:
+    """How many rows, one hash over their content hashes, in order, and the hashes of the project snapshots they came from."""
+    return {"rows": len(ids), "hash": content_hash(ids), **({"snapshots": list(snapshots)} if snapshots else {})}
 
 
 def write(folder: Path, record: dict[str, Any]) -> None:
@@ -114,11 +115,18 @@ Metrics of a training run say how well an objective was met on its own data. The
 """
 
 
-def record_of(method: str, prepared: Prepared, config: TrainingConfig, data: dict[str, list[str]]) -> dict[str, Any]:
+def record_of(
+    method: str,
+    prepared: Prepared,
+    config: TrainingConfig,
+    data: dict[str, list[str]],
+    snapshots: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
     """What `run.json` says when a run starts.
 
     Args:
         data: content hashes of the rows, by the name of the dataset.
+        snapshots: hashes of the project snapshots that rows came from, by the name of the dataset. None: none did.
     """
     policy = prepared.policy
     return {
@@ -128,7 +136,7 @@ def record_of(method: str, prepared: Prepared, config: TrainingConfig, data: dic
         "adapters": list(prepared.stack),
         "parents": [{"adapter": name, "run": policy.origins[name]} for name in prepared.reference if name in policy.origins],
         "config": config.to_dict(),
-        "data": {name: data_record(ids) for name, ids in data.items() if ids},
+        "data": {name: data_record(ids, (snapshots or {}).get(name, ())) for name, ids in data.items() if ids},
         "seed": config.seed,
         "versions": versions(),
         "skipped_checks": ["step 0: policy and reference, sampler and trainer agree"] if config.skip_step0_checks else [],

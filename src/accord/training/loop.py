@@ -138,6 +138,10 @@ class Loop:
         """Content hashes of the rows this run learns from, by dataset: for the lineage."""
         return {}
 
+    def data_snapshots(self) -> dict[str, list[str]]:
+        """Hashes of the project snapshots that those rows came from, by dataset: for the lineage."""
+        return {}
+
     def surroundings(self) -> dict[str, Any]:
         """What a resumed run must share with the one that was stopped to go on bit for bit."""
         return checkpoint.surroundings()
@@ -487,11 +491,10 @@ class Loop:
         """`run.json`: before the first step, with the last metrics after the last one, finished with a model card once the model is saved."""
         if not processes.is_main():
             return
-        record = lineage.record_of(self.config.method, self.prepared, self.config, self.data_ids())
+        record = lineage.record_of(self.config.method, self.prepared, self.config, self.data_ids(), self.data_snapshots())
         lineage.write(self.folder, {**record, "finished": finished, "steps": self.global_step, "metrics": self._last or {}})
 
     def _open_metrics(self) -> None:
         """Keep the rows up to the step we stand at: a killed run may have logged steps that its last checkpoint does not hold."""
-        if not processes.is_main():
-            return
-        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.log_history))
+        if processes.is_main():
+            write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.log_history))

@@ -12,6 +12,7 @@ from torch import nn
 
 from accord.config.base import TrainingConfig
 from accord.data.packing import Unit
+from accord.data.snapshots import snapshots_in
 from accord.models.adapters import Stack
 from accord.models.free_memory import available_memory
 from accord.models.partial import keep_lower_states
@@ -74,6 +75,7 @@ class OfflineTrainer(Loop):
         )
         super().__init__(args, prepared, callbacks_list(callbacks))
         self.columns = columns
+        self.snapshots: dict[str, list[str]] = {}
         self.train_units = self._units(train_dataset, "train_dataset")
         self.eval_units = self._units(eval_dataset, "eval_dataset") if eval_dataset is not None else []
         if args.overfit:
@@ -84,7 +86,9 @@ class OfflineTrainer(Loop):
             )
 
     def _units(self, rows: Rows, what: str) -> list[Unit]:
-        units = self.make_units(examples(rows, kinds=self.kinds, what=what, columns=self.columns, seed=self.config.seed))
+        found = examples(rows, kinds=self.kinds, what=what, columns=self.columns, seed=self.config.seed)
+        self.snapshots[what] = snapshots_in(row.columns for row in found)
+        units = self.make_units(found)
         report_rendering(self.renderer, what)
         return units
 
@@ -94,6 +98,9 @@ class OfflineTrainer(Loop):
 
     def data_ids(self) -> dict[str, list[str]]:
         return {"train_dataset": [unit.id for unit in self.train_units], "eval_dataset": [unit.id for unit in self.eval_units]}
+
+    def data_snapshots(self) -> dict[str, list[str]]:
+        return self.snapshots
 
     # -- what the loop asks -------------------------------------------------------------------------------------------------------------
 

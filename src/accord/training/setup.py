@@ -13,6 +13,7 @@ from torch import nn
 
 from accord.config.base import TrainingConfig
 from accord.data.render import Renderer
+from accord.data.snapshots import fitting
 from accord.errors import ConfigError, DataError
 from accord.models.adapters import PolicyModel, Stack
 from accord.models.tokens import stop_token_ids
@@ -160,7 +161,7 @@ def examples(rows: Rows, *, kinds: Sequence[str], what: str, columns: dict[str, 
         DataError: naming the row, if there are none or one is of another kind.
     """
     ready = isinstance(rows, (list, tuple)) and rows and isinstance(rows[0], Example)
-    found = list(rows) if ready else read_rows(rows, columns, seed)
+    found = usable(list(rows) if ready else read_rows(rows, columns, seed), kinds, what)
     if not found:
         raise DataError(f"{what}: the dataset has no rows.")
     for example in found:
@@ -170,6 +171,21 @@ def examples(rows: Rows, *, kinds: Sequence[str], what: str, columns: dict[str, 
                 f"{example.where or 'row'}: {what} needs {' or '.join(kinds)} rows and this is a {example.kind} row{others}. See docs/data.md."
             )
     return found
+
+
+def usable(found: list[Example], kinds: Sequence[str], what: str) -> list[Example]:
+    """The rows, less those labels of a project that a method has no use for; how many those are is said.
+
+    Raises:
+        DataError: if a project's labels are all of other kinds.
+    """
+    kept, left = fitting(found, kinds)
+    told = ", ".join(f"{count} {name}" for name, count in sorted(left.items()))
+    if found and not kept:
+        raise DataError(f"{what}: the project has no {' or '.join(kinds)} labels; its labels are {told}.")
+    if left:
+        say(f"{what}: {len(kept)} rows of the project are used; {told} of other kinds are not.")
+    return kept
 
 
 def report_rendering(renderer: Renderer, what: str) -> None:

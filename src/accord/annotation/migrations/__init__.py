@@ -1,0 +1,1 @@
+"""Changes of the annotation database, in order, for alembic."""
