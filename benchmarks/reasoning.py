@@ -119,14 +119,11 @@ def main() -> None:
 
 
 def share(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Right answers with their interval, those in the asked form, mean length."""
+    """Right answers with their interval, those in the asked form where one is asked, mean length."""
     count = len(rows)
     right = wilson(sum(row["right"] for row in rows) / count, count)
-    return {
-        "right": f"{100 * right.mean:.1f} % ({100 * right.low:.1f} to {100 * right.high:.1f}, {count})",
-        "form": round(sum(row["form"] for row in rows) / count, 3),
-        "tokens": round(sum(row["tokens"] for row in rows) / count, 1),
-    }
+    means = {name: round(sum(row[name] for row in rows) / count, 3) for name in ("form", "tokens") if name in rows[0]}
+    return {"right": f"{100 * right.mean:.1f} % ({100 * right.low:.1f} to {100 * right.high:.1f}, {count})", **means}
 
 
 def keep(path: Path, results: dict[str, Any]) -> None:

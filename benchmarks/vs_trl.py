@@ -170,7 +170,7 @@ def measure(job: Job, setting: Setting, order: str, pairs: int, ours: Worker, *,
         theirs.close()
 
 
-def swept(job: Job, settings: list[Setting], ours: Worker) -> Setting:
+def swept(job: Job, settings: list[Setting]) -> Setting:
     """The fastest of TRL's settings on one step each."""
     seconds = {}
     rows = list(range(8))
@@ -239,40 +239,27 @@ def main() -> None:
         wanted = [row for row in given.rows if given.again or f"{given.model} {method} {row}" not in results]
         if method in SAMPLED:
             wanted = [row for row in wanted if row != "sorted"]
-        if not wanted:
-            continue
-        ours = Worker(job, OURS)
-        try:
-            tuned = None
-            for row in wanted:
-                if given.batch:
-                    tuned = replace(TUNED, batch=given.batch)
-                if row in ("tuned", "sorted") and tuned is None:
-                    choices = [replace(TUNED, batch=size) for size in (2, 4, 8)]
-                    if method == "rollout":
-                        choices = [TUNED, replace(TUNED, merged=False)]
-                    tuned = swept(job, choices, ours)
-                setting = {
-                    "fp32": Setting("trl", batch=8, checkpointing=True, cached_reference=False, merged=False),
-                    "untouched": Setting("trl", batch=8, checkpointing=True, cached_reference=False, bf16=True, merged=False),
-                }.get(row, tuned or TUNED)
-                try:
-                    if row == "untouched":
-                        found = untouched(job, setting, ours)
-                    else:
-                        found = measure(
-                            job,
-                            setting,
-                            row,
-                            given.pairs if row in ("tuned", "sorted") else 2,
-                            ours,
-                            check=method not in ("rollout", "grpo"),
-                        )
-                except (RuntimeError, TimeoutError) as error:
-                    found = {"failed": str(error)}
-                keep(f"{given.model} {method} {row}", {"setting": asdict(setting), **found})
-        finally:
-            ours.close()
+        tuned = replace(TUNED, batch=given.batch) if given.batch else None
+        for row in wanted:
+            if row in ("tuned", "sorted") and tuned is None:
+                choices = [replace(TUNED, batch=size) for size in (2, 4, 8)]
+                tuned = swept(job, [TUNED, replace(TUNED, merged=False)] if method == "rollout" else choices)
+            setting = {
+                "fp32": Setting("trl", batch=8, checkpointing=True, cached_reference=False, merged=False),
+                "untouched": Setting("trl", batch=8, checkpointing=True, cached_reference=False, bf16=True, merged=False),
+            }.get(row, tuned or TUNED)
+            pairs = given.pairs if row in ("tuned", "sorted") else 2
+            ours = Worker(job, OURS)  # anew for each row: both sides start from the same weights
+            try:
+                if row == "untouched":
+                    found = untouched(job, setting, ours)
+                else:
+                    found = measure(job, setting, row, pairs, ours, check=method not in ("rollout", "grpo"))
+            except (RuntimeError, TimeoutError) as error:
+                found = {"failed": str(error)}
+            finally:
+                ours.close()
+            keep(f"{given.model} {method} {row}", {"setting": asdict(setting), **found})
 
 
 def untouched(job: Job, setting: Setting, ours: Worker) -> dict[str, Any]:

@@ -403,3 +403,57 @@ def test_reward_rises_and_inverted_falls(tmp_path: Path) -> None:
         ends.append((sum(rewards[:5]) / 5, sum(rewards[-5:]) / 5))
     (start, risen), (_, fallen) = ends
     assert risen > start + 0.1 and fallen < start - 0.1
+
+
+# -- what reward functions say besides scores -----------------------------------------------------------------------------------------------
+
+
+def test_a_reward_function_reads_the_run_and_notes_columns_and_metrics(tmp_path: Path) -> None:
+    steps: list[int] = []
+
+    def noting(completions: list[Any], trainer_state: Any, log_extra: Any, log_metric: Any, **columns: Any) -> list[float]:
+        steps.append(trainer_state.global_step)
+        texts = [completion[0]["content"] for completion in completions]
+        log_extra("backwards", [text[::-1] for text in texts])
+        log_metric("letters", sum(map(len, texts)))
+        return [float(len(text)) for text in texts]
+
+    trainer = build(tmp_path, noting)
+    trainer.train()
+    assert steps == [0, 1]
+    rows = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert rows and all(row["columns"]["backwards"] == row["text"][::-1] for row in rows)
+    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    sums = [sum(len(row["text"]) for row in rows if row["policy_step"] == step) for step in (0, 1)]
+    assert [row["letters"] for row in logged if "letters" in row] == sums
+
+
+@pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        (lambda extra, metric: extra("a", [1]), r"log_extra\('a'\) got 1 values for 6 answers"),
+        (lambda extra, metric: extra("answer", [1] * 6), r"the data have a column of that name"),
+        (lambda extra, metric: [extra("a", [1] * 6) for _ in range(2)], r"called twice"),
+        (lambda extra, metric: metric("a", float("nan")), r"log_metric\('a'\) got nan"),
+        (lambda extra, metric: metric("reward", 1.0), r"the trainer logs something else by that name"),
+    ],
+)
+def test_notes_that_cannot_be_kept_are_refused(tmp_path: Path, note: Any, said: str) -> None:
+    def noting(completions: list[Any], log_extra: Any, log_metric: Any, **columns: Any) -> list[float]:
+        note(log_extra, log_metric)
+        return size(completions)
+
+    rows = [replace(row, columns={**row.columns, "answer": "5"}) for row in tiny.prompts()]
+    with pytest.raises(ConfigError, match=said):
+        build(tmp_path, noting, rows).train()
+
+
+def test_outside_a_run_notes_go_nowhere() -> None:
+    from accord.rewards.combine import FunctionReward
+
+    def noting(completions: list[Any], trainer_state: Any, log_metric: Any) -> list[float]:
+        log_metric("a", 1.0)
+        return [1.0 if trainer_state is None else 0.0] * len(completions)
+
+    rollout = Rollout("u", (), (1,), (5,), "a", (0.0,), "stop")
+    assert [score.value for score in FunctionReward(noting).score([rollout])] == [1.0]

@@ -20,6 +20,7 @@ from accord.data.packing import Unit
 from accord.data.snapshots import snapshots_in
 from accord.errors import ConfigError, DivergedError
 from accord.methods.experience import Experience, held_out_metrics
+from accord.methods.noted import judged_rollouts, noted_metrics, with_metrics, with_notes
 from accord.methods.prompts import PromptQueue, prompt_room, prompts_of
 from accord.methods.reference import check_same_policy
 from accord.models.adapters import PolicyModel
@@ -27,6 +28,7 @@ from accord.models.heads import ValueHead
 from accord.models.save import save_policy
 from accord.objectives.policy_gradient import truncated_importance_weights
 from accord.objectives.segments import segment_sum
+from accord.rewards import notes
 from accord.rewards.combine import RewardSource
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.random import shuffled
@@ -179,7 +181,7 @@ class OnlineTrainer(Loop, Generic[C]):
             return {}
         units, failed = self._scored(self._answer(prompts, replace(self._sampling(HELD_OUT), num_samples=1)), at_least=1)
         metrics = {**held_out_metrics(units, self.score_name), "completions/not_scored": float(failed)}
-        return {f"eval_{name}": value for name, value in metrics.items()}
+        return {f"eval_{name}": value for name, value in with_metrics(metrics, noted_metrics(units)).items()}
 
     def write_model(self, folder: Path) -> None:
         save_policy(self.policy, self.stack, self.processing_class, folder)
@@ -214,10 +216,8 @@ class OnlineTrainer(Loop, Generic[C]):
         scored, metrics = self.learn_from(scored)
         metrics["completions/not_scored"] = float(failed)
         metrics["iteration"] = float(self.iteration + 1)
-        self._write_rollouts(
-            [replace(r, score=s) for unit in asked for r, s in zip(unit.data["rollouts"], unit.data["scores"], strict=True)]
-        )
-        return scored, metrics
+        self._write_rollouts([rollout for unit in asked for rollout in judged_rollouts(unit)])
+        return scored, with_metrics(metrics, noted_metrics(asked))
 
     def answered_round(self) -> tuple[list[Unit], list[Unit]]:
         """Units to learn from, and every unit that was sampled for it."""
@@ -236,10 +236,11 @@ class OnlineTrainer(Loop, Generic[C]):
             rollouts = sampler.sample(processes.share(prompts), sampling)
             check_ids(rollouts, processes.share(prompts), sampling.num_samples)
             groups = [rollouts[i : i + sampling.num_samples] for i in range(0, len(rollouts), sampling.num_samples)]
-            units = self.experience.make(
-                groups, self.token_budget, exact=exact, stack=self.stack, temperature=sampling.temperature, held_out=held_out
-            )
-        return processes.gather(units)
+            with notes.taking(len(rollouts), lambda: self.state) as taken:
+                units = self.experience.make(
+                    groups, self.token_budget, exact=exact, stack=self.stack, temperature=sampling.temperature, held_out=held_out
+                )
+        return processes.gather(with_notes(units, taken))
 
     def _scored(self, units: Sequence[Unit], *, at_least: int) -> tuple[list[Unit], int]:
         """Prompts with at least so many scored answers, and how many answers were left out.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from accord.errors import AccordError, ConfigError
 from accord.rewards.calls import TookTooLong, call, call_together
 from accord.rewards.learned import RewardModel
+from accord.rewards.notes import current
 from accord.types import Rollout, Score
 
 
@@ -49,7 +50,7 @@ class LearnedReward:
 class FunctionReward:
     """Any function with TRL's contract: `f(prompts, completions, **columns) -> list[float | None | Score]`, plain or `async def`.
 
-    For chat prompts `prompts` are message lists and `completions` are lists with one assistant message. None means not scored.
+    It gets of `completion_ids`, `trainer_state`, `log_extra` and `log_metric` (`rewards.notes`) what it takes. For chat prompts `prompts` are message lists and `completions` are lists with one assistant message. None means not scored.
     """
 
     function: Callable[..., Any]
@@ -86,6 +87,7 @@ class FunctionReward:
         anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
         if not anything:
             offered = {key: value for key, value in offered.items() if key in parameters}
+        offered |= current(len(rollouts)).arguments(lambda name: anything or name in parameters)
         if anything or "prompts" in parameters:
             offered["prompts"] = [[{"role": m.role, "content": m.content} for m in rollout.prompt] for rollout in rollouts]
         return {**offered, "completions": [[{"role": "assistant", "content": rollout.text}] for rollout in rollouts]}

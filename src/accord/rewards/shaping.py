@@ -60,7 +60,8 @@ class RepetitionPenalty:
 
 
 class CosineLength:
-    """An accuracy reward scaled by length; a `RewardSource` in its place. (The shape of Yeo et al. 2025, arXiv:2502.03373.)
+    """An accuracy reward scaled by length; a `RewardSource` in its place. (The shape of Yeo et al. 2025, arXiv:2502.03373; the values
+    are those of Open-R1's cosine reward.)
 
     A right answer gets from `right[0]` (no tokens) to `right[1]` (max_length) along a half cosine, any other from `wrong[0]` to
     `wrong[1]`: short right answers are worth more than long ones, and long wrong ones cost less than short ones. At `max_length`

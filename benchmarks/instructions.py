@@ -1,0 +1,116 @@
+"""Does GRPO teach a small model to keep to instructions that a program can check? With a coin as the control.
+
+    python benchmarks/instructions.py --arms true:42 random:42
+
+The start is the starter model as it is. The reward is the share of a prompt's constraints that hold; held-out prompts are about other
+topics, get one greedy answer each, and count only where every constraint holds. Stages already done are skipped, so an interrupted run goes
+on. Results go to `benchmarks/results/instructions.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from reasoning import keep, share
+
+from accord import GRPOConfig, GRPOTrainer
+from accord.data.instructions import constraint_prompts
+from accord.methods.prompts import as_prompt
+from accord.models.lora import lora_config
+from accord.models.opened import open_model
+from accord.recipes.reasoning import gain, in_points
+from accord.recipes.stages import Stages, peak_rss_gb
+from accord.rewards.constraints.reward import ConstraintReward
+from accord.rollouts.local import LocalSampler
+from accord.rollouts.sampler import SamplingConfig
+
+MODEL, LONGEST, PRACTICE, HELD_OUT = "smollm2-135m", 64, 1500, 500
+GRPO: dict[str, Any] = {
+    "num_generations": 8,
+    "per_device_train_batch_size": 64,
+    "learning_rate": 1e-3,
+    "loss_type": "token_mean",
+    "scale_rewards": "batch",
+    "save_steps": 10,
+    "save_total_limit": 1,
+}
+
+
+def practise(folder: Path, arm: str, seed: int, steps: int, *, resume: bool) -> dict[str, Any]:
+    """GRPO from the starter; what it earned step by step."""
+    opened = open_model(MODEL)
+    config = GRPOConfig(
+        output_dir=str(folder),
+        seed=seed,
+        max_completion_length=LONGEST,
+        max_steps=steps,
+        control="none" if arm == "true" else arm,
+        **GRPO,
+    )
+    trainer = GRPOTrainer(
+        opened.policy,
+        [ConstraintReward(name="constraints")],
+        config,
+        constraint_prompts(PRACTICE, seed=2),
+        processing_class=opened.tokenizer,
+        peft_config=lora_config(opened.policy, rank=16, alpha=32, layers=0.5),
+    )
+    trainer.train(resume_from_checkpoint=True if resume and any(folder.glob("checkpoint-*")) else None)
+    trainer.save_model()
+    part = "rewards/constraints/mean" if arm == "true" else f"rewards/{arm}/constraints/mean"
+    history = [row for row in trainer.log_history if "reward" in row]
+    return {name: [row[key] for row in history] for name, key in (("kept", part), ("length", "completions/mean_length"))}
+
+
+def answers(model: str) -> list[dict[str, Any]]:
+    """The likeliest answer to each held-out prompt, and whether all of its constraints hold."""
+    opened = open_model(model)
+    prompts = [as_prompt(row, opened.renderer) for row in constraint_prompts(HELD_OUT, seed=3, held_out=True)]
+    rollouts = LocalSampler(opened.policy, opened.renderer, opened.stack).sample(prompts, SamplingConfig(LONGEST, 1, temperature=0.0))
+    graded = zip(rollouts, ConstraintReward(all_or_nothing=True).score(rollouts), strict=True)
+    return [
+        {"prompt": r.prompt[-1].content, "text": r.text, "tokens": len(r.completion_ids), "right": bool(score.value)} for r, score in graded
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", nargs="+", default=["true:42", "random:42"])
+    parser.add_argument("--steps", type=int, default=60, help="optimizer steps of 64 answers")
+    parser.add_argument("--work", type=Path, default=Path("runs/instructions"))
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "instructions.json")
+    given = parser.parse_args()
+    stages = Stages(given.work, lambda text: print(text, file=sys.stderr, flush=True))
+    about = {"grpo": GRPO, "steps": given.steps, "sizes": [LONGEST, PRACTICE, HELD_OUT]}
+    results = json.loads(given.results.read_text(encoding="utf-8")) if given.results.exists() else {}
+    before = stages.run("look-starter", about, lambda *_: {"answers": answers(MODEL)})["answers"]
+    results["starter"] = share(before)
+    for arm in given.arms:
+        kind, _, seed = arm.partition(":")
+        name = f"{kind}-{seed}"
+        curve = stages.run(
+            name,
+            {**about, "arm": arm},
+            lambda folder, resume, kind=kind, seed=seed: practise(folder, kind, int(seed), given.steps, resume=resume),
+        )
+        seconds = round(stages.records[-1]["seconds"])
+        after = stages.run(f"look-{name}", {**about, "arm": arm}, lambda *_, name=name: {"answers": answers(str(given.work / name))})
+        change = gain(before, after["answers"])
+        results[arm] = {
+            **share(after["answers"]),
+            "gain": in_points(change),
+            "clear of zero": change.excludes_zero,
+            **curve,
+            "seconds": seconds,
+        }
+        results["peak GB"] = round(peak_rss_gb(), 2)
+        keep(given.results, results)
+        print(arm, json.dumps({key: value for key, value in results[arm].items() if not isinstance(value, list)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
