@@ -24,7 +24,7 @@ def answer(text: str) -> Completion:
     return Completion((Message("assistant", text),), source={"kind": "sample", "model": "hidden-author"})
 
 
-def task(number: int, *texts: str) -> Task:
+def numbered(number: int, *texts: str) -> Task:
     prompt = (Message("user", f"Question {number}?"),)
     answers = tuple(answer(text) for text in texts)
     kind = "pair" if len(texts) == 2 else "ranking"

@@ -15,7 +15,7 @@ from accord.errors import ConfigError
 from accord.web.access import COOKIE, Access, Bucket, server_key
 from accord.web.app import HEADERS, MAX_BODY, create_app
 from accord.web.serve import Listening, hosts_of, site_address
-from live_site import task
+from live_site import numbered
 
 SECRET = "a secret of an invitation"
 
@@ -24,7 +24,7 @@ SECRET = "a secret of an invitation"
 def store(tmp_path: Path) -> Iterator[Store]:
     project = Project.new(tmp_path / "project", gold_rate=0.0, repeat_rate=0.0)
     with project.open_store() as found:
-        found.add_tasks([task(number, f"first {number}", f"second {number}") for number in range(3)])
+        found.add_tasks([numbered(number, f"first {number}", f"second {number}") for number in range(3)])
         yield found
 
 

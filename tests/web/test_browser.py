@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from live_site import EVIL, Site, serving, task
+from live_site import EVIL, Site, numbered, serving
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
-PAIRS = [task(number, f"first {number}", f"second {number}") for number in range(12)]
+PAIRS = [numbered(number, f"first {number}", f"second {number}") for number in range(12)]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_every_choice_of_a_pair(browser: Any, site: Site, width: int, by: str) -
 
 
 def test_ranking_by_keyboard_and_mouse(browser: Any, tmp_path: Path) -> None:
-    with serving(tmp_path / "project", [task(number, f"a {number}", f"b {number}", f"c {number}") for number in range(2)]) as site:
+    with serving(tmp_path / "project", [numbered(number, f"a {number}", f"b {number}", f"c {number}") for number in range(2)]) as site:
         page = opened(browser, site)
         name, texts = shown(page)
         page.keyboard.press("j")
@@ -174,7 +174,7 @@ def test_a_lost_connection_loses_nothing(browser: Any, tmp_path: Path) -> None:
 
 def test_what_a_model_wrote_never_runs(browser: Any, tmp_path: Path) -> None:
     texts = (f"{EVIL} [x](javascript:alert(1)) ![y](http://example.org/z.png)", "$\\frac{1}{2}$ and `code`\n\n    block")
-    with serving(tmp_path / "project", [task(0, *texts)]) as site:
+    with serving(tmp_path / "project", [numbered(0, *texts)]) as site:
         page = opened(browser, site)
         assert page.title().startswith("Compare") and page.locator(".answer script, .answer img, .answer a").count() == 0
         assert page.locator(".answer math").count() == 1 and page.locator(".answer pre code").count() == 1

@@ -38,6 +38,17 @@ class Answer(Held):
     guideline_version: int | None = None
 
 
+class Settled(BaseModel):
+    """An answer that stands in place of the others."""
+
+    model_config = ConfigDict(extra="forbid")
+    task: str = Field(max_length=100)
+    submission: str = Field(max_length=100)
+    value: dict[str, Any]
+    strength: int | None = None
+    rationale: str | None = None
+
+
 class TakeBack(BaseModel):
     model_config = ConfigDict(extra="forbid")
     submission: str = Field(max_length=100)
@@ -126,3 +137,13 @@ def undo(request: Request, given: TakeBack) -> dict[str, Any]:
     """Take the newest answer back; its task is on the page again."""
     person = access_of(request).require(request, "annotator", "admin")
     return outcome(store_of(request).undo(person.id, given.submission))
+
+
+@router.post("/settle")
+def settle(request: Request, given: Settled) -> dict[str, Any]:
+    """Settle a disputed task."""
+    person = access_of(request).require(request, "admin")
+    stored = store_of(request).adjudicate(
+        person.id, given.task, given.submission, given.value, strength=given.strength, rationale=given.rationale
+    )
+    return {"annotation": stored.id}

@@ -7,9 +7,10 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from accord.annotation.panel import panel
 from accord.annotation.refusals import Unknown
 from accord.web.access import COOKIE, Access
-from accord.web.rendering import render
+from accord.web.rendering import render, turns
 
 router = APIRouter()
 YEAR = 365 * 24 * 3600
@@ -66,3 +67,35 @@ def guideline(request: Request) -> Response:
     except Unknown:
         return HTMLResponse(rendered(request, "guideline.html", version=None, body=""))
     return HTMLResponse(rendered(request, "guideline.html", version=found.version, body=render(found.text)))
+
+
+@router.get("/quality", response_class=HTMLResponse)
+def quality(request: Request) -> Response:
+    """Whether to trust the labels of the newest round."""
+    access_of(request).require(request, "admin", "viewer")
+    store = request.app.state.store
+    names = {person.id: person.name for person in store.annotators()}
+    return HTMLResponse(rendered(request, "quality.html", panel=panel(store), names=names, progress=store.progress()))
+
+
+@router.get("/settle/{task}", response_class=HTMLResponse)
+def settle(request: Request, task: str) -> Response:
+    """A disputed task with what was said about it, to be settled."""
+    access = access_of(request)
+    access.require(request, "admin")
+    store = request.app.state.store
+    asked = store.task(task)
+    said = [one for one in store.annotations(task=task) if one.kind in (asked.kind, "skip", "flag")]
+    names = {person.id: person.name for person in store.annotators()}
+    return HTMLResponse(
+        rendered(
+            request,
+            "settle.html",
+            task=asked,
+            prompt=turns(asked.prompt),
+            answers=[turns(completion.messages) for completion in asked.completions],
+            said=said,
+            names=names,
+            csrf=access.csrf(request.cookies[COOKIE]),
+        )
+    )
