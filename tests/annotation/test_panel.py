@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from labelling import answer, given, pairs, say, submission, task
 
 from accord.annotation.agreement import Agreement, Reason
 from accord.annotation.assign import Rules
@@ -13,6 +12,7 @@ from accord.annotation.judgements import TIE
 from accord.annotation.panel import judgements_of, panel, said
 from accord.annotation.store import Store
 from accord.types import Annotation
+from labelling import answer, given, pairs, say, submission, task
 
 
 def annotation(value: dict[str, object], kind: str = "pair", **more: object) -> Annotation:
