@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from accord.annotation import assign
 from accord.annotation.refusals import Conflict, LeaseLost, Unknown
 from accord.annotation.results import Added
 from accord.annotation.store import Store
@@ -381,6 +382,7 @@ def test_pseudonyms_are_steady_and_tell_nothing(opened: Opened) -> None:
     label(store, "ann", rationale="Because.")
     label(store, "bob")
     label(store, "ann")
+    assert list(store.annotations(newest=2)) == list(store.annotations())[:0:-1]
     names = [a.annotator for a in store.export_annotations(pseudonyms=True)]
     assert names[0] == names[2] != names[1] and not {"ann", "bob"} & set(names)
     assert names == [a.annotator for a in store.export_annotations(pseudonyms=True)]
@@ -413,6 +415,18 @@ def test_tasks_are_added_once_all_or_none(opened: Opened) -> None:
     assert [t.id for t in store.tasks(state="retired")] == [pair(0).id]
     people(store, "ann")
     assert len({label(store, "ann").task for _ in range(3)} - {pair(0).id}) == 3 and reason(store, "ann") == "done"
+
+
+def test_the_next_task_is_found_by_walking_one_index(opened: Opened) -> None:
+    """SQLite says how it would answer: no scan of the tasks, no sorting, so the time does not grow with their number."""
+    store = opened()
+    if store.database.file is None:
+        pytest.skip("PostgreSQL plans by the number of rows; test_speed.py times it")
+    query = assign.candidates(1, 0, 0.0, assign.FIRST, 8).compile(store.database.engine, compile_kwargs={"literal_binds": True})
+    with store.database.reading() as connection:
+        plan = [row.detail for row in connection.execute(sa.text(f"EXPLAIN QUERY PLAN {query}"))]
+    assert plan[0] == "SEARCH tasks USING INDEX ix_tasks_next (round=? AND role=? AND state=? AND position>?)"
+    assert not [line for line in plan if "SCAN" in line or "TEMP B-TREE" in line], plan
 
 
 def test_the_newest_round_is_the_one_at_work(opened: Opened) -> None:
