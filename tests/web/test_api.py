@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,27 +31,28 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def client_of(store: Store, tmp_path: Path, *, local: bool = True) -> TestClient:
     access = Access(store, server_key(tmp_path), local, frozenset({"testserver"}))
+    access.requests, access.joins = Bucket(20, 60, clock=lambda: 0.0), Bucket(1, 10, clock=lambda: 0.0)
     return TestClient(create_app(store, access, title="Test"), follow_redirects=False, raise_server_exceptions=True)
 
 
 class Person:
     """Somebody at the page, who sends what its script would send."""
 
-    def __init__(self, client: TestClient, secret: str | None = None) -> None:
-        self.client = client
-        answer = client.get(f"/join/{secret}" if secret else "/")
-        self.cookie = answer.cookies[COOKIE]
-        page = client.get("/", cookies={COOKIE: self.cookie})
+    def __init__(self, site: TestClient, secret: str | None = None) -> None:
+        self.client = client = TestClient(site.app, follow_redirects=False)
+        self.cookie = client.get(f"/join/{secret}" if secret else "/").cookies[COOKIE]
+        page = client.get("/")
         self.csrf = page.text.partition('name="csrf" content="')[2].partition('"')[0]
 
     def post(self, path: str, body: Any, **headers: str) -> Any:
-        return self.client.post(f"/api/{path}", json=body, headers={"X-CSRF-Token": self.csrf, **headers}, cookies={COOKIE: self.cookie})
+        sent = {"X-CSRF-Token": self.csrf, "Content-Type": "application/json", **headers}
+        return self.client.post(f"/api/{path}", content=json.dumps(body), headers=sent)
 
     def next(self) -> dict[str, Any]:
         return self.post("next", {}).json()["assignment"]
 
-    def submit(self, held: dict[str, Any], submission: str, **changes: Any) -> Any:
-        body = {"task": held["task"], "token": held["token"], "submission": submission, "kind": "pair", "value": {"choice": 0}}
+    def submit(self, held: dict[str, Any], name: str, **changes: Any) -> Any:
+        body = {"task": held["task"], "token": held["token"], "submission": name, "kind": "pair", "value": {"choice": 0}}
         return self.post("submit", {**body, **changes})
 
 
@@ -109,7 +111,7 @@ def test_nobody_without_a_session_and_no_forged_request(store: Store, tmp_path: 
     store.add_annotator("Ada", secret=SECRET)
     ada = Person(client, SECRET)
     assert ada.next()["task"]
-    assert client.post("/api/next", json={}, cookies={COOKIE: ada.cookie}).status_code == 403  # no token
+    assert ada.client.post("/api/next", json={}).status_code == 403  # no token
     assert ada.post("next", {}, **{"X-CSRF-Token": "0" * 64}).status_code == 403
     assert ada.post("next", {}, Origin="https://evil.example").status_code == 403
     assert client.get("/", headers={"host": "evil.example"}).status_code == 421
@@ -141,8 +143,7 @@ def test_large_requests_and_too_many_are_refused(store: Store, tmp_path: Path) -
     client = client_of(store, tmp_path)
     me = Person(client)
     assert me.post("draft", {"task": "t", "token": "t", "draft": {"text": "x" * MAX_BODY}}).status_code == 413
-    answers = {me.post("next", {}).status_code for _ in range(100)}
-    assert answers == {200, 429}
+    assert {me.post("next", {}).status_code for _ in range(100)} == {200, 429}
     assert {client.get(f"/join/{'x' * 20}").status_code for _ in range(20)} == {404, 429}
 
 

@@ -89,7 +89,7 @@ function show(found) {
     ...now.view.content,
     make("div", { className: "panel", aria: { role: "region", label: "Your judgement" } }, make("div", {},
       ...now.view.panel,
-      make("div", { className: "row" }, make("label", { htmlFor: "rationale", className: "small", textContent: "Why (optional)" }), reason))));
+      make("div", { className: "row why" }, make("label", { htmlFor: "rationale", className: "small", textContent: "Why (optional)" }), reason))));
   $("keys").replaceChildren(...[...kind.keys, ...COMMON].flatMap(([key, what]) => [make("dt", {}, make("kbd", { textContent: key })), make("dd", { textContent: what })]));
   window.scrollTo(0, 0);
   document.body.dataset.task = assignment.task;
@@ -166,6 +166,8 @@ function reasons() {
   $("reasons-form").elements.reason[0].focus();
 }
 
+// A key in a dialog is for the dialog alone, also the one that closes it.
+for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("keydown", (event) => event.stopPropagation());
 $("reasons").addEventListener("keydown", (event) => {
   if (event.target.id === "reason-text") return;
   const options = [...$("reasons-form").elements.reason];

@@ -2,11 +2,11 @@
 
 import { answers, button, make } from "./dom.js";
 
-const WORDS = ["far better", "better", "somewhat better", "hardly better"];
+const WORDS = ["far better", "better", "a bit better", "hardly better"];
 
 export const keys = [
-  ["1 to 4", "left answer: far better, better, somewhat, hardly"],
-  ["5 to 8", "right answer: hardly better, somewhat, better, far better"],
+  ["1 to 4", "left answer: far better, better, a bit, hardly"],
+  ["5 to 8", "right answer: hardly better, a bit, better, far better"],
   ["t", "a tie: equally good"],
   ["x", "both are bad"],
 ];
