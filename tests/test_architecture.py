@@ -17,7 +17,7 @@ from accord.config.base import field_help
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "accord"
 LAYERS = [
-    {"cli", "commands", "arguments", "__main__"},
+    {"cli", "commands", "arguments", "__main__", "web"},
     {"recipes"},
     {"methods", "annotation", "audit", "evaluation", "planning", "reporting"},
     {"training"},

@@ -180,6 +180,14 @@ GROUPS = (
             ),
             Command("data", "check, convert and start data files", (), "accord.commands.data:run", (), passthrough=True),
             Command(
+                "annotate",
+                "judge answers in the browser, your own or a model's",
+                ("accord.config.options:AnnotateOptions",),
+                "accord.commands.annotate:run",
+                ("data", "model", "answers", "limit", "round", "overlap", "max_new_tokens", "temperature", "columns", "host", "port"),
+                positional="project",
+            ),
+            Command(
                 "project",
                 "collect labels: make a project, move tasks and labels, freeze them, back up",
                 (),

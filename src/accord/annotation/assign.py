@@ -148,7 +148,8 @@ def _work(connection: Any, annotator: Any, round: int, rules: Rules, now: float,
     cursor = annotator.cursor if annotator.round == round else FIRST
     for start in (cursor, FIRST) if cursor > FIRST else (FIRST,):
         after = start
-        while rows := _candidates(connection, annotator.number, round, now, after, SELECTOR_CANDIDATES if selector else CANDIDATES):
+        limit = SELECTOR_CANDIDATES if selector else CANDIDATES
+        while rows := list(connection.execute(candidates(annotator.number, round, now, after, limit))):
             if after == start:
                 # Up to the first candidate nothing is left for this annotator; what others' leases hide is found from the beginning, at the end.
                 connection.execute(
@@ -168,8 +169,9 @@ def _work(connection: Any, annotator: Any, round: int, rules: Rules, now: float,
     return "wait" if connection.execute(unfinished.limit(1)).first() is not None else "done"
 
 
-def _candidates(connection: Any, annotator: int, round: int, now: float, after: int, limit: int) -> list[Any]:
-    query = (
+def candidates(annotator: int, round: int, now: float, after: int, limit: int) -> Any:
+    """The query for tasks after a position that have room for an annotator, in the random order: a walk along one index that stops early."""
+    return (
         sa.select(tasks)
         .where(
             tasks.c.round == round,
@@ -182,7 +184,6 @@ def _candidates(connection: Any, annotator: int, round: int, now: float, after: 
         .order_by(tasks.c.position)
         .limit(limit)
     )
-    return list(connection.execute(query))
 
 
 def _live_leases(annotator: int, now: float) -> Any:

@@ -118,11 +118,12 @@ def annotation_of(row: Any) -> Annotation:
     )
 
 
-def select_annotations(connection: Any, *, valid: bool, **where: Any) -> Iterator[Annotation]:
-    """Annotations in the order they were stored.
+def select_annotations(connection: Any, *, valid: bool, newest: int | None = None, **where: Any) -> Iterator[Annotation]:
+    """Annotations in the order they were stored, or the newest ones, the newest first.
 
     Args:
         valid: True leaves out those that were taken back or replaced. False gives the whole record.
+        newest: how many. None: all, the oldest first.
         where: columns of `annotations`, and `task_id`, `annotator_id`, that must be equal to a value; None: any.
     """
     query = VALID if valid else SELECT
@@ -130,5 +131,6 @@ def select_annotations(connection: Any, *, valid: bool, **where: Any) -> Iterato
     for name, value in where.items():
         if value is not None:
             query = query.where((named[name] if name in named else annotations.c[name]) == value)
-    for row in connection.execute(query.order_by(annotations.c.number)).yield_per(1000):
+    query = query.order_by(annotations.c.number) if newest is None else query.order_by(annotations.c.number.desc()).limit(newest)
+    for row in connection.execute(query).yield_per(1000):
         yield annotation_of(row)

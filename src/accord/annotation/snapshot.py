@@ -80,8 +80,9 @@ def freeze(store: Store, folder: Path, round: int, *, heldout: float = HELDOUT, 
         kinds.update(example.kind for example in examples_of(annotation, task))
         old = (annotation.guideline_version or 0) < flagged
         split = "heldout" if uniform("heldout", task.prompt_id) < heldout else "train"
-        row = {"task": to_json(task), "annotation": to_json(replace(annotation, rationale=None)), "split": split}
-        rows.append({**row, "old_guideline": True} if old else row)
+        rows.append(
+            {"task": to_json(task), "annotation": to_json(replace(annotation, rationale=None)), "split": split, "old_guideline": old}
+        )
     if not rows:
         raise DataError(f"There are no labels to freeze{f' ({_told(left_out)} are left out)' if left_out else ''}.")
     frozen = snapshot_hash(rows)

@@ -378,16 +378,18 @@ class Store(Administration):
         kind: AnnotationKind | None = None,
         purpose: Purpose | None = None,
         source: LabelSource | None = None,
+        newest: int | None = None,
     ) -> Iterator[Annotation]:
         """Annotations in the order they were stored.
 
         Args:
             valid: True leaves out those that were taken back or replaced. False gives the whole record, undo rows with it.
             task, annotator, round, kind, purpose, source: must be equal to this. None: any.
+            newest: only so many, the newest first. None: all, the oldest first.
         """
         where = {"task_id": task, "annotator_id": annotator, "round": round, "kind": kind, "purpose": purpose, "source": source}
         with self.database.reading() as connection:
-            yield from select_annotations(connection, valid=valid, **where)
+            yield from select_annotations(connection, valid=valid, newest=newest, **where)
 
     def export_annotations(self, *, pseudonyms: bool = False, rationales: bool = True) -> Iterator[Annotation]:
         """The whole record, for another copy of the project or for others to read.

@@ -1,4 +1,4 @@
-"""`accord project new | import-tasks | export-tasks | guidelines | snapshot | backup | restore`."""
+"""`accord project new | import-tasks | export-tasks | guidelines | invite | snapshot | backup | restore`."""
 
 from __future__ import annotations
 
@@ -51,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     guide = verb("guidelines", "have guidelines.md, as it is now, hold from now on")
     guide.add_argument("project", help=_PROJECT)
     guide.add_argument("--old-labels", required=True, choices=["kept", "flagged", "relabel"], help="what becomes of labels made before")
+    invite = verb("invite", "a link with which one person judges in this project")
+    invite.add_argument("project", help=_PROJECT)
+    invite.add_argument("name", help="for you; exports know people by a key alone")
+    invite.add_argument("--role", choices=["annotator", "viewer", "admin"], default="annotator", help="annotator when left out")
+    invite.add_argument("--site", default="http://127.0.0.1:8321", metavar="URL", help="address at which the pages are reached")
     freeze = verb("snapshot", "freeze the labels that count now, for --data PROJECT")
     freeze.add_argument("project", help=_PROJECT)
     freeze.add_argument("--round", type=int, help="whose folder it goes into; the newest when left out")
@@ -111,6 +116,19 @@ def _guidelines(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _invite(chosen: argparse.Namespace) -> int:
+    import secrets
+
+    from accord.annotation.project import Project
+
+    secret = secrets.token_urlsafe(24)
+    with Project(chosen.project).open_store() as store:
+        person = store.add_annotator(chosen.name, chosen.role, secret=secret)
+    print(f"{person.name} ({person.role}, {person.id}): {chosen.site.rstrip('/')}/join/{secret}")
+    print("Whoever has this link judges as them. It is shown this once.")
+    return 0
+
+
 def _snapshot(chosen: argparse.Namespace) -> int:
     from accord.annotation.project import Project
 
@@ -149,6 +167,7 @@ _VERBS = {
     "import-tasks": _import,
     "export-tasks": _export,
     "guidelines": _guidelines,
+    "invite": _invite,
     "snapshot": _snapshot,
     "backup": _backup,
     "restore": _restore,

@@ -310,3 +310,53 @@ class EvaluateOptions:
         for name in ("reward_model", "reward", "true", "answer", "output_dir"):
             if getattr(self, name) and not self.best_of:
                 raise ConfigError(f"accord evaluate --{name} belongs to --best-of N.")
+
+
+@dataclass
+class AnnotateOptions:
+    """`accord annotate`."""
+
+    project: str = "labels"
+    """Folder of the project; made if it is not there."""
+    data: str | None = None
+    """Rows with answers to judge, or with --model prompts to answer. None opens what the project has."""
+    model: str | None = None
+    """Name, folder or run to sample answers from. None judges the answers that the rows have."""
+    answers: int = 2
+    """Answers sampled to each prompt: 2 make a pair, more a ranking."""
+    limit: int | None = None
+    """Only the first so many rows. None: all."""
+    round: int = 0
+    """Round that new tasks belong to."""
+    overlap: int = 1
+    """Annotators wanted for each task, in a project that is made now."""
+    max_new_tokens: int = 128
+    """Longest sampled answer in tokens."""
+    temperature: float = 1.0
+    """Of sampling."""
+    columns: dict[str, str] | None = None
+    """Which of your columns is which: prompt=question."""
+    seed: int = 42
+    """Of sampling."""
+    host: str = "127.0.0.1"
+    """Address to listen on; another than this machine's own needs TLS."""
+    port: int = 8321
+    """Port to listen on; 0 takes a free one."""
+    tls_cert: str | None = None
+    """Certificate file, for people on other machines. None: plain HTTP, on this machine alone."""
+    tls_key: str | None = None
+    """Its key file."""
+    behind: str | None = None
+    """https:// address of a proxy or tunnel with TLS before this server. None: there is none."""
+    open_browser: bool = True
+    """True opens the page. False prints its address alone."""
+    accept_licence: bool = False
+    """True accepts the licence of a model that asks for it. False asks."""
+    force: bool = False
+    """True loads a model that may not fit into memory."""
+
+    def __post_init__(self) -> None:
+        if self.model and not self.data:
+            raise ConfigError("accord annotate --model samples answers to prompts: give them with --data.")
+        if not 2 <= self.answers <= 20:
+            raise ConfigError(f"accord annotate --answers {self.answers}: 2 for a pair, up to 20 for a ranking.")

@@ -132,22 +132,22 @@ def steps_value(value: Value, task: Task, place: str) -> Value:
         if not all(label is None or (_integer(label) and label in (1, 0, -1)) for label in entries):
             raise DataError(f'{place}: "labels" is {entries}; a label is 1 (right), 0 (neutral), -1 (wrong) or null (not judged).')
     elif value["first_error"] is not None:
-        _index(value["first_error"], count, f'{place}: "first_error"', "step", "or null where there is none")
+        _index(value["first_error"], count, f'{place}: "first_error"', "a step", "or null where there is none")
     if value.get("alternative") is not None:
         other = value["alternative"]
         if not isinstance(other, Mapping):
             raise DataError(f'{place}: "alternative" is {other!r:.80}; it is {{"step": which, "text": the better step}}.')
         better = dict(cast("Mapping[str, Any]", other))
         _keys(better, place, "steps alternative", {"step", "text"})
-        _index(better["step"], count, f'{place}: "alternative" names step', "step")
-        _text(better["text"], f'{place}: "alternative" text')
+        _index(better["step"], count, f'{place}: "step" of the alternative', "a step")
+        _text(better["text"], f'{place}: "text" of the alternative')
     return value
 
 
 def edit_value(value: Value, task: Task, place: str) -> Value:
     """`{"of": index, "text": ...}`: a text that differs from the answer's own."""
     _keys(value, place, "edit", {"of", "text"})
-    _index(value["of"], len(task.completions), f'{place}: "of"', "answer")
+    _index(value["of"], len(task.completions), f'{place}: "of"', "an answer")
     _text(value["text"], f'{place}: "text"')
     if value["text"].strip() == task.completions[value["of"]].text.strip():
         raise DataError(f'{place}: "text" is the same as answer {value["of"]}; an edit changes something.')
@@ -286,7 +286,7 @@ def _choice(choice: object, place: str) -> None:
 
 def _index(value: object, count: int, what: str, of: str, more: str = "") -> None:
     if not _integer(value) or not 0 <= cast("int", value) < count:
-        raise DataError(f"{what} is {value!r}; it is the number of a {of}, 0 to {count - 1}{f', {more}' if more else ''}.")
+        raise DataError(f"{what} is {value!r}; it is the number of {of}, 0 to {count - 1}{f', {more}' if more else ''}.")
 
 
 def _keys(value: Value, place: str, kind: str, needed: set[str], optional: Collection[str] = ()) -> None:

@@ -1,6 +1,6 @@
 """A project's frozen labels: where the newest snapshot lies, that it is whole, and its rows.
 
-`rounds/N/snapshot.jsonl` has a row a label, `{"task": ..., "annotation": ..., "split": "train" | "heldout"}`; `rounds/N/snapshot.json` has their number
+`rounds/N/snapshot.jsonl` has a row a label, `{"task": ..., "annotation": ..., "split": "train" | "heldout", "old_guideline": ...}`; `rounds/N/snapshot.json` has their number
 and one hash over them that does not depend on their order. Nothing here opens the project's database.
 """
 

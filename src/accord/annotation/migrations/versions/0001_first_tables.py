@@ -43,8 +43,8 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
         sa.Column("id", sa.String(64), nullable=False, unique=True),
         sa.Column("submission", sa.String(64), nullable=False, unique=True),
-        sa.Column("task", sa.ForeignKey("tasks.number"), nullable=False),
-        sa.Column("annotator", sa.ForeignKey("annotators.number"), nullable=False),
+        sa.Column("task", sa.Integer, sa.ForeignKey("tasks.number"), nullable=False),
+        sa.Column("annotator", sa.Integer, sa.ForeignKey("annotators.number"), nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("value", sa.Text),
         sa.Column("source", sa.String(16), nullable=False),
@@ -63,14 +63,14 @@ def upgrade() -> None:
     op.create_index("ix_annotations_annotator", "annotations", ["annotator", "number"])
     op.create_table(
         "annotation_texts",
-        sa.Column("annotation", sa.ForeignKey("annotations.number"), primary_key=True, autoincrement=False),
+        sa.Column("annotation", sa.Integer, sa.ForeignKey("annotations.number"), primary_key=True, autoincrement=False),
         sa.Column("body", sa.Text),
     )
     op.create_table(
         "standing",
-        sa.Column("annotation", sa.ForeignKey("annotations.number"), primary_key=True, autoincrement=False),
-        sa.Column("task", sa.ForeignKey("tasks.number"), nullable=False),
-        sa.Column("annotator", sa.ForeignKey("annotators.number"), nullable=False),
+        sa.Column("annotation", sa.Integer, sa.ForeignKey("annotations.number"), primary_key=True, autoincrement=False),
+        sa.Column("task", sa.Integer, sa.ForeignKey("tasks.number"), nullable=False),
+        sa.Column("annotator", sa.Integer, sa.ForeignKey("annotators.number"), nullable=False),
         sa.Column("purpose", sa.String(16), nullable=False),
         sa.Column("counts", sa.Integer, nullable=False),
         sa.Column("closes", sa.Integer, nullable=False),
@@ -81,8 +81,8 @@ def upgrade() -> None:
     op.create_index("ix_standing_task", "standing", ["task"])
     op.create_table(
         "leases",
-        sa.Column("task", sa.ForeignKey("tasks.number"), primary_key=True, autoincrement=False),
-        sa.Column("annotator", sa.ForeignKey("annotators.number"), primary_key=True, autoincrement=False),
+        sa.Column("task", sa.Integer, sa.ForeignKey("tasks.number"), primary_key=True, autoincrement=False),
+        sa.Column("annotator", sa.Integer, sa.ForeignKey("annotators.number"), primary_key=True, autoincrement=False),
         sa.Column("token", sa.String(64), nullable=False),
         sa.Column("purpose", sa.String(16), nullable=False),
         sa.Column("arm", sa.String(16), nullable=False),
@@ -93,8 +93,8 @@ def upgrade() -> None:
     op.create_index("ix_leases_annotator", "leases", ["annotator", "expires"])
     op.create_table(
         "drafts",
-        sa.Column("task", sa.ForeignKey("tasks.number"), primary_key=True, autoincrement=False),
-        sa.Column("annotator", sa.ForeignKey("annotators.number"), primary_key=True, autoincrement=False),
+        sa.Column("task", sa.Integer, sa.ForeignKey("tasks.number"), primary_key=True, autoincrement=False),
+        sa.Column("annotator", sa.Integer, sa.ForeignKey("annotators.number"), primary_key=True, autoincrement=False),
         sa.Column("body", sa.Text, nullable=False),
         sa.Column("saved", sa.Float(53), nullable=False),
     )

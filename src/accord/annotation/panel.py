@@ -1,0 +1,142 @@
+"""Whether to trust the labels of a round: agreement, each annotator's habits, what to look at together. From the store to the statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import cast
+
+from accord.annotation.agreement import Agreement, ItemDisagreement, krippendorff_alpha, percent_agreement
+from accord.annotation.copying import CommonAnswers, suspects
+from accord.annotation.dawid_skene import fit_dawid_skene, majority_accuracy
+from accord.annotation.judgements import TIE, Judgement, Value
+from accord.annotation.quality import AnnotatorReport, adjudication_queue, annotator_reports
+from accord.annotation.store import Store
+from accord.types import Annotation, Task
+
+QUEUE = 50
+"""Disputed tasks that are listed."""
+LEAST_FOR_MODEL = 20
+"""Items judged by two or more before annotators' accuracies are estimated."""
+COMPARISONS = ("pair", "ranking")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What a round's labels are worth."""
+
+    round: int
+    judgements: int
+    alpha: Agreement
+    """Krippendorff's, ties a value of their own."""
+    same: Agreement
+    """Share of pairs of judgements that say the same."""
+    same_decided: Agreement
+    """The same without ties."""
+    annotators: tuple[AnnotatorReport, ...]
+    accuracies: dict[str, float]
+    """Estimated by Dawid and Skene's model, gold items known; empty where too few items were judged twice."""
+    copying: tuple[CommonAnswers, ...]
+    """Pairs of annotators who give the same answers more often than both being good explains."""
+    queue: tuple[ItemDisagreement, ...]
+    """Tasks that nobody has settled, the furthest apart first."""
+    words: tuple[str, ...]
+
+
+def judgements_of(annotations: Iterable[Annotation], tasks: Mapping[str, Task]) -> list[Judgement]:
+    """Comparisons as judgements, in the order given. Other kinds are left out; a ranking gives one for each two of its answers.
+
+    Args:
+        annotations: valid ones.
+        tasks: by id.
+    """
+    found: list[Judgement] = []
+    for one in annotations:
+        task = tasks[one.task]
+        if one.kind == "pair":
+            found.append(_judgement(one, task, _choice(one.value), (0, 1), ""))
+        elif one.kind == "ranking":
+            ranks = cast("list[int]", one.value["ranks"])
+            for first in range(len(ranks)):
+                for second in range(first + 1, len(ranks)):
+                    value: Value = TIE if ranks[first] == ranks[second] else int(ranks[second] < ranks[first])
+                    found.append(_judgement(one, task, value, (first, second), f":{first}-{second}"))
+        elif one.kind == "skip" and task.kind in COMPARISONS:
+            found.append(_judgement(one, task, None, (0, 1), ""))
+    return found
+
+
+def _choice(value: Mapping[str, object]) -> Value:
+    choice = value["choice"]
+    return TIE if choice == "both_bad" else cast("Value", choice)
+
+
+def _judgement(one: Annotation, task: Task, value: Value | None, of: tuple[int, int], suffix: str) -> Judgement:
+    """What was said of two of the task's answers, which become 0 and 1."""
+    item = f"{one.task}{suffix}"
+    gold = None
+    if task.gold is not None:
+        gold = _choice(task.gold) if task.kind == "pair" else _of_ranks(cast("list[int]", task.gold["ranks"]), of)
+    order = [of.index(index) for index in one.shown_order if index in of]
+    return Judgement(
+        item=f"{item}:repeat" if one.purpose == "repeat" else item,
+        annotator=one.annotator,
+        value=value,
+        seconds=one.seconds,
+        shown_order=tuple(order) if len(order) == 2 else None,
+        lengths=tuple(len(task.completions[index].text) for index in of),
+        gold=gold,
+        repeat_of=item if one.purpose == "repeat" else None,
+    )
+
+
+def _of_ranks(ranks: list[int], of: tuple[int, int]) -> Value:
+    first, second = (ranks[index] for index in of)
+    return TIE if first == second else int(second < first)
+
+
+def panel(store: Store, round: int | None = None) -> Panel:
+    """The panel of a round's valid annotations by people. round: None is the newest."""
+    number = store.progress(round).round
+    tasks = {task.id: task for task in store.tasks(round=number)}
+    annotations = [one for one in store.annotations(round=number) if one.source in ("human", "simulated")]
+    settled = {one.task for one in annotations if one.purpose == "adjudication"}
+    judgements = judgements_of((one for one in annotations if one.purpose != "adjudication"), tasks)
+    alpha, same, decided = krippendorff_alpha(judgements), percent_agreement(judgements), percent_agreement(judgements, without={TIE})
+    accuracies: dict[str, float] = {}
+    if alpha.items >= LEAST_FOR_MODEL and alpha.reason is None:
+        known = {one.item: one.gold for one in judgements if one.gold is not None}
+        fitted = fit_dawid_skene(judgements, known=known)
+        accuracies = fitted.accuracy
+    return Panel(
+        round=number,
+        judgements=sum(one.value is not None for one in judgements),
+        alpha=alpha,
+        same=same,
+        same_decided=decided,
+        annotators=tuple(annotator_reports(judgements)) if judgements else (),
+        accuracies=accuracies,
+        copying=tuple(suspects(judgements)) if judgements else (),
+        queue=tuple(islice((found for found in adjudication_queue(judgements) if found.item.split(":")[0] not in settled), QUEUE)),
+        words=tuple(said(alpha, decided)),
+    )
+
+
+def said(alpha: Agreement, decided: Agreement) -> list[str]:
+    """What the agreement means, in words."""
+    if alpha.value is None:
+        return [f"No agreement yet: {alpha.reason}. Have two people judge the same 50 tasks (overlap: 2 in project.yaml)."]
+    span = f" ({alpha.low:.2f} to {alpha.high:.2f})" if alpha.low is not None and alpha.high is not None else ""
+    words = [f"Krippendorff's alpha is {alpha.value:.2f}{span} on {alpha.items} tasks judged by two or more."]
+    if alpha.high is not None and alpha.high < 0.4:
+        words.append("People hardly agree: talk about the tasks below and make the guideline clearer before more are judged.")
+    elif alpha.low is not None and alpha.low > 0.67:
+        words.append("People agree well: judging each task once is enough, with some judged twice to keep watch.")
+    if decided.value is not None and decided.value > 0.5:
+        right = (1 + (2 * decided.value - 1) ** 0.5) / 2
+        words.append(
+            f"Where both chose, two people say the same {100 * decided.value:.0f} % of the time. If all are equally good each is right about {100 * right:.0f} %, "
+            f"and the majority of three {100 * majority_accuracy(right, 3):.0f} %."
+        )
+    return words

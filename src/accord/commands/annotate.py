@@ -1,0 +1,43 @@
+"""`accord annotate`: fill a project with answers to judge, and open the page to judge them on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accord.config.options import AnnotateOptions
+from accord.errors import ConfigError
+from accord.types import Task
+
+
+def run(options: AnnotateOptions) -> int:
+    """Make or open the project, add tasks, serve until Ctrl-C."""
+    from accord.annotation.project import PROJECT, Project
+    from accord.web.serve import Listening, serve
+
+    certificate, key = (Path(path) if path else None for path in (options.tls_cert, options.tls_key))
+    listening = Listening(options.host, options.port, certificate, key, options.behind)
+    folder = Path(options.project)
+    project = Project(folder) if (folder / PROJECT).is_file() else Project.new(folder, overlap=options.overlap)
+    if options.data:
+        fill(project, options)
+    serve(project, listening, open_browser=options.open_browser)
+    return 0
+
+
+def fill(project: object, options: AnnotateOptions) -> None:
+    """Tasks from a file: of the answers that its rows have, or of answers sampled from a model to its prompts."""
+    from accord.annotation.exchange import import_file
+    from accord.annotation.project import Project
+    from accord.recipes.tasks import sampled_tasks
+
+    assert isinstance(project, Project)
+    with project.open_store() as store:
+        if options.model:
+            tasks: list[Task] = sampled_tasks(options, project.folder)
+            added = store.add_tasks(tasks)
+        else:
+            found = import_file(store, Path(options.data), round=options.round, kinds=project.settings.kinds)
+            added = found.tasks
+            if not added.added + added.known:
+                raise ConfigError(f"{options.data} has no answers to judge. Give --model to sample some to its prompts.")
+    print(f"{added.added} tasks added, {added.known} were there.")

@@ -1,0 +1,149 @@
+"""What the page for judging asks: the next task, drafts, answers, taking back. JSON in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from accord.annotation.results import Assignment, Idle
+from accord.annotation.store import Store
+from accord.types import AnnotationKind, Message
+from accord.web.pages import access_of
+from accord.web.rendering import turns
+
+router = APIRouter(prefix="/api")
+
+
+class Held(BaseModel):
+    """A task that the page holds."""
+
+    model_config = ConfigDict(extra="forbid")
+    task: str = Field(max_length=100)
+    token: str = Field(max_length=100)
+
+
+class Draft(Held):
+    draft: dict[str, Any]
+
+
+class Answer(Held):
+    submission: str = Field(max_length=100)
+    kind: AnnotationKind
+    value: dict[str, Any]
+    strength: int | None = None
+    seconds: float | None = None
+    rationale: str | None = None
+    guideline_version: int | None = None
+
+
+class Settled(BaseModel):
+    """An answer that stands in place of the others."""
+
+    model_config = ConfigDict(extra="forbid")
+    task: str = Field(max_length=100)
+    submission: str = Field(max_length=100)
+    value: dict[str, Any]
+    strength: int | None = None
+    rationale: str | None = None
+
+
+class TakeBack(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    submission: str = Field(max_length=100)
+
+
+def store_of(request: Request) -> Store:
+    """The project's store."""
+    found: Store = request.app.state.store
+    return found
+
+
+def shown(assignment: Assignment) -> dict[str, Any]:
+    """What the page may see of an assignment, its texts as HTML too."""
+    found = assignment.shown()
+    as_messages = [[Message(**message) for message in found["prompt"]], *([Message(**m) for m in answer] for answer in found["answers"])]
+    prompt, *answers = map(turns, as_messages)
+    return {**found, "prompt": prompt, "answers": answers}
+
+
+def outcome(assignment: Assignment | Idle | None) -> dict[str, Any]:
+    """The task that the annotator has now, or why there is none."""
+    if isinstance(assignment, Assignment):
+        return {"assignment": shown(assignment), "reason": None}
+    return {"assignment": None, "reason": assignment.reason if assignment is not None else None}
+
+
+@router.get("/progress")
+def progress(request: Request) -> dict[str, Any]:
+    """How far the round is, and how many answers of this annotator stand in it."""
+    person = access_of(request).require(request)
+    found = store_of(request).progress()
+    return {
+        "mine": found.by_annotator.get(person.id, 0),
+        "answers": found.answers,
+        "missing": found.missing,
+        "closed": found.closed,
+        "tasks": found.tasks,
+        "round": found.round,
+        "phase": found.phase,
+    }
+
+
+@router.post("/next")
+def next_task(request: Request) -> dict[str, Any]:
+    """The task to judge now; the same one until it is answered."""
+    person = access_of(request).require(request, "annotator", "admin")
+    return outcome(store_of(request).next_task(person.id))
+
+
+@router.post("/draft")
+def draft(request: Request, given: Draft) -> dict[str, Any]:
+    """Keep what is not finished."""
+    person = access_of(request).require(request, "annotator", "admin")
+    return {"expires": store_of(request).save_draft(person.id, given.task, given.token, given.draft)}
+
+
+@router.post("/submit")
+def submit(request: Request, given: Answer) -> dict[str, Any]:
+    """Store an answer; the reply means that it is on disk. Sent again with the same submission id it is stored once."""
+    person = access_of(request).require(request, "annotator", "admin")
+    stored = store_of(request).submit(
+        person.id,
+        given.task,
+        given.token,
+        given.submission,
+        given.kind,
+        given.value,
+        strength=given.strength,
+        seconds=given.seconds,
+        rationale=given.rationale,
+        guideline_version=given.guideline_version,
+    )
+    return {"annotation": stored.id}
+
+
+@router.post("/release")
+def release(request: Request, given: Held) -> dict[str, Any]:
+    """Give a task back unanswered."""
+    person = access_of(request).require(request, "annotator", "admin")
+    store_of(request).release(person.id, given.task, given.token)
+    return {}
+
+
+@router.post("/undo")
+def undo(request: Request, given: TakeBack) -> dict[str, Any]:
+    """Take the newest answer back; its task is on the page again."""
+    person = access_of(request).require(request, "annotator", "admin")
+    return outcome(store_of(request).undo(person.id, given.submission))
+
+
+@router.post("/settle")
+def settle(request: Request, given: Settled) -> dict[str, Any]:
+    """Settle a disputed task."""
+    person = access_of(request).require(request, "admin")
+    stored = store_of(request).adjudicate(
+        person.id, given.task, given.submission, given.value, strength=given.strength, rationale=given.rationale
+    )
+    return {"annotation": stored.id}

@@ -1,0 +1,101 @@
+"""The pages themselves, and signing in by an invitation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from accord.annotation.panel import panel
+from accord.annotation.refusals import Unknown
+from accord.web.access import COOKIE, Access
+from accord.web.rendering import render, turns
+
+router = APIRouter()
+YEAR = 365 * 24 * 3600
+
+
+def rendered(request: Request, template: str, **values: Any) -> str:
+    """A template as HTML."""
+    return str(request.app.state.templates.get_template(template).render(**values))
+
+
+def access_of(request: Request) -> Access:
+    """What guards this application."""
+    found: Access = request.app.state.access
+    return found
+
+
+@router.get("/", response_class=HTMLResponse)
+def annotate(request: Request) -> Response:
+    """Where people judge; the person at this machine is signed in as they come."""
+    access = access_of(request)
+    if access.who(request) is None:
+        if not access.local:
+            raise HTTPException(401, "You are not signed in. Open the link that you were given.")
+        return signed_in(request, access.local_secret())
+    person = access.require(request, "annotator", "admin")
+    secret = request.cookies[COOKIE]
+    return HTMLResponse(rendered(request, "annotate.html", person=person, csrf=access.csrf(secret)))
+
+
+@router.get("/join/{secret}")
+def join(request: Request, secret: str) -> Response:
+    """An invitation: signs in and leaves the secret out of the address."""
+    access = access_of(request)
+    if not access.joins.take(request.client.host if request.client else "?"):
+        raise HTTPException(429, "Too many tries. Wait a minute.")
+    if not 16 <= len(secret) <= 200 or access.store.annotator_of_secret(secret) is None:
+        raise HTTPException(404, "This invitation is not known. Ask for a new link.")
+    return signed_in(request, secret)
+
+
+def signed_in(request: Request, secret: str) -> Response:
+    """To the first page, with a session."""
+    answer = RedirectResponse("/", status_code=303)
+    answer.set_cookie(COOKIE, secret, max_age=YEAR, httponly=True, samesite="strict", secure=request.url.scheme == "https", path="/")
+    return answer
+
+
+@router.get("/guideline", response_class=HTMLResponse)
+def guideline(request: Request) -> Response:
+    """What annotators go by."""
+    access_of(request).require(request)
+    try:
+        found = request.app.state.store.guideline()
+    except Unknown:
+        return HTMLResponse(rendered(request, "guideline.html", version=None, body=""))
+    return HTMLResponse(rendered(request, "guideline.html", version=found.version, body=render(found.text)))
+
+
+@router.get("/quality", response_class=HTMLResponse)
+def quality(request: Request) -> Response:
+    """Whether to trust the labels of the newest round."""
+    access_of(request).require(request, "admin", "viewer")
+    store = request.app.state.store
+    names = {person.id: person.name for person in store.annotators()}
+    return HTMLResponse(rendered(request, "quality.html", panel=panel(store), names=names, progress=store.progress()))
+
+
+@router.get("/settle/{task}", response_class=HTMLResponse)
+def settle(request: Request, task: str) -> Response:
+    """A disputed task with what was said about it, to be settled."""
+    access = access_of(request)
+    access.require(request, "admin")
+    store = request.app.state.store
+    asked = store.task(task)
+    said = [one for one in store.annotations(task=task) if one.kind in (asked.kind, "skip", "flag")]
+    names = {person.id: person.name for person in store.annotators()}
+    return HTMLResponse(
+        rendered(
+            request,
+            "settle.html",
+            task=asked,
+            prompt=turns(asked.prompt),
+            answers=[turns(completion.messages) for completion in asked.completions],
+            said=said,
+            names=names,
+            csrf=access.csrf(request.cookies[COOKIE]),
+        )
+    )

@@ -1,0 +1,114 @@
+"""Starting the server: where it listens, whom it lets in, and the link to open."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from accord.annotation.project import Project
+from accord.errors import ConfigError, MachineError
+from accord.web.access import Access, is_loopback, server_key
+from accord.web.app import create_app
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where the server listens, and what protects what is sent to it."""
+
+    host: str = "127.0.0.1"
+    port: int = 8321
+    """0 takes one that is free."""
+    certificate: Path | None = None
+    key: Path | None = None
+    """TLS, both files; without them nothing but this machine is let in, unless `behind` says who encrypts."""
+    behind: str | None = None
+    """Address under which a proxy or tunnel with TLS offers this server: https://label.example.org. None: there is none."""
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise ConfigError("TLS needs --tls-cert and --tls-key together.")
+        if self.behind is not None and not self.behind.startswith("https://"):
+            raise ConfigError(f"--behind {self.behind}: it is the https:// address that a proxy with TLS offers.")
+        if not is_loopback(self.host) and self.certificate is None and self.behind is None:
+            raise ConfigError(
+                f"--host {self.host} would send invitations and labels over the network in plain text. Give --tls-cert and --tls-key, put a proxy "
+                "with TLS before it (--behind https://NAME), or leave --host out and use an SSH tunnel (docs/team.md)."
+            )
+
+
+def site_address(listening: Listening, port: int) -> str:
+    """The address that people open."""
+    if listening.behind is not None:
+        return listening.behind.rstrip("/")
+    host = f"[{listening.host}]" if ":" in listening.host else listening.host
+    return f"http{'s' if listening.certificate else ''}://{host}:{port}"
+
+
+def hosts_of(listening: Listening, port: int) -> frozenset[str] | None:
+    """By which names the site may be asked for; None where it listens on every address of the machine with TLS of its own."""
+    if listening.behind is not None:
+        return frozenset({listening.behind.removeprefix("https://").rstrip("/")})
+    if is_loopback(listening.host):
+        return frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
+    unspecified = listening.host in ("", "*") or _is_unspecified(listening.host)
+    return None if unspecified else frozenset({f"{listening.host}:{port}"})
+
+
+def _is_unspecified(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def bind(listening: Listening) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        MachineError: if the port is taken or the host is not this machine's.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+        found = socket.socket(family)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((listening.host, listening.port))
+        return found
+    except OSError as error:
+        raise MachineError(
+            f"{listening.host}:{listening.port} cannot be listened on ({error.strerror}). Choose another with --port, or --port 0."
+        ) from error
+
+
+def serve(project: Project, listening: Listening, *, open_browser: bool = False) -> None:
+    """Serve a project until Ctrl-C. Every answer is on disk before it is acknowledged, so stopping loses nothing.
+
+    Args:
+        open_browser: True opens the page here. False prints its address alone.
+    """
+    with project.open_store() as store, bind(listening) as listener:
+        port = listener.getsockname()[1]
+        local = is_loopback(listening.host) and listening.behind is None
+        access = Access(store, server_key(project.folder), local, hosts_of(listening, port))
+        app = create_app(store, access, title=project.settings.name or project.folder.name)
+        address = site_address(listening, port)
+        print(f"{project.folder}: {address}   (Ctrl-C stops; every answer is stored as it comes)", flush=True)
+        if not local:
+            print(f"Invite people with: accord project invite {project.folder} NAME --site {address}", flush=True)
+        if open_browser:
+            webbrowser.open(address)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=3,
+            ssl_certfile=listening.certificate,
+            ssl_keyfile=str(listening.key) if listening.key else None,
+            proxy_headers=listening.behind is not None,
+        )
+        uvicorn.Server(config).run([listener])
