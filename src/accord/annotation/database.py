@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from accord.annotation.extras import INSTALL, INSTALL_POSTGRES, sa
+from accord.annotation.extras import INSTALL, INSTALL_POSTGRES, event, exc, sa
 from accord.annotation.schema import HEAD
 from accord.errors import ConfigError, DataError, MachineError
 from accord.writing import whole_file
@@ -40,7 +40,7 @@ class Database:
         """The backup that was made before the schema was changed."""
         try:
             self._bring_up_to_date(revision or HEAD)
-        except sa.exc.DatabaseError as error:
+        except exc.DatabaseError as error:
             self.close()
             reason = " ".join(str(error.orig).split())[:300]
             if self.file is not None and "not a database" in reason:
@@ -86,13 +86,13 @@ class Database:
         url = sa.URL.create("sqlite", database=str(self.file))
         engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS}, pool_size=16, max_overflow=64)
 
-        @sa.event.listens_for(engine, "connect")
+        @event.listens_for(engine, "connect")
         def configure(connection: Any, record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
             connection.isolation_level = None  # or sqlite3 begins transactions by itself, too late: SQLAlchemy's documentation of pysqlite
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
                 connection.execute(f"PRAGMA {pragma}")
 
-        @sa.event.listens_for(engine, "begin")
+        @event.listens_for(engine, "begin")
         def begin(connection: Any) -> None:  # pyright: ignore[reportUnusedFunction]
             connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("immediate") else "BEGIN")
 
@@ -101,7 +101,7 @@ class Database:
     def _postgresql(self) -> Any:
         try:
             url = sa.make_url(self.where)
-        except sa.exc.ArgumentError as error:
+        except exc.ArgumentError as error:
             raise ConfigError(f'The database "{self.where}" is neither a file nor a URL such as postgresql://user@host/name.') from error
         if url.get_backend_name() not in ("postgresql", "postgres"):
             raise ConfigError(f"There is no support for {url.drivername}; a database is an SQLite file or postgresql://user@host/name.")

@@ -9,7 +9,8 @@ INSTALL_POSTGRES = "A PostgreSQL database needs its driver: pip install 'accord[
 
 try:
     import sqlalchemy as sa
+    from sqlalchemy import event, exc
 except ImportError as error:
     raise MachineError(INSTALL) from error
 
-__all__ = ["INSTALL", "INSTALL_POSTGRES", "sa"]
+__all__ = ["INSTALL", "INSTALL_POSTGRES", "event", "exc", "sa"]

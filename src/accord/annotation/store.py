@@ -15,7 +15,7 @@ from accord.annotation import answers, assign, people, rounds
 from accord.annotation.administration import Administration
 from accord.annotation.assign import Rules, Selector
 from accord.annotation.database import Database
-from accord.annotation.extras import sa
+from accord.annotation.extras import exc, sa
 from accord.annotation.records import SELECT, annotation_of, dumps, moment, select_annotations, task_body, task_of
 from accord.annotation.refusals import Conflict, LeaseLost, Unknown
 from accord.annotation.results import Added, Assignment, Idle, Progress
@@ -293,7 +293,7 @@ class Store(Administration):
 
         try:
             return once()
-        except sa.exc.IntegrityError:  # the same id came twice at once, for two tasks: the second try finds the first
+        except exc.IntegrityError:  # the same id came twice at once, for two tasks: the second try finds the first
             return once()
 
     def undo(self, annotator: str, submission: str, annotation: str | None = None) -> Assignment | None:

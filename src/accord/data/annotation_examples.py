@@ -106,7 +106,7 @@ def _of_ranking(annotation: Annotation, task: Task) -> list[Example]:
 
 
 def _of_rating(annotation: Annotation, task: Task) -> list[Example]:
-    rating = annotation.value["rating"]
+    rating = cast("int", annotation.value["rating"])
     if rating == NEUTRAL:
         return []
     columns = {"rating": rating, "rating_flags": annotation.value.get("flags", [])}
@@ -117,7 +117,7 @@ def step_labels(value: Value, count: int) -> tuple[int | None, ...]:
     """A label a step: those given, or from the first error on: right before it, wrong at it, not judged after it."""
     if "labels" in value:
         return tuple(value["labels"])
-    error = value["first_error"]
+    error = cast("int | None", value["first_error"])
     return tuple(1 if error is None or step < error else -1 if step == error else None for step in range(count))
 
 
@@ -127,14 +127,14 @@ def _of_steps(annotation: Annotation, task: Task) -> list[Example]:
     found = [Example("steps", task.prompt, task.completions, step_labels=labels)] if any(v is not None for v in labels) else []
     better = annotation.value.get("alternative")
     if better is not None:
-        at = better["step"]
+        at = cast("int", better["step"])
         written = _written((*steps[:at], Message("assistant", better["text"])), annotation, finished=False)
         found.append(Example("steps", task.prompt, (written,), step_labels=(*labels[:at], 1)))
     return found
 
 
 def _of_edit(annotation: Annotation, task: Task) -> list[Example]:
-    before = task.completions[annotation.value["of"]]
+    before = task.completions[cast("int", annotation.value["of"])]
     after = _written((*before.messages[:-1], Message("assistant", annotation.value["text"])), annotation)
     return [Example("demonstration", task.prompt, (after,)), Example("preference", task.prompt, (after, before))]
 

@@ -66,7 +66,7 @@ def check_annotation(annotation: Annotation, task: Task) -> Annotation:
 
 def kinds_for(task: Task) -> list[AnnotationKind]:
     """The kinds of annotation that a task takes."""
-    beside = [kind for kind in BESIDE if kind != task.kind and task.completions]
+    beside: list[AnnotationKind] = [kind for kind in BESIDE if kind != task.kind and task.completions]
     return [task.kind, *beside, *CLOSING]
 
 
@@ -149,7 +149,7 @@ def edit_value(value: Value, task: Task, place: str) -> Value:
     _keys(value, place, "edit", {"of", "text"})
     _index(value["of"], len(task.completions), f'{place}: "of"', "an answer")
     _text(value["text"], f'{place}: "text"')
-    if value["text"].strip() == task.completions[value["of"]].text.strip():
+    if cast("str", value["text"]).strip() == task.completions[cast("int", value["of"])].text.strip():
         raise DataError(f'{place}: "text" is the same as answer {value["of"]}; an edit changes something.')
     return value
 

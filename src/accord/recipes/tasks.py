@@ -22,6 +22,7 @@ def sampled_tasks(options: AnnotateOptions, folder: Path) -> list[Task]:
         options: model, data, answers, limit, sampling settings, round.
         folder: of the project; samples go to rounds/N/samples.jsonl.
     """
+    assert options.model is not None and options.data is not None  # AnnotateOptions sees to it
     opened = open_model(options.model, accept_licence=options.accept_licence, force=options.force)
     rows = list(read_examples(options.data, columns=options.columns, kind="prompt", limit=options.limit))
     prompts = list({prompt.id: prompt for prompt in (as_prompt(row, opened.renderer) for row in rows)}.values())
