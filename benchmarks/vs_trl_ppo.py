@@ -1,6 +1,6 @@
 """PPO against the last TRL that had it (1.12.0), in seconds per 1,000 sampled tokens: whole rounds of sampling, scoring and updating.
 
-    python benchmarks/vs_trl_ppo.py --data ../shared/data              # about 25 minutes on two cores
+    python benchmarks/vs_trl_ppo.py --data ../shared/data              # about 50 minutes on two cores, kept pair by pair
 
 TRL 1.12.0 goes into a folder of its own (`pip install --no-deps --target`), with the torch, transformers and peft of this environment.
 Both sides: the starter in fp32, 8 prompts x 8 answers of exactly 64 tokens a round, 2 passes in one optimizer step each, LoRA r=16 on the
@@ -216,29 +216,32 @@ def main() -> None:
             for player in (theirs, *sides.values()):
                 player.round()  # warm-up
             times: dict[str, list[float]] = {name: [] for name in ("trl", *sides)}
-            for _ in range(given.pairs):
-                times["trl"].append(theirs.round())
-                for value, player in sides.items():
-                    times[value].append(player.round())
             sampled = PROMPTS * GROUP * ANSWER / 1000
-            for value, player in sides.items():
-                ratios = [a / b for a, b in zip(times["trl"], times[value], strict=True)]
-                found = {
-                    "seconds per 1000 tokens ours": round(statistics.median(times[value]) / sampled, 2),
-                    "seconds per 1000 tokens theirs": round(statistics.median(times["trl"]) / sampled, 2),
-                    "ratio": round(statistics.median(ratios), 2),
-                    "ratios": [round(ratio, 2) for ratio in ratios],
-                    "peak GB ours": round(player.peak, 2),
-                    "peak GB theirs": round(theirs.peak, 2),
-                    "gemm GF/s": round((before + gemm_gflops()) / 2, 1),
-                }
-                results[f"{given.model} ppo critic {value}"] = found
-                print(f"critic {value}", json.dumps(found), flush=True)
+            for number in range(given.pairs):
+                # Who goes first changes from pair to pair. What is measured is kept after each pair.
+                players = {"trl": theirs, **sides}
+                for name in list(players) if number % 2 == 0 else list(players)[::-1]:
+                    times[name].append(players[name].round())
+                    print(f"pair {number + 1}: {name} {times[name][-1]:.1f} s", flush=True)
+                peak = (before + gemm_gflops()) / 2
+                for value, player in sides.items():
+                    ratios = [a / b for a, b in zip(times["trl"], times[value], strict=True)]
+                    results[f"{given.model} ppo critic {value}"] = {
+                        "seconds per 1000 tokens ours": round(statistics.median(times[value]) / sampled, 2),
+                        "seconds per 1000 tokens theirs": round(statistics.median(times["trl"]) / sampled, 2),
+                        "ratio": round(statistics.median(ratios), 2),
+                        "ratios": [round(ratio, 2) for ratio in ratios],
+                        "peak GB ours": round(player.peak, 2),
+                        "peak GB theirs": round(theirs.peak, 2),
+                        "gemm GF/s": round(peak, 1),
+                    }
+                given.results.parent.mkdir(parents=True, exist_ok=True)
+                given.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            for value in sides:
+                print(f"critic {value}", json.dumps(results[f"{given.model} ppo critic {value}"]), flush=True)
         finally:
             for player in (theirs, *sides.values()):
                 player.close()
-    given.results.parent.mkdir(parents=True, exist_ok=True)
-    given.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
