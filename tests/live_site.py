@@ -12,7 +12,7 @@ import uvicorn
 
 from accord.annotation.project import Project
 from accord.annotation.store import Store
-from accord.types import Completion, Message, Task, task_id
+from accord.types import Completion, Message, Task, TaskKind, task_id
 from accord.web.access import Access, server_key
 from accord.web.app import create_app
 from accord.web.serve import Listening, bind, hosts_of, site_address
@@ -28,6 +28,14 @@ def numbered(number: int, *texts: str) -> Task:
     prompt = (Message("user", f"Question {number}?"),)
     answers = tuple(answer(text) for text in texts)
     kind = "pair" if len(texts) == 2 else "ranking"
+    return Task(task_id(kind, prompt, answers), kind, prompt, answers)
+
+
+def of_kind(kind: TaskKind, number: int, *texts: str) -> Task:
+    """A rating of the one answer, or the steps of the one solution."""
+    prompt = (Message("user", f"Question {number}?"),)
+    messages = tuple(Message("assistant", text) for text in texts)
+    answers = (Completion(messages, source={"kind": "sample", "model": "hidden-author"}),)
     return Task(task_id(kind, prompt, answers), kind, prompt, answers)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from live_site import EVIL, Site, numbered, serving
+from live_site import EVIL, Site, numbered, of_kind, serving
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
@@ -104,6 +104,40 @@ def test_ranking_by_keyboard_and_mouse(browser: Any, tmp_path: Path) -> None:
             by_text = dict(zip(seen, given, strict=True))
             assert ranks[key] == [by_text[completion.text] for completion in site.store.task(key).completions]
         assert page.problems == []
+
+
+def test_ratings_with_flags(browser: Any, tmp_path: Path) -> None:
+    with serving(tmp_path / "project", [of_kind("rating", number, f"answer {number}") for number in range(3)]) as site:
+        page = opened(browser, site)
+        first, _ = shown(page)
+        page.get_by_label("harmful").check()
+        page.keyboard.press("f")
+        page.keyboard.press("Space")
+        page.locator("body").click(position={"x": 5, "y": 300})
+        sent(page, lambda: page.keyboard.press("2"))
+        second, _ = shown(page)
+        sent(page, lambda: page.get_by_role("button", name="7 best").click())
+        values = {annotation.task: annotation.value for annotation in site.store.annotations()}
+        assert values == {first: {"rating": 2, "flags": ["harmful", "wrong"]}, second: {"rating": 7}} and page.problems == []
+
+
+def test_steps_by_keyboard_and_the_first_error_by_mouse(browser: Any, tmp_path: Path) -> None:
+    solutions = [of_kind("steps", number, "one", "two", "three") for number in range(3)]
+    with serving(tmp_path / "project", solutions) as site:
+        page = opened(browser, site)
+        first, _ = shown(page)
+        page.keyboard.press("j")
+        for key in "132":
+            page.keyboard.press(key)
+        sent(page, lambda: page.keyboard.press("Enter"))
+        second, _ = shown(page)
+        page.get_by_role("radio", name="Step 2 is the first error").click()
+        sent(page, lambda: page.get_by_role("button", name="Send").click())
+        third, _ = shown(page)
+        page.keyboard.press("a")
+        sent(page, lambda: page.keyboard.press("Enter"))
+        values = {annotation.task: annotation.value for annotation in site.store.annotations()}
+        assert values == {first: {"labels": [1, -1, 0]}, second: {"first_error": 1}, third: {"labels": [1, 1, 1]}} and page.problems == []
 
 
 def test_reason_edit_skip_report_and_undo(browser: Any, site: Site) -> None:

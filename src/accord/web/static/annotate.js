@@ -4,8 +4,10 @@ import { ask, flush, fresh, put, waiting } from "./client.js";
 import { button, conversation, LETTERS, make } from "./dom.js";
 import * as pair from "./pair.js";
 import * as ranking from "./ranking.js";
+import * as rating from "./rating.js";
+import * as steps from "./steps.js";
 
-const KINDS = { pair, ranking };
+const KINDS = { pair, ranking, rating, steps };
 const IDLE = {
   calibration: "You have done the first tasks that everybody does. Work goes on once all have compared notes.",
   wait: "What is left is with others just now. This page asks again every 20 seconds.",
