@@ -30,7 +30,7 @@ def fill(project: object, options: AnnotateOptions) -> None:
     from accord.annotation.project import Project
     from accord.recipes.tasks import sampled_tasks
 
-    assert isinstance(project, Project)
+    assert isinstance(project, Project) and options.data is not None
     with project.open_store() as store:
         if options.model:
             tasks: list[Task] = sampled_tasks(options, project.folder)
