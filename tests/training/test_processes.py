@@ -1,9 +1,10 @@
-"""Two processes give the weights of one, and log each step once."""
+"""Two processes give the weights of one, and log each step once: under torchrun, and under `accelerate launch --cpu` with MPI."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,13 +16,16 @@ from training.run_training import build
 
 SCRIPT = Path(__file__).with_name("run_training.py")
 METHODS = ("sft", "reward", "reward_heads", "prm", "dpo", "kto", "ppo", "grpo")
-LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+ACCELERATE = "-m accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no".split()
+AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+"""Open MPI asks before it starts processes for root, which containers run as."""
 STEPS = 6  # whole rounds of PPO and GRPO, which have two steps in each
 SETTINGS = {"max_steps": STEPS, "save_steps": 2, "tokens_per_microbatch": 64, "eval_steps": 0}
 
 
 def run(command: list[str], folder: Path, processes: int) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"}
+    environment = {**os.environ, **AS_ROOT, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"}
     done = subprocess.run(
         [sys.executable, *command, str(SCRIPT), str(folder), json.dumps({**SETTINGS, "processes": processes}), *METHODS],
         env=environment,
@@ -34,11 +38,25 @@ def run(command: list[str], folder: Path, processes: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("processes")
-    run(LAUNCH, folder / "two", 2)
-    run([], folder / "one", 1)
-    return folder / "one", folder / "two"
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one")
+    run([], folder, 1)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["torchrun", "accelerate"])
+def runs(request: pytest.FixtureRequest, alone: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Of one process, and of two under the launcher."""
+    folder = tmp_path_factory.mktemp(request.param)
+    launch = TORCHRUN
+    if request.param == "accelerate":
+        if shutil.which("mpirun") is None:
+            pytest.skip("no mpirun, with which accelerate launch starts several processes on a CPU")
+        hosts = folder / "hosts"
+        hosts.write_text("localhost slots=2\n", encoding="utf-8")
+        launch = [*ACCELERATE, "--mpirun_hostfile", str(hosts)]
+    run(launch, folder / "two", 2)
+    return alone, folder / "two"
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -77,17 +95,20 @@ def test_another_number_of_processes_resumes_and_says_so(
 
 
 def test_processes_that_cannot_join_are_an_error() -> None:
-    """`accelerate launch --cpu` starts one process only: it must not pass for several."""
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+    """`accelerate launch --cpu` without a hostfile for MPI starts one process only: it must not pass for several."""
     code = "from accord.training import processes; processes.start()"
     done = subprocess.run(
-        [sys.executable, *launch, "--dynamo_backend", "no", "--no_python", sys.executable, "-c", code],
+        [sys.executable, *ACCELERATE, "--no_python", sys.executable, "-c", code],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=100,
     )
-    assert "starts one process on a CPU" in done.stderr and "torch.distributed.run --nproc_per_node 2" in done.stderr
+    assert (
+        "one process on a CPU" in done.stderr
+        and "--mpirun_hostfile" in done.stderr
+        and "torch.distributed.run --nproc_per_node 2" in done.stderr
+    )
 
 
 def test_each_rollout_is_written_once(runs: tuple[Path, Path]) -> None:

@@ -24,7 +24,7 @@ LET_GO_SECONDS = 0.1
 
 
 def start() -> None:
-    """Join the process group when torchrun, or `accelerate launch` on GPUs, started several processes.
+    """Join the process group when torchrun or `accelerate launch` (on a CPU with MPI) started several processes.
 
     Raises:
         MachineError: if several were asked for and this one stands alone: each would train on everything, and write over the others.
@@ -39,8 +39,8 @@ def start() -> None:
         raise MachineError("Several processes were started and could not join: torch has no backend for this device. Start one process.")
     if not active() and "MASTER_ADDR" in os.environ and "ACCELERATE_MIXED_PRECISION" in os.environ:
         raise MachineError(
-            "accelerate launch starts one process on a CPU, whatever --num_processes says. "
-            "Start several with: python -m torch.distributed.run --nproc_per_node 2 -m accord ..."
+            "accelerate launch starts one process on a CPU unless it is given MPI and --mpirun_hostfile. "
+            "Without MPI, start several with: python -m torch.distributed.run --nproc_per_node 2 -m accord ..."
         )
 
 
