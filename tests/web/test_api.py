@@ -127,6 +127,14 @@ def test_roles(store: Store, tmp_path: Path) -> None:
     assert client.get("/").status_code == 403 and "viewer" in client.get("/").json()["error"]
 
 
+def test_annotators_neither_see_nor_reach_what_others_said(store: Store, tmp_path: Path) -> None:
+    client = client_of(store, tmp_path, local=False)
+    store.add_annotator("Ada", secret=SECRET)
+    ada = Person(client, SECRET)
+    assert "/quality" not in ada.client.get("/").text and "/quality" in Person(client_of(store, tmp_path)).client.get("/").text
+    assert ada.client.get("/quality").status_code == ada.client.get(f"/settle/{ada.next()['task']}").status_code == 403
+
+
 def test_another_annotators_task_and_draft_are_out_of_reach(store: Store, tmp_path: Path) -> None:
     client = client_of(store, tmp_path, local=False)
     for name in ("Ada", "Bob"):

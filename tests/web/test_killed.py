@@ -74,8 +74,8 @@ def annotator(port: int, secret: str, acknowledged: dict[str, str], draw: random
             acknowledged[name] = reply.json()["annotation"]
 
 
-def judged_while_killed(project: Project, *, people: int, tasks: int, kills: int) -> None:
-    """Run it and compare what was acknowledged with what is stored."""
+def judged_while_killed(project: Project, *, people: int, tasks: int, kills: int) -> dict[str, str]:
+    """Run it; returns the annotation that each submission was told to have become."""
     secrets = [f"secret of annotator number {number:04d}" for number in range(people)]
     with project.open_store() as store:
         store.add_tasks(numbered(number, f"first {number}", f"second {number}") for number in range(tasks))
@@ -102,9 +102,7 @@ def judged_while_killed(project: Project, *, people: int, tasks: int, kills: int
     finally:
         server.kill()
     assert not any(thread.is_alive() for thread in threads)
-    said = {name: key for one in acknowledged for name, key in one.items()}
-    with project.open_store() as store:
-        compare(store, said, tasks)
+    return {name: key for one in acknowledged for name, key in one.items()}
 
 
 def compare(store: Store, said: dict[str, str], tasks: int) -> None:
@@ -125,4 +123,7 @@ def compare(store: Store, said: dict[str, str], tasks: int) -> None:
 )
 def test_a_killed_server_loses_nothing(tmp_path: Path, people: int, tasks: int, kills: int) -> None:
     project = Project.new(tmp_path / "project", overlap=OVERLAP, gold_rate=0.0, repeat_rate=0.0)
-    judged_while_killed(project, people=people, tasks=tasks, kills=kills)
+    said = judged_while_killed(project, people=people, tasks=tasks, kills=kills)
+    assert len(said) == tasks * OVERLAP
+    with project.open_store() as store:
+        compare(store, said, tasks)

@@ -14,11 +14,15 @@ from accord.web.rendering import render, turns
 
 router = APIRouter()
 YEAR = 365 * 24 * 3600
+READS_QUALITY = ("admin", "viewer")
+"""Roles that see how annotators work; annotators judge without knowing each other's answers."""
 
 
 def rendered(request: Request, template: str, **values: Any) -> str:
-    """A template as HTML."""
-    return str(request.app.state.templates.get_template(template).render(**values))
+    """A template as HTML. Its links are those that the person who asks may follow."""
+    person = access_of(request).who(request)
+    reads_quality = person is not None and person.role in READS_QUALITY
+    return str(request.app.state.templates.get_template(template).render(reads_quality=reads_quality, **values))
 
 
 def access_of(request: Request) -> Access:
@@ -72,7 +76,7 @@ def guideline(request: Request) -> Response:
 @router.get("/quality", response_class=HTMLResponse)
 def quality(request: Request) -> Response:
     """Whether to trust the labels of the newest round."""
-    access_of(request).require(request, "admin", "viewer")
+    access_of(request).require(request, *READS_QUALITY)
     store = request.app.state.store
     names = {person.id: person.name for person in store.annotators()}
     return HTMLResponse(rendered(request, "quality.html", panel=panel(store), names=names, progress=store.progress()))
