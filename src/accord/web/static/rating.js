@@ -2,7 +2,7 @@
 
 import { answers, button, digit, make } from "./dom.js";
 
-const WORDS = ["worst", "bad", "poor", "middling", "fair", "good", "best"];
+const WORDS = ["worst", "bad", "poor", "so-so", "fair", "good", "best"];
 const FLAGS = ["wrong", "harmful", "off the topic", "cut off", "flatters"];
 
 export const keys = [
