@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from accord.data.annotation_values import ERASED, Value
@@ -41,21 +42,7 @@ def examples_of(annotation: Annotation, task: Task, *, where: str = "", **more: 
     if make is None or annotation.value == ERASED:
         return []
     columns = {**task.columns, **provenance(annotation), **more}
-    return [
-        Example(
-            kind=found.kind,
-            prompt=found.prompt,
-            completions=found.completions,
-            ranks=found.ranks,
-            probability=found.probability,
-            strength=found.strength,
-            label=found.label,
-            step_labels=found.step_labels,
-            columns={**columns, **found.columns},
-            where=where,
-        )
-        for found in make(annotation, task)
-    ]
+    return [replace(found, columns={**columns, **found.columns}, where=where) for found in make(annotation, task)]
 
 
 def provenance(annotation: Annotation) -> dict[str, Any]:
