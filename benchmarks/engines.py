@@ -1,11 +1,12 @@
 """Other engines against accord's own sampler: what a compiled or converted decoding step, a static cache or continuous batching would buy.
 
-    python benchmarks/engines.py                       # about 5 minutes on two cores; OpenVINO only where it is installed
+    python benchmarks/engines.py                       # about 5 minutes on two cores; OpenVINO and llama.cpp where they are installed
     python benchmarks/engines.py --parts step
 
 step: one decoding step of 64 rows over 128 keys with the starter's shapes, as torch runs it, from prepacked weights (accord's products),
 through torch.compile, and converted to OpenVINO. whole: 64 answers of 64 tokens to 8 prompts of 96, sampled by accord and by transformers'
-`generate` with its caches and by its continuous batching. All in fp32; the median of alternating runs.
+`generate` with its caches and by its continuous batching, and by llama.cpp (`pip install llama-cpp-python`) with the prompt's cache shared.
+All in fp32; the median of alternating runs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,7 @@ from accord.models.adapters import PolicyModel
 from accord.models.load import load_model, load_tokenizer, resolve
 from accord.models.lora import lora_config
 from accord.models.prepacked import prepacked_linear
+from accord.models.registry import PINNED, fetch_weights
 from accord.models.tokens import stop_token_ids
 from accord.recipes.stages import peak_rss_gb
 from accord.rollouts.local import LocalSampler
@@ -123,6 +126,82 @@ def step_part() -> dict[str, Any]:
     }
 
 
+def write_f32(source: Path, target: Path) -> None:
+    """The GGUF file with every tensor dequantised to fp32."""
+    from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
+    from gguf.quants import dequantize
+
+    reader = GGUFReader(source)
+    writer = GGUFWriter(target, reader.fields["general.architecture"].contents())
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type", "general.quantization_version"):
+            continue
+        writer.add_key_value(name, field.contents(), field.types[0], field.types[-1] if len(field.types) > 1 else None)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, dequantize(tensor.data, tensor.tensor_type), raw_dtype=GGMLQuantizationType.F32)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+class LlamaCpp:
+    """llama.cpp with `PROMPTS * GROUP` sequences in one context: each prompt decoded once, its cache shared by its answers."""
+
+    def __init__(self, model: Path) -> None:
+        import llama_cpp as api
+
+        self.api, rows = api, PROMPTS * GROUP
+        api.llama_backend_init()
+        self.model = api.llama_model_load_from_file(str(model).encode(), api.llama_model_default_params())
+        options = api.llama_context_default_params()
+        options.n_ctx, options.n_batch, options.n_ubatch = PROMPTS * PROMPT + rows * ANSWER, PROMPTS * PROMPT, 512
+        options.n_seq_max, options.kv_unified = rows, True
+        options.n_threads = options.n_threads_batch = torch.get_num_threads()
+        options.type_k = options.type_v = api.GGML_TYPE_F32
+        self.context = api.llama_init_from_model(self.model, options)
+        self.batch = api.llama_batch_init(PROMPTS * PROMPT, 0, 1)
+
+    def decode(self, entries: list[tuple[int, int, int, bool]]) -> Tensor:
+        """Logits (reads, VOCABULARY) of the entries (token, position, sequence, read) that are read."""
+        api, batch = self.api, self.batch
+        batch.n_tokens = len(entries)
+        for index, (token, position, sequence, read) in enumerate(entries):
+            batch.token[index], batch.pos[index], batch.logits[index] = token, position, read
+            batch.n_seq_id[index], batch.seq_id[index][0] = 1, sequence
+        assert api.llama_decode(self.context, batch) == 0
+        reads = [index for index, entry in enumerate(entries) if entry[3]]
+        import numpy as np
+
+        rows = [np.ctypeslib.as_array(api.llama_get_logits_ith(self.context, index), shape=(VOCABULARY,)) for index in reads]
+        return torch.from_numpy(np.stack(rows))
+
+    def sample(self, ids: Tensor) -> Tensor:
+        """(PROMPTS * GROUP, ANSWER) tokens after `ids` (PROMPTS, PROMPT)."""
+        memory, rows = self.api.llama_get_memory(self.context), PROMPTS * GROUP
+        self.api.llama_memory_clear(memory, True)
+        logits = self.decode(
+            [(int(token), at, prompt * GROUP, at == PROMPT - 1) for prompt, row in enumerate(ids) for at, token in enumerate(row)]
+        ).repeat_interleave(GROUP, 0)
+        for row in range(rows):
+            if row % GROUP:
+                self.api.llama_memory_seq_cp(memory, row - row % GROUP, row, -1, -1)
+        drawn = []
+        for step in range(ANSWER):
+            drawn.append(torch.multinomial(logits.softmax(-1), 1)[:, 0])
+            if step < ANSWER - 1:
+                logits = self.decode([(int(token), PROMPT + step, row, True) for row, token in enumerate(drawn[-1])])
+        return torch.stack(drawn, 1)
+
+    def agrees(self, model: Any, ids: Tensor) -> None:
+        """Raises if the logits after the first prompt are not those of the transformers model."""
+        self.api.llama_memory_clear(self.api.llama_get_memory(self.context), True)
+        found = self.decode([(int(token), at, 0, at == PROMPT - 1) for at, token in enumerate(ids[0])])[0]
+        expected = model(input_ids=ids[:1]).logits[0, -1]
+        difference = float((found - expected).abs().max() / expected.abs().max())
+        assert difference < 1e-2, f"llama.cpp computes something else: {difference}"
+
+
 @torch.no_grad()
 def whole_part() -> dict[str, Any]:
     """Seconds for all answers: accord from an adapter it merges itself, transformers from the bare base, which is less work."""
@@ -159,6 +238,15 @@ def whole_part() -> dict[str, Any]:
         "transformers, static cache, compiled": lambda: generate(cache_implementation="static"),
         "transformers, continuous batching": continuous,
     }
+    folder = tempfile.TemporaryDirectory()
+    try:
+        written = Path(folder.name) / "f32.gguf"
+        write_f32(fetch_weights(PINNED["smollm2-135m"], Path(folder.name)), written)
+        engine = LlamaCpp(written)
+        engine.agrees(bare, ids)
+        runs["llama.cpp"] = lambda: engine.sample(ids)
+    except ImportError:
+        print("llama-cpp-python is not installed: left out")
     for name in list(runs):
         try:
             runs[name]()
