@@ -6,7 +6,7 @@
 step: one decoding step of 64 rows over 128 keys with the starter's shapes, as torch runs it, from prepacked weights (accord's products),
 through torch.compile, and converted to OpenVINO. whole: 64 answers of 64 tokens to 8 prompts of 96, sampled by accord and by transformers'
 `generate` with its caches and by its continuous batching, and by llama.cpp (`pip install llama-cpp-python`) with the prompt's cache shared.
-All in fp32; the median of alternating runs.
+stacked: two adapters' tokens through the frozen layers one after the other, and as one pass. All in fp32; the median of alternating runs.
 """
 
 from __future__ import annotations
@@ -256,7 +256,59 @@ def whole_part() -> dict[str, Any]:
     return {name: round(s, 2) for name, s in alternate(runs, 2).items()} | {"gemm GF/s": round(gemm_gflops(), 1)}
 
 
-PARTS = {"step": step_part, "whole": whole_part}
+class TwoStacks:
+    """The starter's linear layers with two adapters, forward and backward on `tokens` tokens each: policy and critic, say."""
+
+    def __init__(self, tokens: int, rank: int = 16) -> None:
+        shapes = [(WIDTH, (HEADS + 2 * KV_HEADS) * HEAD), (HEADS * HEAD, WIDTH), (WIDTH, 2 * MIDDLE), (MIDDLE, WIDTH)]
+        self.tokens = tokens
+        self.layers = [
+            (torch.randn(out, into), [(torch.randn(rank, into), torch.randn(out, rank)) for _ in range(2)], torch.randn(2 * tokens, into))
+            for into, out in shapes
+        ]
+
+    def apart(self) -> list[Tensor]:
+        """One adapter's tokens after the other's."""
+        found = []
+        for weight, adapters, inputs in self.layers:
+            for half, (down, up) in zip(inputs.split(self.tokens), adapters, strict=True):
+                output = half @ weight.T
+                found.append(self._adapt(output, half, down, up, output @ weight))
+        return found
+
+    def stacked(self) -> list[Tensor]:
+        """The base's products over both, the adapters each on its slice."""
+        found = []
+        for weight, adapters, inputs in self.layers:
+            output = inputs @ weight.T
+            back = output @ weight
+            for half, out, gradient, (down, up) in zip(*(x.split(self.tokens) for x in (inputs, output, back)), adapters, strict=True):
+                found.append(self._adapt(out, half, down, up, gradient))
+        return found
+
+    def _adapt(self, output: Tensor, inputs: Tensor, down: Tensor, up: Tensor, back: Tensor) -> Tensor:
+        """Adds the adapter's part to the output and to the inputs' gradient (the output stands for its own gradient) and makes A's and B's."""
+        narrow, narrow_back = inputs @ down.T, output @ up
+        _ = narrow_back.T @ inputs, output.T @ narrow
+        output.addmm_(narrow, up.T)
+        return back.addmm_(narrow_back, down)
+
+
+@torch.no_grad()
+def stacked_part() -> dict[str, Any]:
+    """Two passes with an adapter each over one stacked pass: above 1 the stacked pass is faster."""
+    torch.manual_seed(0)
+    found: dict[str, Any] = {"gemm GF/s": round(gemm_gflops(), 1)}
+    for tokens in (64, 256, 1024):
+        stacks = TwoStacks(tokens)
+        for one, other in zip(stacks.apart(), stacks.stacked(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-1)
+        seconds = alternate({"apart": stacks.apart, "stacked": stacks.stacked}, 25)
+        found[f"{tokens} tokens each"] = round(seconds["apart"] / seconds["stacked"], 3)
+    return found
+
+
+PARTS = {"step": step_part, "whole": whole_part, "stacked": stacked_part}
 
 
 def main() -> None:
