@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reasoning import keep, share
+from reasoning import against_controls, keep, share
 
 from accord import GRPOConfig, GRPOTrainer
 from accord.data.instructions import constraint_prompts
@@ -89,6 +89,7 @@ def main() -> None:
     results = json.loads(given.results.read_text(encoding="utf-8")) if given.results.exists() else {}
     before = stages.run("look-starter", about, lambda *_: {"answers": answers(MODEL)})["answers"]
     results["starter"] = share(before)
+    looks: dict[str, list[dict[str, Any]]] = {}
     for arm in given.arms:
         kind, _, seed = arm.partition(":")
         name = f"{kind}-{seed}"
@@ -98,10 +99,11 @@ def main() -> None:
             lambda folder, resume, kind=kind, seed=seed: practise(folder, kind, int(seed), given.steps, resume=resume),
         )
         seconds = round(stages.records[-1]["seconds"])
-        after = stages.run(f"look-{name}", {**about, "arm": arm}, lambda *_, name=name: {"answers": answers(str(given.work / name))})
-        change = gain(before, after["answers"])
+        done = stages.run(f"look-{name}", {**about, "arm": arm}, lambda *_, name=name: {"answers": answers(str(given.work / name))})
+        after = looks[arm] = done["answers"]
+        change = gain(before, after)
         results[arm] = {
-            **share(after["answers"]),
+            **share(after),
             "gain": in_points(change),
             "clear of zero": change.excludes_zero,
             **curve,
@@ -110,6 +112,8 @@ def main() -> None:
         results["peak GB"] = round(peak_rss_gb(), 2)
         keep(given.results, results)
         print(arm, json.dumps({key: value for key, value in results[arm].items() if not isinstance(value, list)}), flush=True)
+    results |= against_controls(looks)
+    keep(given.results, results)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ rejection-sampling fine-tuning on as many sampled tokens. Stages already done ar
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -69,6 +70,7 @@ def main() -> None:
     settings = Settings(held_out=500, seed=1)
     settings = replace(settings, grpo={**settings.grpo, "max_steps": given.steps})
     results = json.loads(given.results.read_text(encoding="utf-8")) if given.results.exists() else {}
+    looks: dict[str, list[dict[str, Any]]] = {}
     about = {"settings": settings.__dict__}
 
     def look(name: str, model: str, **key: Any) -> list[dict[str, Any]]:
@@ -95,12 +97,13 @@ def main() -> None:
         name = f"{kind}-{mine.seed}"
         curve = stages.run(name, {**about, "arm": kind, "seed": mine.seed}, work)
         seconds = round(stages.records[-1]["seconds"])
-        after = look(name, str(given.work / name), arm=arm)
+        after = looks[arm] = look(name, str(given.work / name), arm=arm)
         change = gain(before["start"], after)
         results[arm] = {**share(after), "gain": in_points(change), "clear of zero": change.excludes_zero, **curve, "seconds": seconds}
         keep(given.results, results)
         told = {key: value for key, value in results[arm].items() if not isinstance(value, list)}
         print(arm, json.dumps(told), flush=True)
+    results |= against_controls(looks)
     if given.svamp:
         rows = [replace(row, kind="prompt", completions=()) for row in read_examples(str(given.svamp))][:300]
         models = {"start": base, "true-42": str(given.work / "true-42")}
@@ -124,6 +127,13 @@ def share(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     right = wilson(sum(row["right"] for row in rows) / count, count)
     means = {name: round(sum(row[name] for row in rows) / count, 3) for name in ("form", "tokens") if name in rows[0]}
     return {"right": f"{100 * right.mean:.1f} % ({100 * right.low:.1f} to {100 * right.high:.1f}, {count})", **means}
+
+
+def against_controls(looks: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Right answers of each arm `true:SEED` minus those of every other arm to the same problems, from each arm's answers."""
+    pairs = [(one, other) for one, other in itertools.product(looks, looks) if one.startswith("true:") and not other.startswith("true:")]
+    changes = {f"{one} minus {other}": gain(looks[other], looks[one]) for one, other in pairs}
+    return {name: {"gain": in_points(change), "clear of zero": change.excludes_zero} for name, change in changes.items()}
 
 
 def keep(path: Path, results: dict[str, Any]) -> None:
