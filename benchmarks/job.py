@@ -65,15 +65,10 @@ def make(job: Job) -> tuple[Any, Any]:
     """The base model and its tokenizer."""
     resolved = resolve(job.model, accept_licence=True)
     tokenizer = load_tokenizer(resolved)
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = (
-            "{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>{% endfor %}"
-            "{% if add_generation_prompt %}<start_of_turn>assistant\n{% endif %}"
-        )
-    ending = "'<|im_end|>' + '\n'"
-    tokenizer.chat_template = tokenizer.chat_template.replace(
-        ending, f"({ending} if add_generation_prompt or not loop.last else '<|im_end|>')"
-    )
+    # What a template writes after the end of the last answer is left away: accord does not learn from it.
+    for ending, bare in (("'<|im_end|>' + '\n'", "'<|im_end|>'"), ("'\n\n'", "''")):
+        last = f"({ending} if add_generation_prompt or not loop.last else {bare})"
+        tokenizer.chat_template = tokenizer.chat_template.replace(ending, last)
     if not job.layers:
         return load_model(resolved, dtype="float32"), tokenizer
     from transformers import LlamaConfig, LlamaForCausalLM
