@@ -91,11 +91,7 @@ def test_half_weights_are_upcast_and_it_is_said(tmp_path: Path, capsys: pytest.C
 def test_dtype_follows_the_hardware() -> None:
     assert pick_device() in ("cuda", "mps", "cpu")
     assert pick_dtype("mps") == torch.float32
-    flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace") if Path("/proc/cpuinfo").exists() else None
-    if flags is not None and "flags" in flags:
-        fast = "amx_bf16" in flags or "avx512_bf16" in flags
-        assert pick_dtype("cpu") == (torch.bfloat16 if fast else torch.float32)
-    assert pick_dtype("cpu") in (torch.bfloat16, torch.float32)
+    assert pick_dtype("cpu") == torch.float32, "also where the CPU has instructions for bfloat16: what is around them is slower"
 
 
 # -- bad names and damaged folders --------------------------------------------------------------------------------------------------

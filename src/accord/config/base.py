@@ -70,7 +70,7 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
     """True keeps only each layer's input and recomputes the rest: about a third more time, much less memory. False keeps all."""
     dtype: str = "auto"
-    """float32, bfloat16 or auto: bfloat16 where the hardware multiplies it fast, else float32."""
+    """float32, bfloat16 or auto: bfloat16 on CUDA of capability 8 or more, else float32 (on a CPU bfloat16 is slower even where it has instructions for it)."""
     tokens_per_microbatch: int | None = None
     """Tokens that go through the model at once. None chooses from free memory (256 to 1024, on a GPU to 4096), says it and records it. Kept on resume."""
     cache_lower_layers: bool = True
