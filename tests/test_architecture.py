@@ -19,7 +19,7 @@ SOURCE = ROOT / "src" / "accord"
 LAYERS = [
     {"cli", "commands", "arguments", "__main__", "web"},
     {"recipes"},
-    {"methods", "annotation", "audit", "evaluation", "planning", "reporting"},
+    {"methods", "annotation", "ai_feedback", "audit", "evaluation", "lab", "planning", "reporting"},
     {"training"},
     {"rewards"},
     {"rollouts"},

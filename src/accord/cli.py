@@ -127,6 +127,27 @@ GROUPS = (
         ),
     ),
     Group(
+        "Feedback",
+        (
+            Command(
+                "judge",
+                "label comparisons by a model, a server, a reward model or a rule",
+                ("accord.config.judge:JudgeOptions",),
+                "accord.commands.judge:run",
+                tuple("data judge prompt principles to checked human answers limit columns max_tokens max_cost concurrency seed".split()),
+                positional="data",
+            ),
+            Command(
+                "judge check",
+                "measure a judge on comparisons that people judged, before it is used",
+                ("accord.config.judge:CheckOptions",),
+                "accord.commands.judge:check",
+                tuple("data judge prompt principles to answers limit columns max_tokens max_cost concurrency seed".split()),
+                positional="data",
+            ),
+        ),
+    ),
+    Group(
         "Look",
         (
             Command(

@@ -94,7 +94,7 @@ class TrainOptions:
     reward_model: list[str] | None = None
     """ppo, grpo and sft --best-of, which need this or --reward: run folders of reward models, each optionally with a weight: runs/reward*0.5."""
     reward: list[str] | None = None
-    """ppo, grpo and sft --best-of, which need this or --reward-model: accuracy, format, constraints, code, gym, repetition (docs/rewards.md) or file.py:function, each optionally with a weight: format*0.2."""
+    """ppo, grpo and sft --best-of, which need this or --reward-model: accuracy, format, constraints, code, gym, judge, repetition (docs/rewards.md) or file.py:function, each optionally with a weight: format*0.2."""
     ptx_data: str | None = None
     """PPO: demonstrations mixed into each step (see ptx_coef). None mixes nothing."""
     lora_r: int = 16

@@ -84,6 +84,16 @@ class Renderer:
         """
         return self._cut_prompt(self._ids(self._prompt_text(prompt, self._tools(columns or {}))))
 
+    def beginnings(self, prompt: Sequence[Message], texts: Sequence[str], *, said: str = "") -> tuple[list[int], list[list[int]]]:
+        """Token ids of a prompt, uncut, and of texts that an answer may begin with, each as it is tokenized behind the prompt.
+
+        Args:
+            said: what the answer has said before; its ids stand at the end of the prompt's.
+        """
+        before = self._prompt_text(prompt) + said
+        ids = self._ids(before)
+        return ids, [self._suffix_ids(before, ids, text)[0] for text in texts]
+
     def render(self, example: Example) -> RenderedExample:
         """Token ids of one example.
 

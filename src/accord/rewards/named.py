@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,11 @@ def _gym(option: str) -> RewardSource:
     return GymReward()
 
 
+def _judge(option: str) -> RewardSource:
+    # Judges are built of models and rewards, so they stand above this module: it finds them by their path when one is named.
+    return importlib.import_module("accord.ai_feedback.reward").judge_reward(option)
+
+
 NAMED: dict[str, tuple[Callable[[str], RewardSource], str]] = {
     "accuracy": (
         _accuracy,
@@ -62,6 +68,7 @@ NAMED: dict[str, tuple[Callable[[str], RewardSource], str]] = {
     "constraints": (_constraints, "share of a row's instructions that hold (IFEval's columns); constraints=all: all or nothing"),
     "code": (_code, "1 where a program passes the row's tests in the sandbox"),
     "gym": (_gym, "reasoning-gym's own score of its puzzles"),
+    "judge": (_judge, "a judge's rating, -1 to 1: judge=MODEL, judge=URL#MODEL or judge=judge.yaml (docs/judges.md)"),
     "repetition": (_repetition, "0 down to -1 for repeated word triples: repetition=3"),
 }
 """What each is, by the name that `--reward` takes."""
