@@ -30,6 +30,11 @@ def answer(*texts: str, **source: Any) -> Completion:
     return Completion(tuple(Message("assistant", text) for text in texts), source=source)
 
 
+def talk(*texts: str, **source: Any) -> Completion:
+    """A conversation that the assistant begins, turn by turn."""
+    return Completion(tuple(Message("user" if place % 2 else "assistant", text) for place, text in enumerate(texts)), source=source)
+
+
 def task(kind: TaskKind, question: str, *answers: Completion, gold: dict[str, Any] | None = None, round: int = 0, **columns: Any) -> Task:
     return Task(task_id(kind, prompt(question), answers, round), kind, prompt(question), answers, gold, round, columns)
 

@@ -158,7 +158,9 @@ class Task:
     | rating  | 1           | 1 (worst) to 7 (best), with flags |
     | steps   | 1 (one assistant message a step) | a label a step, or the first error |
     | edit    | 1..K        | a better text for one of them |
-    | chat    | 0           | a conversation that goes on from the prompt, with a choice at each turn |
+    | chat    | 1 (a recorded conversation) | a rating or a better text for each of the assistant's turns, or for some |
+    | chat    | 2 (two of them) | which is better, turn by turn |
+    | chat    | 0           | a conversation that goes on live from the prompt, with a choice at each turn |
     """
 
     id: str
@@ -211,6 +213,8 @@ class Annotation:
     """Why the task was given: as work, to measure the annotator (gold, repeat), in the calibration round, or to settle a dispute."""
     arm: Arm = "random"
     """Whether chance or a rule chose the task: evaluation may use the random ones alone."""
+    columns: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What else the tool that it came from said of it. Goes when the annotator's data are erased, and never into a snapshot."""
 
 
 def content_hash(value: Any, digits: int = 16) -> str:

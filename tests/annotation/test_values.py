@@ -10,9 +10,9 @@ import pytest
 
 from accord.data.annotation_examples import MARGINS, examples_of, step_labels, tasks_of
 from accord.data.annotation_values import check_annotation, check_task, kinds_for
-from accord.errors import DataError
+from accord.errors import ConfigError, DataError
 from accord.types import Annotation, Completion, Example, Message, Task, from_json, task_id, to_json
-from labelling import answer, pair, prompt, task
+from labelling import answer, pair, prompt, talk, task
 
 PAIR = pair(1)
 RANKING = task("ranking", "Which?", answer("a"), answer("b"), answer("c"))
@@ -20,7 +20,9 @@ RATING = task("rating", "How good?", answer("fine"))
 STEPS = task("steps", "2+2+2?", answer("2+2=4", "4+2=7", "So 7"))
 EDIT = task("edit", "Say hello.", answer("Helo."))
 CHAT = task("chat", "Be brief.")
-TASKS = {"pair": PAIR, "ranking": RANKING, "rating": RATING, "steps": STEPS, "edit": EDIT, "chat": CHAT}
+ONE = task("chat", "Hi", talk("Hello.", "2+2?", "5"))
+TWO = task("chat", "Hi", talk("Hello.", "2+2?", "5"), talk("Yo.", "2+2?", "4", "Sure?", "Yes."))
+TASKS = {"pair": PAIR, "ranking": RANKING, "rating": RATING, "steps": STEPS, "edit": EDIT, "chat": CHAT, "one": ONE, "two": TWO}
 
 
 def said(kind: Any, value: Any, on: Task, **more: Any) -> Annotation:
@@ -43,6 +45,9 @@ GOOD = [
         {"turns": [{"user": "Hi", "answers": ["Yes", "No"], "choice": 1, "strength": 2}, {"user": "And?", "answers": ["So."]}]},
         CHAT,
     ),
+    said("chat", {"turns": [{"turn": 0, "rating": 6, "flags": ["rude"]}, {"turn": 1, "rating": 2, "text": "4"}]}, ONE),
+    said("chat", {"turns": [{"turn": 1, "text": "4"}]}, ONE),
+    said("chat", {"turns": [{"turn": 0, "choice": "tie"}, {"turn": 1, "choice": 1, "strength": 4}]}, TWO),
     said("flag", {"reason": "harmful"}, PAIR),
     said("skip", {"reason": "not my field"}, RANKING),
     said("pair", {"erased": True}, PAIR),
@@ -100,6 +105,17 @@ BAD: list[tuple[Annotation, str]] = [
     (said("chat", {"turns": [{"user": "Hi", "answers": ["a", "b"]}]}, CHAT), 'turn 1: "choice" is None; it is 0 or 1 (which answer), "tie" or "both_bad".'),
     (said("chat", {"turns": [{"user": "Hi", "answers": ["a"], "choice": 0}]}, CHAT), 'turn 1: "choice" is 0 and there is one answer; leave it out.'),
     (said("chat", {"turns": [{"user": "Hi", "answers": []}]}, CHAT), 'turn 1: "answers" must be a list of one or two texts.'),
+    (said("chat", {"turns": [{"turn": 2, "rating": 3}]}, ONE), "turn 1: \"turn\" is 2; it is the number of an assistant's turn, 0 to 1."),
+    (said("chat", {"turns": [{"turn": 1, "rating": 3}, {"turn": 1, "rating": 4}]}, ONE), 'turn 2: "turn" is 1 after 1; each turn is judged once, in their order.'),
+    (said("chat", {"turns": [{"turn": 1}]}, ONE), 'turn 1: a turn of one conversation needs a "rating", or a better "text".'),
+    (said("chat", {"turns": [{"turn": 1, "text": " 5"}]}, ONE), 'turn 1: "text" is the same as what was said; an edit changes something.'),
+    (said("chat", {"turns": [{"turn": 1, "rating": 8}]}, ONE), 'turn 1: "rating" is 8; it is a whole number from 1 (worst) to 7 (best).'),
+    (said("chat", {"turns": [{"turn": 1, "choice": 0}]}, ONE), 'turn 1: the value of a chat turn has no "choice".'),
+    (said("chat", {"turns": [{"turn": 2, "choice": 0}]}, TWO), "turn 1: \"turn\" is 2; it is the number of an assistant's turn, 0 to 1."),
+    (said("chat", {"turns": [{"turn": 0}]}, TWO), 'turn 1: "choice" is None; it is 0 or 1 (which answer), "tie" or "both_bad".'),
+    (said("chat", {"turns": [{"turn": 0, "choice": "tie", "strength": 2}]}, TWO), "turn 1: strength 2 needs a choice of 0 or 1; the choice is 'tie'."),
+    (said("chat", {"turns": ["good"]}, ONE), "turn 1 is 'good'; a turn is an object with turn and what is said of it."),
+    (said("edit", {"of": 0, "text": "x"}, ONE), "a chat task takes no edit. It takes: chat, flag, skip."),
     (said("skip", {"reason": ""}, PAIR), "\"reason\" is ''; it needs a text."),
     (said("rating", {"rating": 3}, PAIR), "a pair task takes no rating. It takes: pair, edit, flag, skip."),
     (said("edit", {"of": 0, "text": "x"}, CHAT), "a chat task takes no edit. It takes: chat, flag, skip."),
@@ -122,6 +138,8 @@ def test_bad_values_are_refused_with_the_reason(annotation: Annotation, message:
         (task("pair", "Q", answer("a")), "a pair task has 2 answers; this one has 1."),
         (task("ranking", "Q", answer("a")), "a ranking task has 2 to 20 answers; this one has 1."),
         (task("pair", "Q", answer("a"), answer("a", model="other")), "has the same answer twice; there is nothing to compare."),
+        (task("chat", "Q", answer("a"), answer("b"), answer("c")), "a chat task has 0 to 2 answers; this one has 3."),
+        (task("chat", "Q", Completion((Message("user", "more?"),))), "each conversation of a chat task has a turn of the assistant."),
         (replace(PAIR, prompt=()), "has no prompt."),
         (replace(PAIR, prompt=prompt("\udc00")), "the text of its user turn has half of a character (\\udc00, at 1)."),
         (replace(PAIR, gold={"choice": 3}), '"choice" is 3; it is 0 or 1 (which answer), "tie" or "both_bad".'),
@@ -199,6 +217,61 @@ def test_a_chat_is_a_preference_a_choice_and_goes_on_with_what_was_chosen() -> N
         ("labelled", ["Leave"], ["Be brief.", "Hi", "No", "And?", "So.", "Bye"]),
     ]
     assert found[0].strength == 1.0
+
+
+def asked(example: Example) -> list[str]:
+    return [m.content for m in example.prompt]
+
+
+def test_a_recorded_conversation_teaches_turn_by_turn() -> None:
+    """Rated 6 and 2, and the second answer rewritten: the prompt of each is the conversation up to there."""
+    turns = [{"turn": 0, "rating": 6}, {"turn": 1, "rating": 2, "flags": ["wrong"], "text": "4"}]
+    found = examples_of(said("chat", {"turns": turns}, ONE), ONE)
+    assert [(e.kind, texts(e), asked(e), e.label, e.columns["turn"]) for e in found] == [
+        ("labelled", ["Hello."], ["Hi"], True, 0),
+        ("labelled", ["5"], ["Hi", "Hello.", "2+2?"], False, 1),
+        ("demonstration", ["4"], ["Hi", "Hello.", "2+2?"], None, 1),
+        ("preference", ["4", "5"], ["Hi", "Hello.", "2+2?"], None, 1),
+    ]
+    assert found[1].columns["rating_flags"] == ["wrong"] and found[2].completions[0].source["annotator"] == "anna"
+    cut = replace(ONE, completions=(replace(ONE.completions[0], finished=False),))
+    first, second = examples_of(said("chat", {"turns": turns}, cut), cut)[:2]
+    assert first.completions[0].finished and not second.completions[0].finished
+
+
+def test_two_conversations_are_compared_up_to_each_turn() -> None:
+    """At the second turn the two have said different things before, so each is compared whole, from where they part."""
+    turns = [{"turn": 0, "choice": 1, "strength": 4}, {"turn": 1, "choice": 0}]
+    first, second = examples_of(said("chat", {"turns": turns}, TWO), TWO)
+    assert (first.kind, texts(first), asked(first), first.strength, first.columns["turn"]) == (
+        "preference",
+        ["Yo.", "Hello."],
+        ["Hi"],
+        1.0,
+        0,
+    )
+    assert [[m.content for m in c.messages] for c in second.completions] == [["Hello.", "2+2?", "5"], ["Yo.", "2+2?", "4"]]
+    assert asked(second) == ["Hi"] and second.columns["turn"] == 1
+    alike = task("chat", "Hi", talk("Hello.", "2+2?", "5"), talk("Hello.", "2+2?", "4"))
+    (only,) = examples_of(said("chat", {"turns": turns}, alike), alike)
+    assert (texts(only), asked(only)) == (["5", "4"], ["Hi", "Hello.", "2+2?"])
+
+
+def test_tasks_of_other_kinds_ask_about_the_same_answers() -> None:
+    """A conversation of two turns whose last answer was judged: rated whole, rewritten, or judged turn by turn from the first answer on."""
+    before = (*prompt("Hi"), Message("assistant", "Hello."), Message("user", "2+2?"))
+    example = Example("preference", before, (answer("4"), answer("5")), where="row 1")
+    (edit,) = tasks_of(example, kind="edit")
+    assert edit.kind == "edit" and {c.text for c in edit.completions} == {"4", "5"} and edit.prompt == before
+    assert sorted((t.kind, t.completions[0].text) for t in tasks_of(example, kind="rating")) == [("rating", "4"), ("rating", "5")]
+    for made, last in zip(sorted(tasks_of(example, kind="chat"), key=lambda t: t.completions[0].text), ("4", "5"), strict=True):
+        assert made.prompt == prompt("Hi") and check_task(made)
+        assert [m.content for m in made.completions[0].messages] == ["Hello.", "2+2?", last]
+    (both,) = tasks_of(Example("preference", prompt("Hi"), TWO.completions), kind="chat")
+    assert {c.id for c in both.completions} == {c.id for c in TWO.completions}
+    for kind, wrong in (("preference", "ranking"), ("steps", "rating")):
+        with pytest.raises(ConfigError, match=f"row 1: a {kind} makes no {wrong} task"):
+            tasks_of(replace(example, kind=kind), kind=wrong)  # type: ignore[arg-type]
 
 
 def test_what_says_nothing_teaches_nothing() -> None:

@@ -192,6 +192,19 @@ SAMPLES: list[Sample] = [
     one("potato", {"prompt": "Hi?", "responses": ["Hello.", "What?"], "preference": {"selection": "tie"}}, "Hi?", ["Hello.", "What?"], probability=0.5),
     one("potato", {"prompt": "Hi?", "responses": ["Hello.", "What?"], "preference_scale": {"scale_value": "-2"}}, "Hi?", ["Hello.", "What?"], strength=2),
     one(
+        "openai_comparisons",
+        {
+            "info": {"id": "t3_1", "post": "A long day.", "title": "My day", "subreddit": "stories"}, "split": "train", "batch": "b0", "worker": "w", "choice": 1,
+            "summaries": [{"text": " Long.", "policy": "sup1", "note": "ok"}, {"text": " A day.", "policy": "ref", "note": ""}], "extra": {"confidence": 7},
+        },
+        "SUBREDDIT: r/stories\n\nTITLE: My day\n\nPOST: A long day.\n\nTL;DR:", [" A day.", " Long."],
+    ),
+    one(
+        "openai_comparisons",
+        {"info": {"id": "c1", "article": "News."}, "summaries": [{"text": "New."}, {"text": "Old."}], "choice": 0},
+        "News.", ["New.", "Old."],
+    ),
+    one(
         "potato_steps",
         {"instance_id": "t", "annotator": "ann", "mode": "per_step", "prompt": "2+2?", "steps": [{"index": 0, "reward": 1, "text": "4."}, {"index": 1, "reward": None, "text": "Done."}]},
         "2+2?", ["4.", "Done."], step_labels=(1, None),

@@ -7,26 +7,37 @@
 | rating  | `{"rating": 1..7}` (7 is best), optional `"flags": ["wrong", ...]` |
 | steps   | `{"labels": [1, 0, -1, null]}` one a step, or `{"first_error": 2}` (null: none); optional `"alternative": {"step": 2, "text": ...}` |
 | edit    | `{"of": 0, "text": ...}`: a better text for that answer |
-| chat    | `{"turns": [{"user": ..., "answers": [...], "choice": ..., "strength": ...}]}`: no choice where a turn has one answer |
+| chat, one recorded conversation | `{"turns": [{"turn": 0, "rating": 5, "flags": [...], "text": ...}]}`: a rating, a better text, or both |
+| chat, two of them | `{"turns": [{"turn": 0, "choice": 1, "strength": 2}]}` |
+| chat, held live | `{"turns": [{"user": ..., "answers": [...], "choice": ..., "strength": ...}]}`: no choice where a turn has one answer |
 | flag, skip | `{"reason": ...}` |
 | undo    | `{}` |
+
+`turn` counts the assistant's turns of the conversation from 0; turns that are left out are not judged.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast, get_args
 
+from accord.data.value_checks import (
+    check_choice,
+    check_encodable,
+    check_index,
+    check_keys,
+    check_rating,
+    check_strength,
+    check_text,
+    is_integer,
+    is_number,
+)
 from accord.errors import DataError
-from accord.types import Annotation, AnnotationKind, LabelSource, Task
+from accord.types import Annotation, AnnotationKind, Completion, LabelSource, Message, Task
 
 ERASED = {"erased": True}
 """The value of an annotation whose text was erased on request."""
-MAX_TEXT = 100_000
-"""Longest text that an annotator may write, in characters."""
-STRENGTHS = (1, 2, 3, 4)
-RATINGS = range(1, 8)
 BESIDE: tuple[AnnotationKind, ...] = ("edit",)
 """Kinds that may stand beside the answer to a task of another kind."""
 CLOSING: tuple[AnnotationKind, ...] = ("flag", "skip")
@@ -47,7 +58,7 @@ def check_annotation(annotation: Annotation, task: Task) -> Annotation:
         raise DataError(f'{place}: there is no kind "{kind}". The kinds are: {", ".join(get_args(AnnotationKind))}.')
     if annotation.source not in get_args(LabelSource):
         raise DataError(f'{place}: there is no source "{annotation.source}". The sources are: {", ".join(get_args(LabelSource))}.')
-    if kind not in (task.kind, *CLOSING, "undo") and not (kind in BESIDE and task.completions):
+    if kind not in (*kinds_for(task), "undo"):
         raise DataError(f"{place}: a {task.kind} task takes no {kind}. It takes: {', '.join(kinds_for(task))}.")
     if annotation.value != ERASED:
         check_value(kind, annotation.value, task)
@@ -57,16 +68,16 @@ def check_annotation(annotation: Annotation, task: Task) -> Annotation:
     if order and sorted(order) != list(range(len(task.completions))):
         raise DataError(f"{place}: shown_order {list(order)} is no order of its {len(task.completions)} answers.")
     seconds = annotation.seconds
-    if seconds is not None and not (_number(seconds) and 0 <= seconds < math.inf):
+    if seconds is not None and not (is_number(seconds) and 0 <= seconds < math.inf):
         raise DataError(f"{place}: seconds is {seconds!r}; it must be 0 or more.")
     if annotation.rationale is not None:
-        _text(annotation.rationale, f"{place}: rationale")
+        check_text(annotation.rationale, f"{place}: rationale")
     return annotation
 
 
 def kinds_for(task: Task) -> list[AnnotationKind]:
     """The kinds of annotation that a task takes."""
-    beside: list[AnnotationKind] = [kind for kind in BESIDE if kind != task.kind and task.completions]
+    beside: list[AnnotationKind] = [kind for kind in BESIDE if task.kind not in (kind, "chat")]
     return [task.kind, *beside, *CLOSING]
 
 
@@ -85,19 +96,19 @@ def check_value(kind: AnnotationKind, value: object, task: Task) -> Value:
 
 def pair_value(value: Value, task: Task, place: str) -> Value:
     """`{"choice": 0 | 1 | "tie" | "both_bad"}`."""
-    _keys(value, place, "pair", {"choice"})
-    _choice(value["choice"], place)
+    check_keys(value, place, "pair", {"choice"})
+    check_choice(value["choice"], place)
     return value
 
 
 def ranking_value(value: Value, task: Task, place: str) -> Value:
     """`{"ranks": [...]}`: one rank an answer, the best is 1."""
-    _keys(value, place, "ranking", {"ranks"})
+    check_keys(value, place, "ranking", {"ranks"})
     ranks, count = value["ranks"], len(task.completions)
     if not isinstance(ranks, list) or len(cast("list[object]", ranks)) != count:
         raise DataError(f'{place}: "ranks" must be a list of {count} ranks, one an answer; found {ranks!r:.80}.')
     entries = cast("list[object]", ranks)
-    if not all(_integer(rank) and 1 <= cast("int", rank) <= count for rank in entries) or 1 not in entries:
+    if not all(is_integer(rank) and 1 <= cast("int", rank) <= count for rank in entries) or 1 not in entries:
         raise DataError(
             f'{place}: "ranks" is {entries}; ranks are whole numbers from 1 (the best, always there) to {count}, equal ones are ties.'
         )
@@ -106,15 +117,8 @@ def ranking_value(value: Value, task: Task, place: str) -> Value:
 
 def rating_value(value: Value, task: Task, place: str) -> Value:
     """`{"rating": 1..7, "flags": [...]}`."""
-    _keys(value, place, "rating", {"rating"}, {"flags"})
-    if not _integer(value["rating"]) or value["rating"] not in RATINGS:
-        raise DataError(f'{place}: "rating" is {value["rating"]!r}; it is a whole number from 1 (worst) to 7 (best).')
-    flags = value.get("flags", [])
-    names = cast("list[object]", flags) if isinstance(flags, list) else None
-    if names is None or not all(isinstance(name, str) and 0 < len(name) <= 40 for name in names) or len(set(names)) < len(names):
-        raise DataError(f'{place}: "flags" is {flags!r:.80}; it is a list of different short names, such as ["wrong", "harmful"].')
-    for name in names:
-        _text(name, f'{place}: "flags"')
+    check_keys(value, place, "rating", {"rating"}, {"flags"})
+    check_rating(value, place)
     return value
 
 
@@ -122,74 +126,116 @@ def steps_value(value: Value, task: Task, place: str) -> Value:
     """`{"labels": [...]}` or `{"first_error": index or null}`, with an optional alternative for one step."""
     if ("labels" in value) == ("first_error" in value):
         raise DataError(f'{place}: a steps value has "labels" (one a step) or "first_error" (which step, or null), one of the two.')
-    _keys(value, place, "steps", {"labels"} if "labels" in value else {"first_error"}, {"alternative"})
+    check_keys(value, place, "steps", {"labels"} if "labels" in value else {"first_error"}, {"alternative"})
     count = len(task.completions[0].messages)
     if "labels" in value:
         labels = value["labels"]
         entries = cast("list[object]", labels) if isinstance(labels, list) else None
         if entries is None or len(entries) != count:
             raise DataError(f'{place}: "labels" must be a list of {count} labels, one a step; found {labels!r:.80}.')
-        if not all(label is None or (_integer(label) and label in (1, 0, -1)) for label in entries):
+        if not all(label is None or (is_integer(label) and label in (1, 0, -1)) for label in entries):
             raise DataError(f'{place}: "labels" is {entries}; a label is 1 (right), 0 (neutral), -1 (wrong) or null (not judged).')
     elif value["first_error"] is not None:
-        _index(value["first_error"], count, f'{place}: "first_error"', "a step", "or null where there is none")
+        check_index(value["first_error"], count, f'{place}: "first_error"', "a step", "or null where there is none")
     if value.get("alternative") is not None:
         other = value["alternative"]
         if not isinstance(other, Mapping):
             raise DataError(f'{place}: "alternative" is {other!r:.80}; it is {{"step": which, "text": the better step}}.')
         better = dict(cast("Mapping[str, Any]", other))
-        _keys(better, place, "steps alternative", {"step", "text"})
-        _index(better["step"], count, f'{place}: "step" of the alternative', "a step")
-        _text(better["text"], f'{place}: "text" of the alternative')
+        check_keys(better, place, "steps alternative", {"step", "text"})
+        check_index(better["step"], count, f'{place}: "step" of the alternative', "a step")
+        check_text(better["text"], f'{place}: "text" of the alternative')
     return value
 
 
 def edit_value(value: Value, task: Task, place: str) -> Value:
     """`{"of": index, "text": ...}`: a text that differs from the answer's own."""
-    _keys(value, place, "edit", {"of", "text"})
-    _index(value["of"], len(task.completions), f'{place}: "of"', "an answer")
-    _text(value["text"], f'{place}: "text"')
+    check_keys(value, place, "edit", {"of", "text"})
+    check_index(value["of"], len(task.completions), f'{place}: "of"', "an answer")
+    check_text(value["text"], f'{place}: "text"')
     if cast("str", value["text"]).strip() == task.completions[cast("int", value["of"])].text.strip():
         raise DataError(f'{place}: "text" is the same as answer {value["of"]}; an edit changes something.')
     return value
 
 
 def chat_value(value: Value, task: Task, place: str) -> Value:
-    """`{"turns": [...]}`: what the user said, the answers, and the choice where there were two."""
-    _keys(value, place, "chat", {"turns"})
+    """`{"turns": [...]}`: what was said of the turns of recorded conversations, or the turns of one that was held live."""
+    check_keys(value, place, "chat", {"turns"})
     turns = cast("list[object]", value["turns"]) if isinstance(value["turns"], list) else []
     if not turns:
         raise DataError(f'{place}: "turns" must be a list with at least one turn; found {value["turns"]!r:.80}.')
+    last = -1
     for number, entry in enumerate(turns, start=1):
         here = f"{place}: turn {number}"
         if not isinstance(entry, Mapping):
-            raise DataError(f"{here} is {entry!r:.80}; a turn is an object with user and answers.")
+            wanted = "turn and what is said of it" if task.completions else "user and answers"
+            raise DataError(f"{here} is {entry!r:.80}; a turn is an object with {wanted}.")
         turn = dict(cast("Mapping[str, Any]", entry))
-        _keys(turn, here, "chat turn", {"user", "answers"}, {"choice", "strength"})
-        _text(turn["user"], f'{here}: "user"')
-        answers = cast("list[object]", turn["answers"]) if isinstance(turn["answers"], list) else []
-        if len(answers) not in (1, 2):
-            raise DataError(f'{here}: "answers" must be a list of one or two texts.')
-        for answer in answers:
-            _text(answer, f'{here}: "answers"')
-        if len(answers) == 2:
-            _choice(turn.get("choice"), here)
-        elif turn.get("choice") is not None:
-            raise DataError(f'{here}: "choice" is {turn["choice"]!r} and there is one answer; leave it out.')
-        _strength(turn.get("strength"), turn.get("choice"), here)
+        if not task.completions:
+            _live_turn(turn, here)
+            continue
+        check_keys(turn, here, "chat turn", {"turn"}, {"rating", "flags", "text"} if len(task.completions) == 1 else {"choice", "strength"})
+        check_index(turn["turn"], turn_count(task), f'{here}: "turn"', "an assistant's turn")
+        if turn["turn"] <= last:
+            raise DataError(f'{here}: "turn" is {turn["turn"]} after {last}; each turn is judged once, in their order.')
+        last = turn["turn"]
+        _recorded_turn(turn, task, here)
     return value
+
+
+def _live_turn(turn: Value, here: str) -> None:
+    """A turn with what the user said, the answers, and the choice where there were two."""
+    check_keys(turn, here, "chat turn", {"user", "answers"}, {"choice", "strength"})
+    check_text(turn["user"], f'{here}: "user"')
+    answers = cast("list[object]", turn["answers"]) if isinstance(turn["answers"], list) else []
+    if len(answers) not in (1, 2):
+        raise DataError(f'{here}: "answers" must be a list of one or two texts.')
+    for answer in answers:
+        check_text(answer, f'{here}: "answers"')
+    if len(answers) == 2:
+        check_choice(turn.get("choice"), here)
+    elif turn.get("choice") is not None:
+        raise DataError(f'{here}: "choice" is {turn["choice"]!r} and there is one answer; leave it out.')
+    check_strength(turn.get("strength"), turn.get("choice"), here)
+
+
+def _recorded_turn(turn: Value, task: Task, here: str) -> None:
+    """What is said of one turn of one conversation, or of two side by side."""
+    if len(task.completions) == 2:
+        check_choice(turn.get("choice"), here)
+        check_strength(turn.get("strength"), turn.get("choice"), here)
+        return
+    if "rating" in turn:
+        check_rating(turn, here)
+    elif "text" not in turn or "flags" in turn:
+        raise DataError(f'{here}: a turn of one conversation needs a "rating", or a better "text".')
+    if "text" in turn:
+        check_text(turn["text"], f'{here}: "text"')
+        _, said = assistant_turns(task.completions[0])[cast("int", turn["turn"])]
+        if cast("str", turn["text"]).strip() == said.content.strip():
+            raise DataError(f'{here}: "text" is the same as what was said; an edit changes something.')
+
+
+def assistant_turns(completion: Completion) -> list[tuple[int, Message]]:
+    """The assistant's turns of a conversation, each with its place among the messages."""
+    return [(place, message) for place, message in enumerate(completion.messages) if message.role == "assistant"]
+
+
+def turn_count(task: Task) -> int:
+    """How many of the assistant's turns a chat task has to judge: of two conversations, those that both have."""
+    return min((len(assistant_turns(completion)) for completion in task.completions), default=0)
 
 
 def reason_value(value: Value, task: Task, place: str) -> Value:
     """`{"reason": ...}` of a flag or a skip."""
-    _keys(value, place, "flag or skip", {"reason"})
-    _text(value["reason"], f'{place}: "reason"')
+    check_keys(value, place, "flag or skip", {"reason"})
+    check_text(value["reason"], f'{place}: "reason"')
     return value
 
 
 def undo_value(value: Value, task: Task, place: str) -> Value:
     """`{}`: what is taken back is in `supersedes`."""
-    _keys(value, place, "undo", set())
+    check_keys(value, place, "undo", set())
     return value
 
 
@@ -237,7 +283,9 @@ def check_task(task: Task) -> Task:
     if len(set(texts)) < len(texts):
         raise DataError(f"{place} has the same answer twice; there is nothing to compare.")
     for message in (*task.prompt, *(message for completion in task.completions for message in completion.messages)):
-        _encodable(message.content, f"{place}: the text of its {message.role} turn")
+        check_encodable(message.content, f"{place}: the text of its {message.role} turn")
+    if task.kind == "chat" and task.completions and not turn_count(task):
+        raise DataError(f"{place}: each conversation of a chat task has a turn of the assistant.")
     if task.kind == "steps" and not all(message.role == "assistant" for message in task.completions[0].messages):
         raise DataError(f"{place}: a solution has one assistant message a step.")
     if task.gold is not None:
@@ -245,13 +293,13 @@ def check_task(task: Task) -> Task:
     return task
 
 
-_COMPLETIONS = {"pair": (2, 2), "ranking": (2, 20), "rating": (1, 1), "steps": (1, 1), "edit": (1, 20), "chat": (0, 0)}
+_COMPLETIONS = {"pair": (2, 2), "ranking": (2, 20), "rating": (1, 1), "steps": (1, 1), "edit": (1, 20), "chat": (0, 2)}
 """How many answers a task of each kind has."""
 
 
 def _check_strength(annotation: Annotation, place: str) -> None:
     if annotation.kind == "pair":
-        _strength(annotation.strength, annotation.value.get("choice"), place)
+        check_strength(annotation.strength, annotation.value.get("choice"), place)
     elif annotation.strength is not None:
         raise DataError(f"{place}: a {annotation.kind} has no strength; it belongs to a pair.")
 
@@ -262,60 +310,9 @@ def _check_probability(annotation: Annotation, place: str) -> None:
         return
     if annotation.kind != "pair":
         raise DataError(f"{place}: a {annotation.kind} has no probability; it belongs to a pair.")
-    if not _number(value) or not 0 <= value <= 1:
+    if not is_number(value) or not 0 <= value <= 1:
         raise DataError(f"{place}: probability is {value!r}; it lies between 0 and 1.")
     choice = annotation.value.get("choice")
     fits = {0: value >= 0.5, 1: value <= 0.5, "tie": value == 0.5}
     if not fits.get(cast("Any", choice), False):
         raise DataError(f"{place}: probability {value:g} that answer 0 is better does not fit the choice {choice!r}.")
-
-
-def _strength(value: object, choice: object, place: str) -> None:
-    if value is None:
-        return
-    if not _integer(value) or value not in STRENGTHS:
-        raise DataError(f"{place}: strength is {value!r}; it is 1 (hardly better), 2, 3 or 4 (far better).")
-    if not _integer(choice):
-        raise DataError(f"{place}: strength {value} needs a choice of 0 or 1; the choice is {choice!r}.")
-
-
-def _choice(choice: object, place: str) -> None:
-    if not (_integer(choice) and choice in (0, 1)) and choice not in ("tie", "both_bad"):
-        raise DataError(f'{place}: "choice" is {choice!r}; it is 0 or 1 (which answer), "tie" or "both_bad".')
-
-
-def _index(value: object, count: int, what: str, of: str, more: str = "") -> None:
-    if not _integer(value) or not 0 <= cast("int", value) < count:
-        raise DataError(f"{what} is {value!r}; it is the number of {of}, 0 to {count - 1}{f', {more}' if more else ''}.")
-
-
-def _keys(value: Value, place: str, kind: str, needed: set[str], optional: Collection[str] = ()) -> None:
-    missing, unknown = sorted(needed - value.keys()), sorted(map(str, value.keys() - needed - set(optional)))
-    if missing:
-        raise DataError(f'{place}: the value of a {kind} needs "{missing[0]}".')
-    if unknown:
-        raise DataError(f'{place}: the value of a {kind} has no "{unknown[0]:.40}".')
-
-
-def _text(value: object, what: str) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{what} is {value!r:.40}; it needs a text.")
-    if len(value) > MAX_TEXT:
-        raise DataError(f"{what} has {len(value)} characters; at most {MAX_TEXT} are taken.")
-    _encodable(value, what)
-
-
-def _encodable(value: str, what: str) -> None:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        half = ascii(error.object[error.start])[1:-1]
-        raise DataError(f"{what} has half of a character ({half}, at {error.start + 1}).") from error
-
-
-def _integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,9 +1,10 @@
-"""Tables of comparisons: winner columns, Chatbot Arena, HelpSteer2 and 3, SHP, PandaLM, LLMBar, a scored copy of HH-RLHF."""
+"""Tables of comparisons: winner columns, Chatbot Arena, HelpSteer2 and 3, SHP, PandaLM, LLMBar, OpenAI's summaries, a scored copy of HH-RLHF."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import cast
 
 from accord.data.fields import Fields, Row, message_rows
 from accord.data.layouts.base import Format, has, single, with_columns
@@ -80,6 +81,36 @@ def write_hh_scored(example: Example) -> Row:
     return with_columns({**stated, "text": [hh_text((*example.prompt, *side.messages)) for side in sides]}, example)
 
 
+def parse_summaries(fields: Fields) -> list[Example]:
+    """OpenAI's comparisons of summaries: {"info": {"post" or "article", ...}, "summaries": [{"text", ...}, {"text", ...}], "choice": 0 or 1}.
+
+    The prompt has subreddit, title and post as headed parts (Stiennon et al. 2020, arXiv:2009.01325); a text without the first two is the prompt.
+    """
+    info = fields.record("info")
+    post = info.text("post" if info.has("post") else "article")
+    heads = [("SUBREDDIT: r/", info.optional_text("subreddit")), ("TITLE: ", info.optional_text("title"))]
+    named = [f"{head}{text}" for head, text in heads if text]
+    prompt = (Message("user", "\n\n".join([*named, f"POST: {post}", "TL;DR:"]) if named else post),)
+    summaries = fields.records("summaries")
+    if len(summaries) != 2:
+        fields.fail(f'field "summaries" has {len(summaries)} texts; a comparison has two.')
+    sides = [Completion((Message("assistant", summary.text("text")),)) for summary in summaries]
+    example = judged(fields, prompt, sides, SUMMARY_CHOICE)
+    example.columns["info"] = dict(info.row)
+    example.columns["summaries"] = [{name: value for name, value in summary.row.items() if name != "text"} for summary in summaries]
+    return [example]
+
+
+def write_summaries(example: Example) -> Row:
+    """The inverse of `parse_summaries`."""
+    stated, sides = shown(example, SUMMARY_CHOICE)
+    kept = example.columns.get("summaries")
+    others = cast("list[Row]", kept) if isinstance(kept, list) else [Row(), Row()]
+    summaries = [{"text": side.text, **other} for side, other in zip(sides, others, strict=True)]
+    info = example.columns.get("info", {"post": example.prompt[-1].content})
+    return with_columns({"info": info, "summaries": summaries, **stated}, example)
+
+
 def helpsteer_turns(fields: Fields) -> tuple[Message, ...]:
     """The prompt of HelpSteer2: a conversation as one text with "<extra_id_1>User" and "<extra_id_1>Assistant" between the turns."""
     first, *pieces = _HELPSTEER_TURN.split(fields.text("prompt"))
@@ -91,6 +122,13 @@ def helpsteer_text(example: Example) -> Row:
     """The inverse of `helpsteer_turns`."""
     first, *later = example.prompt
     return {"prompt": first.content + "".join(f"\n<extra_id_1>{m.role.capitalize()}\n{m.content}" for m in later)}
+
+
+def _read_choice(fields: Fields) -> Verdict:
+    choice = fields.integer("choice")
+    if choice not in (0, 1):
+        fields.fail(f'field "choice" is {choice}; it is 0 (the first summary) or 1.')
+    return Verdict(1.0 - choice)
 
 
 def _read_scores(fields: Fields) -> Verdict:
@@ -116,6 +154,7 @@ def _hh_scored(row: Mapping[str, object]) -> bool:
     return "score" in row and isinstance(row.get("text"), (list, tuple))
 
 
+SUMMARY_CHOICE = Judge(_read_choice, lambda verdict: {"choice": 0})
 _ARENA = winner("winner", "model_a")
 _SCORES = Judge(_read_scores, lambda verdict: {"score": [0.5, 0.5] if verdict.vote == 0.5 else [1.0, 0.0]})
 _ANNOTATORS = Judge(_read_annotators, _write_annotators)
@@ -133,6 +172,14 @@ FORMATS = [
         has("conversation_a", "conversation_b", "winner"),
         parse_arena,
         single(write_arena),
+    ),
+    Format(
+        "openai_comparisons",
+        "preference",
+        "OpenAI's comparisons need info, summaries, choice.",
+        has("info", "summaries", "choice"),
+        parse_summaries,
+        single(write_summaries),
     ),
     Format(
         "hh_scored", "preference", "These rows need text (two dialogues) and score.", _hh_scored, parse_hh_scored, single(write_hh_scored)

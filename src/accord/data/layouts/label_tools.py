@@ -55,13 +55,13 @@ def parse_potato(fields: Fields) -> list[Example]:
     texts = [fields.text(name) for name in names] if names else fields.texts("responses")
     if len(texts) != 2:
         fields.fail(f'field "responses" has {len(texts)} texts; a pair has two.')
-    judge = _SCALE if "preference_scale" in fields.row else _SELECTION
+    judge = SCALE if "preference_scale" in fields.row else SELECTION
     return [judged(fields, prompt, [Completion((Message("assistant", text),)) for text in texts], judge)]
 
 
 def write_potato(example: Example) -> Row:
     """The inverse of `parse_potato`."""
-    stated, sides = shown(example, _SCALE if example.strength is not None else _SELECTION)
+    stated, sides = shown(example, SCALE if example.strength is not None else SELECTION)
     return with_columns({**stated, "prompt": example.prompt[-1].content, "responses": [side.text for side in sides]}, example)
 
 
@@ -78,8 +78,8 @@ def _read_scale(fields: Fields) -> Verdict:
     return Verdict(0.5 if value == 0 else float(value < 0), abs(value) or None)
 
 
-_SELECTION = Judge(_read_selection, lambda verdict: {"preference": {"selection": "tie" if verdict.vote == 0.5 else "A"}})
-_SCALE = Judge(_read_scale, lambda verdict: {"preference_scale": {"scale_value": 0 if verdict.vote == 0.5 else -(verdict.strength or 1)}})
+SELECTION = Judge(_read_selection, lambda verdict: {"preference": {"selection": "tie" if verdict.vote == 0.5 else "A"}})
+SCALE = Judge(_read_scale, lambda verdict: {"preference_scale": {"scale_value": 0 if verdict.vote == 0.5 else -(verdict.strength or 1)}})
 
 
 def _label_studio_example(fields: Fields, data: Mapping[str, object], result: Fields, columns: Mapping[str, Any]) -> Example:
