@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zipfile
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from accord.annotation.backup import read_backup, write_backup
+from accord.annotation.duplicates import Unique
 from accord.annotation.exchange import export_file, import_file
 from accord.annotation.project import Project, ProjectSettings
 from accord.annotation.store import Store
@@ -64,6 +66,72 @@ def test_from_a_file_of_pairs_to_a_snapshot(tmp_path: Path, capsys: pytest.Captu
     assert run("project", "guidelines", folder, "--old-labels", "relabel") == 0
     with project.open_store() as store:
         assert store.guideline().text == "New." and store.progress().missing == 4
+
+
+def test_rows_that_ask_the_same_make_one_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of four rows one is another the other way round, one is the same again; a second file, and sampled tasks in another order, bring nothing new."""
+    row = {"prompt": "Q?", "chosen": "yes", "rejected": "no"}
+    rows = [row, {**row, "chosen": "no", "rejected": "yes"}, row, {**row, "prompt": "R?"}]
+    path, folder = tmp_path / "pairs.jsonl", tmp_path / "labels"
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows), "utf-8")
+    assert run("project", "new", folder) == 0
+    for added, known in ((2, 0), (0, 2)):
+        capsys.readouterr()
+        assert run("project", "import-tasks", folder, path) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            f"{added} tasks and 0 annotations added; {known} and 0 were there.",
+            "2 rows ask what another task of the round asks (the same prompt and answers, in any order) and made no second task.",
+        ]
+    assert run("project", "import-tasks", folder, path, "--round", 1) == 0
+    with Project(folder).open_store() as store:
+        known = next(iter(store.tasks()))
+        turned = dataclasses.replace(known, id="other", completions=known.completions[::-1])
+        unique = Unique(store, keep=())
+        assert list(unique.of([turned, pair(7), pair(7), known])) == [pair(7), known]
+        assert unique.words.startswith("2 rows ask")
+
+
+def test_a_duplicate_that_labels_name_is_kept(tmp_path: Path) -> None:
+    """The same pair under two ids, one of them judged: without the second task its label would have nothing to be about."""
+    here, there = Project.new(tmp_path / "here", gold_rate=0, repeat_rate=0), Project.new(tmp_path / "there", gold_rate=0, repeat_rate=0)
+    own = dataclasses.replace(pair(1), id="own-id", completions=pair(1).completions[::-1])
+    with here.open_store() as store, there.open_store() as copy:
+        store.add_tasks([own, pair(2)])
+        store.add_annotator("Ann", id="ann")
+        label(store, "ann")
+        label(store, "ann")
+        export_file(store, tmp_path / "moved.jsonl", labels=True)
+        copy.add_tasks([pair(1)])
+        found = import_file(copy, tmp_path / "moved.jsonl")
+        assert (found.tasks.added, found.annotations.added, found.duplicates) == (2, 2, "")
+        export_file(store, tmp_path / "tasks.jsonl")
+        other = Project.new(tmp_path / "third", gold_rate=0, repeat_rate=0)
+        with other.open_store() as third:
+            third.add_tasks([pair(1)])
+            found = import_file(third, tmp_path / "tasks.jsonl")
+            assert (found.tasks.added, found.tasks.known) == (1, 0) and found.duplicates.startswith("1 row asks")
+
+
+def test_tasks_of_one_kind_are_made_of_rows_of_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    talk = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Yo."},
+        {"role": "user", "content": "2+2?"},
+        {"role": "assistant", "content": "5"},
+    ]
+    (tmp_path / "talks.jsonl").write_text(json.dumps({"messages": talk}) + "\n", "utf-8")
+    folder = tmp_path / "labels"
+    assert run("project", "new", folder) == 0
+    assert run("project", "import-tasks", folder, tmp_path / "talks.jsonl", "--kind", "chat") == 0
+    with Project(folder).open_store() as store:
+        (made,) = store.tasks()
+        assert (made.kind, len(made.prompt), [m.role for m in made.completions[0].messages]) == (
+            "chat",
+            1,
+            ["assistant", "user", "assistant"],
+        )
+    assert run("project", "import-tasks", folder, tmp_path / "talks.jsonl", "--kind", "ranking") == 2
+    assert "talks.jsonl line 1: a demonstration makes no ranking task. It makes: chat, edit, rating." in capsys.readouterr().err
 
 
 def test_labels_move_to_another_machine_and_importing_twice_changes_nothing(tmp_path: Path) -> None:

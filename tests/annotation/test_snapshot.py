@@ -141,6 +141,32 @@ def test_other_labels_do_not_replace_a_snapshot_unasked(project: Project) -> Non
     assert before.hash != after.hash == json.loads((after.folder / RECORD).read_text("utf-8"))["hash"]
 
 
+def test_labels_that_teach_nothing_are_counted(project: Project) -> None:
+    """Ratings 4 and 7, and a solution without a judged step: three rows, one example."""
+    values: dict[str, list[dict[str, Any]]] = {"rating": [{"rating": 4}, {"rating": 7}], "steps": [{"labels": [None, None]}]}
+    with project.open_store() as store:
+        store.add_annotator("Ann", id="ann")
+        store.add_tasks([task("rating", f"How good {n}?", answer("fine")) for n in range(2)] + [task("steps", "2+2?", answer("4", "So 4"))])
+        for _ in range(3):
+            found = given(store, "ann")
+            store.submit("ann", found.task.id, found.token, submission(), found.task.kind, values[found.task.kind].pop())
+        snapshot = project.freeze(store)
+    assert (snapshot.rows, snapshot.examples, snapshot.no_example, snapshot.left_out) == (3, {"labelled": 1}, {"rating": 1, "steps": 1}, {})
+    assert json.loads((snapshot.folder / RECORD).read_text("utf-8"))["no_example"] == {"rating": 1, "steps": 1}
+    assert [e.columns["rating"] for e in read_examples(f"{project.folder}@all")] == [7]
+
+
+def test_what_other_tools_said_is_not_frozen(project: Project) -> None:
+    (asked,) = pairs(1)
+    with project.open_store() as store:
+        store.add_tasks([asked])
+        store.record([Annotation("x1", asked.id, "pair", {"choice": 0}, "ann", created="2024", columns={"worker": "Ada"})])
+        assert next(store.annotations()).columns == {"worker": "Ada"}
+        snapshot = project.freeze(store)
+    (row,) = rows_of(snapshot.folder)
+    assert "columns" not in row["annotation"] and "Ada" not in json.dumps(row)
+
+
 def test_what_is_left_out_is_counted(project: Project) -> None:
     with project.open_store() as store:
         annotate(store, 3, "ann")

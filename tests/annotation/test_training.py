@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from accord.annotation.project import Project
 from accord.data.read import read_examples
 from accord.errors import DataError
 from accord.training.setup import examples
-from labelling import answer, given, pairs, submission, task
+from labelling import answer, given, pairs, submission, talk, task
 
 
 @pytest.fixture
@@ -61,3 +62,49 @@ def test_the_lineage_names_the_snapshot(project: Project, tmp_path: Path) -> Non
     rows = [example for example in read_examples(project.folder) if example.kind != "labelled"]
     plain = RewardTrainer(tiny.policy(), args, rows, processing_class=tiny.tokenizer())
     assert plain.data_snapshots() == {"train_dataset": [frozen["hash"]]} and plain.data_ids() == trainer.data_ids()
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Project:
+    """A rewrite; a conversation whose second answer is rated 2 and rewritten; two conversations that differ from the first answer on, compared at both turns."""
+    project = Project.new(tmp_path / "written", gold_rate=0.0, repeat_rate=0.0, heldout=0.0)
+    edit, one = task("edit", "Say hello.", answer("Helo.")), task("chat", "Hi", talk("Hello.", "2+2?", "5"))
+    two = task("chat", "Hey", talk("Hello.", "2+2?", "5"), talk("Yo.", "2+2?", "4"))
+    values: dict[str, dict[str, object]] = {
+        edit.id: {"of": 0, "text": "Hello."},
+        one.id: {"turns": [{"turn": 1, "rating": 2, "text": "4"}]},
+        two.id: {"turns": [{"turn": 0, "choice": 0}, {"turn": 1, "choice": 1, "strength": 4}]},
+    }
+    with project.open_store() as store:
+        store.add_annotator("Ann", id="ann")
+        store.add_tasks([edit, one, two])
+        for _ in values:
+            found = given(store, "ann")
+            store.submit("ann", found.task.id, found.token, submission(), found.task.kind, values[found.task.id])
+        project.freeze(store)
+    return project
+
+
+def test_rewrites_and_turns_are_trained_on(written: Project, tmp_path: Path) -> None:
+    """By hand: 2 demonstrations; 4 preferences, of which that of the second turn of two conversations learns both answers of each and no question.
+
+    Before the first step policy and reference are one model, so DPO's loss is ln 2 on whatever rows it took.
+    """
+    import tiny
+    from accord import DPOConfig, DPOTrainer
+    from accord.data.render import Renderer
+
+    demonstrations = examples(str(written.folder), kinds=("demonstration",), what="train")
+    assert sorted(found.completions[0].text for found in demonstrations) == ["4", "Hello."]
+    pairs = examples(str(written.folder), kinds=("preference",), what="train")
+    assert len(pairs) == 4 and len(examples(str(written.folder), kinds=("labelled",), what="train")) == 1
+    (longest,) = (found for found in pairs if len(found.completions[0].messages) == 3)
+    tokenizer = tiny.tokenizer()
+    learned = []
+    for completion in Renderer(tokenizer).render(longest).completions:
+        learned.append(tokenizer.decode([i for i, counted in zip(completion.ids, completion.counted, strict=True) if counted]))
+    assert [text.split("<|end|>")[:-1] for text in learned] == [["Yo.", "4"], ["Hello.", "5"]]
+    args = DPOConfig(output_dir=str(tmp_path / "run"), max_steps=1, per_device_train_batch_size=4)
+    trainer = DPOTrainer(tiny.policy(), None, args, str(written.folder), processing_class=tokenizer, peft_config=tiny.lora())
+    trainer.train()
+    assert len(trainer.train_units) == 4 and trainer.log_history[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)

@@ -53,10 +53,10 @@ class Administration:
         return found[0] if found else None
 
     def erase(self, annotator: str) -> Erasure:
-        """Erase a person on request: name, invitation, drafts, rationales and every text they wrote. Doing it again changes nothing.
+        """Erase a person from the record: name, invitation, drafts, rationales and every text they wrote. Doing it again changes nothing.
 
         Choices stay, under a key that no longer leads to anybody; a written answer stays as a tombstone. Later snapshots say how many.
-        Snapshots and backups made before hold what they held.
+        Snapshots made before are reached by `erasure.erase_everywhere`; backups hold what they held.
 
         Raises:
             Unknown: if there is no such annotator.

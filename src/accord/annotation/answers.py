@@ -224,6 +224,7 @@ def undo(connection: Any, annotator: Any, annotation: str | None, submission: st
         probability=None,
         seconds=None,
         rationale=None,
+        columns={},
         supersedes=old.id,
         created=moment(now),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accord.annotation.duplicates import Unique
 from accord.annotation.extras import sa
 from accord.annotation.refusals import Conflict
 from accord.annotation.rounds import Guideline
@@ -21,7 +22,7 @@ from accord.data.annotation_examples import tasks_of
 from accord.data.files import data_suffix, read_rows
 from accord.data.read import read_examples
 from accord.errors import DataError
-from accord.types import SCHEMA, Annotation, Task, from_json, to_json
+from accord.types import SCHEMA, Annotation, Task, TaskKind, from_json, to_json
 from accord.writing import whole_file
 
 TYPES = ("Task", "Annotation", "Guideline")
@@ -35,6 +36,8 @@ class Imported:
     annotations: Added
     nothing_to_judge: int = 0
     """Rows of other data that hold no answer to judge."""
+    duplicates: str = ""
+    """Said of tasks that ask what another one asks; empty where there are none."""
 
 
 def export_file(store: Store, path: Path, *, labels: bool = False, pseudonyms: bool = False, rationales: bool = True) -> tuple[int, int]:
@@ -60,20 +63,23 @@ def export_file(store: Store, path: Path, *, labels: bool = False, pseudonyms: b
     return counts[0], counts[1]
 
 
-def import_file(store: Store, path: Path, *, round: int = 0, kinds: Collection[str] = ()) -> Imported:
+def import_file(store: Store, path: Path, *, round: int = 0, kinds: Collection[str] = (), kind: TaskKind | None = None) -> Imported:
     """Read a file that `export_file` wrote, or make tasks of any data: of pairs, rankings, labelled answers, demonstrations, solutions.
+
+    A task that asks what another one of the round asks, in whatever order its answers stand, is left out, unless labels of the file name it.
 
     Args:
         round: of tasks made of other data; those of an export have their own.
         kinds: of tasks that the project takes. Empty: all.
+        kind: of tasks made of other data, as for `tasks_of`. None: by what the rows hold.
     Raises:
         DataError: at the first row that cannot be used, with its place; then nothing of the file is stored but the tasks before it.
     """
     first = next(read_rows(path), None)
     if first is not None and first[0].get("type") in TYPES:
         return _import_export(store, path, kinds)
-    empty = [0]
-    return Imported(store.add_tasks(_made(path, round, kinds, empty)), Added(0, 0), empty[0])
+    empty, unique = [0], Unique(store)
+    return Imported(store.add_tasks(unique.of(_made(path, round, kinds, kind, empty))), Added(0, 0), empty[0], unique.words)
 
 
 def _import_export(store: Store, path: Path, kinds: Collection[str]) -> Imported:
@@ -87,14 +93,15 @@ def _import_export(store: Store, path: Path, kinds: Collection[str]) -> Imported
             found[name].append((from_json(dict(row), classes[name]), where))
         except (TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{where} is no {name} ({error}). Export it again.") from error
-    tasks = store.add_tasks(_taken(task, where, kinds) for task, where in found["Task"])
+    unique = Unique(store, keep={annotation.task for annotation, _ in found["Annotation"]})
+    tasks = store.add_tasks(unique.of(_taken(task, where, kinds) for task, where in found["Task"]))
     _add_guidelines(store, [guideline for guideline, _ in found["Guideline"]])
-    return Imported(tasks, store.record(annotation for annotation, _ in found["Annotation"]))
+    return Imported(tasks, store.record(annotation for annotation, _ in found["Annotation"]), duplicates=unique.words)
 
 
-def _made(path: Path, round: int, kinds: Collection[str], empty: list[int]) -> Iterator[Task]:
+def _made(path: Path, round: int, kinds: Collection[str], kind: TaskKind | None, empty: list[int]) -> Iterator[Task]:
     for example in read_examples(path):
-        tasks = tasks_of(example, round=round)
+        tasks = tasks_of(example, round=round, kind=kind)
         empty[0] += not tasks
         for task in tasks:
             yield _taken(task, example.where, kinds)

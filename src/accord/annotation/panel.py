@@ -11,8 +11,10 @@ from accord.annotation.agreement import Agreement, ItemDisagreement, krippendorf
 from accord.annotation.copying import CommonAnswers, suspects
 from accord.annotation.dawid_skene import fit_dawid_skene, majority_accuracy
 from accord.annotation.judgements import TIE, Judgement, Value
-from accord.annotation.quality import AnnotatorReport, adjudication_queue, annotator_reports
+from accord.annotation.measures import Measures, measures
+from accord.annotation.quality import AnnotatorReport, adjudication_queue, annotator_report, annotator_reports, key_chances
 from accord.annotation.store import Store
+from accord.data.annotation_values import ERASED
 from accord.types import Annotation, Task
 
 QUEUE = 50
@@ -42,10 +44,12 @@ class Panel:
     queue: tuple[ItemDisagreement, ...]
     """Tasks that nobody has settled, the furthest apart first."""
     words: tuple[str, ...]
+    measures: Measures
 
 
 def judgements_of(annotations: Iterable[Annotation], tasks: Mapping[str, Task]) -> list[Judgement]:
-    """Comparisons as judgements, in the order given. Other kinds are left out; a ranking gives one for each two of its answers.
+    """Comparisons as judgements, in the order given. Other kinds are left out; a ranking gives one for each two of its answers, and two conversations
+    one for each turn that was judged.
 
     Args:
         annotations: valid ones.
@@ -62,6 +66,9 @@ def judgements_of(annotations: Iterable[Annotation], tasks: Mapping[str, Task]) 
                 for second in range(first + 1, len(ranks)):
                     value: Value = TIE if ranks[first] == ranks[second] else int(ranks[second] < ranks[first])
                     found.append(_judgement(one, task, value, (first, second), f":{first}-{second}"))
+        elif one.kind == "chat" and len(task.completions) == 2:
+            for turn in cast("list[dict[str, object]]", one.value["turns"]):
+                found.append(_judgement(one, task, _choice(turn), (0, 1), f":turn{turn['turn']}"))
         elif one.kind == "skip" and task.kind in COMPARISONS:
             found.append(_judgement(one, task, None, (0, 1), ""))
     return found
@@ -76,7 +83,7 @@ def _judgement(one: Annotation, task: Task, value: Value | None, of: tuple[int, 
     """What was said of two of the task's answers, which become 0 and 1."""
     item = f"{one.task}{suffix}"
     gold = None
-    if task.gold is not None:
+    if task.gold is not None and task.kind in COMPARISONS:
         gold = _choice(task.gold) if task.kind == "pair" else _of_ranks(cast("list[int]", task.gold["ranks"]), of)
     order = [of.index(index) for index in one.shown_order if index in of]
     return Judgement(
@@ -102,9 +109,11 @@ def panel(store: Store, round: int | None = None) -> Panel:
     tasks = {task.id: task for task in store.tasks(round=number)}
     annotations = [one for one in store.annotations(round=number) if one.source in ("human", "simulated")]
     settled = {one.task for one in annotations if one.purpose == "adjudication"}
-    judgements = judgements_of((one for one in annotations if one.purpose != "adjudication"), tasks)
+    judged = [one for one in annotations if one.purpose != "adjudication" and one.value != ERASED]
+    judgements = judgements_of(judged, tasks)
     alpha, same, decided = krippendorff_alpha(judgements), percent_agreement(judgements), percent_agreement(judgements, without={TIE})
     accuracies: dict[str, float] = {}
+    fitted = None
     if alpha.items >= LEAST_FOR_MODEL and alpha.reason is None:
         known = {one.item: one.gold for one in judgements if one.gold is not None}
         fitted = fit_dawid_skene(judgements, known=known)
@@ -120,7 +129,17 @@ def panel(store: Store, round: int | None = None) -> Panel:
         copying=tuple(suspects(judgements)) if judgements else (),
         queue=tuple(islice((found for found in adjudication_queue(judgements) if found.item.split(":")[0] not in settled), QUEUE)),
         words=tuple(said(alpha, decided)),
+        measures=measures(judgements, judged, tasks, fitted),
     )
+
+
+def report_of(store: Store, annotator: str) -> AnnotatorReport | None:
+    """One annotator's report of the newest round; None where they have compared nothing in it."""
+    number = store.progress().round
+    tasks = {task.id: task for task in store.tasks(round=number)}
+    judgements = judgements_of((one for one in store.annotations(round=number) if one.purpose != "adjudication"), tasks)
+    mine = [one for one in judgements if one.annotator == annotator]
+    return annotator_report(mine, key_chances(judgements)) if mine else None
 
 
 def said(alpha: Agreement, decided: Agreement) -> list[str]:

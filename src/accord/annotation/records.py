@@ -12,8 +12,8 @@ from accord.annotation.schema import annotation_texts, annotations, annotators, 
 from accord.data.annotation_values import ERASED
 from accord.types import Annotation, Task, from_json, to_json
 
-IN_WORDS = ("edit", "chat", "flag", "skip")
-"""Kinds whose value is what the annotator wrote; so is that of steps with an alternative."""
+IN_WORDS = ("edit", "flag", "skip")
+"""Kinds whose value is what the annotator wrote; so is that of steps with an alternative, and of a chat in which they wrote something."""
 
 
 def dumps(value: Any) -> str:
@@ -38,7 +38,8 @@ def moment(seconds: float) -> str:
 
 def in_words(annotation: Annotation) -> bool:
     """True if the value holds text that the annotator wrote."""
-    return annotation.kind in IN_WORDS or annotation.value.get("alternative") is not None or annotation.value == ERASED
+    wrote = annotation.kind == "chat" and any("user" in turn or "text" in turn for turn in annotation.value.get("turns", ()))
+    return annotation.kind in IN_WORDS or wrote or annotation.value.get("alternative") is not None or annotation.value == ERASED
 
 
 def add_annotation(connection: Any, annotation: Annotation, submission: str, task: int, annotator: int) -> int:
@@ -69,8 +70,9 @@ def add_annotation(connection: Any, annotation: Annotation, submission: str, tas
         "arm": annotation.arm,
     }
     number = int(connection.execute(sa.insert(annotations).values(row)).inserted_primary_key[0])
-    if words or annotation.rationale is not None:
-        body = {"rationale": annotation.rationale} | ({"value": annotation.value} if words else {})
+    if words or annotation.rationale is not None or annotation.columns:
+        body: dict[str, Any] = {"rationale": annotation.rationale} | ({"value": annotation.value} if words else {})
+        body |= {"columns": annotation.columns} if annotation.columns else {}
         erased = annotation.value == ERASED
         connection.execute(sa.insert(annotation_texts).values(annotation=number, body=None if erased else dumps(body)))
     return number
@@ -115,6 +117,7 @@ def annotation_of(row: Any) -> Annotation:
         created=row.created,
         purpose=row.purpose,
         arm=row.arm,
+        columns=words.get("columns", {}),
     )
 
 

@@ -74,7 +74,7 @@ annotation_texts = sa.Table(
     "annotation_texts",
     metadata,
     sa.Column("annotation", sa.ForeignKey("annotations.number"), primary_key=True, autoincrement=False),
-    sa.Column("body", sa.Text),  # {"rationale": ..., "value": ...}; NULL once erased
+    sa.Column("body", sa.Text),  # {"rationale": ..., "value": ..., "columns": ...}; NULL once erased
 )
 
 standing = sa.Table(

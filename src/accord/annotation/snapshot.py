@@ -41,6 +41,8 @@ class Snapshot:
     """How many of each kind training will find, held-out ones too."""
     left_out: dict[str, int] = field(default_factory=dict[str, int])
     """Labels that count and are not frozen: gold, repeat, flag, skip, erased, settled (by an adjudication of their task)."""
+    no_example: dict[str, int] = field(default_factory=dict[str, int])
+    """Labels, by kind, that are frozen and teach nothing: ratings of 4, solutions without a judged step."""
     erasures: int = 0
 
 
@@ -69,20 +71,21 @@ def freeze(store: Store, folder: Path, round: int, *, heldout: float = HELDOUT, 
         guideline = rounds.guideline(connection, version) if version is not None else None
     settled = {annotation.task for annotation in found if annotation.purpose == "adjudication"}
     left_out: Counter[str] = Counter()
+    no_example: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     for annotation in sorted(found, key=lambda annotation: (annotation.task, annotation.id)):
         task = asked[annotation.task]
-        reason = _left_out(annotation, settled)
+        reason = reason_left_out(annotation, settled)
         if reason is not None:
             left_out[reason] += 1
             continue
-        kinds.update(example.kind for example in examples_of(annotation, task))
+        made = examples_of(annotation, task)
+        kinds.update(example.kind for example in made)
+        no_example[annotation.kind] += not made
         old = (annotation.guideline_version or 0) < flagged
         split = "heldout" if uniform("heldout", task.prompt_id) < heldout else "train"
-        rows.append(
-            {"task": to_json(task), "annotation": to_json(replace(annotation, rationale=None)), "split": split, "old_guideline": old}
-        )
+        rows.append({"task": to_json(task), "annotation": _frozen(annotation), "split": split, "old_guideline": old})
     if not rows:
         raise DataError(f"There are no labels to freeze{f' ({_told(left_out)} are left out)' if left_out else ''}.")
     frozen = snapshot_hash(rows)
@@ -92,7 +95,15 @@ def freeze(store: Store, folder: Path, round: int, *, heldout: float = HELDOUT, 
             f"{folder} has a snapshot of other labels ({before['hash'][:16]}), which runs may name. Freeze into another round, or replace it with --replace."
         )
     snapshot = Snapshot(
-        folder, round, frozen, len(rows), sum(row["split"] == "heldout" for row in rows), dict(kinds), dict(left_out), len(erasures)
+        folder=folder,
+        round=round,
+        hash=frozen,
+        rows=len(rows),
+        heldout=sum(row["split"] == "heldout" for row in rows),
+        examples=dict(kinds),
+        left_out=dict(left_out),
+        no_example=dict(+no_example),
+        erasures=len(erasures),
     )
     write_text(folder / ROWS, "".join(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows))
     record = {
@@ -104,16 +115,29 @@ def freeze(store: Store, folder: Path, round: int, *, heldout: float = HELDOUT, 
         "heldout_share": heldout,
         "examples": snapshot.examples,
         "left_out": snapshot.left_out,
+        "no_example": snapshot.no_example,
         "annotators": len({row["annotation"]["annotator"] for row in rows}),
         "guideline": None if guideline is None else {"version": guideline.version, "hash": guideline.hash},
-        "erasures": [{"at": moment(e.at), "annotator": e.annotator, "annotations": e.annotations, "texts": e.texts} for e in erasures],
+        "erasures": [erasures_note(e) for e in erasures],
         "created": moment(store.clock()),
     }
     write_text(folder / RECORD, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
     return snapshot
 
 
-def _left_out(annotation: Annotation, settled: set[str]) -> str | None:
+def erasures_note(erasure: people.Erasure) -> dict[str, Any]:
+    """What a snapshot says of an erasure."""
+    return {"at": moment(erasure.at), "annotator": erasure.annotator, "annotations": erasure.annotations, "texts": erasure.texts}
+
+
+def _frozen(annotation: Annotation) -> dict[str, Any]:
+    """An annotation without what is no label: reasons, and what other tools said of it."""
+    found = to_json(replace(annotation, rationale=None))
+    del found["columns"]
+    return found
+
+
+def reason_left_out(annotation: Annotation, settled: set[str]) -> str | None:
     if annotation.purpose in ("gold", "repeat"):
         return annotation.purpose
     if annotation.kind in CLOSING:

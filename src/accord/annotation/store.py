@@ -395,11 +395,12 @@ class Store(Administration):
         """The whole record, for another copy of the project or for others to read.
 
         Args:
-            pseudonyms: True puts names that only this project can trace in place of annotators. False leaves their keys.
+            pseudonyms: True puts names that only this project can trace in place of annotators, and leaves out what other tools said of imported
+                labels, which may name them. False leaves both.
             rationales: False leaves out what annotators wrote as reasons.
         """
         with self.database.writing() as connection:
             key = people.pseudonym_key(connection) if pseudonyms else b""
         for found in self.annotations(valid=False):
-            found = replace(found, annotator=people.pseudonym(key, found.annotator)) if pseudonyms else found
+            found = replace(found, annotator=people.pseudonym(key, found.annotator), columns={}) if pseudonyms else found
             yield found if rationales else replace(found, rationale=None)

@@ -26,6 +26,7 @@ def run(options: AnnotateOptions) -> int:
 
 def fill(project: object, options: AnnotateOptions) -> None:
     """Tasks from a file: of the answers that its rows have, or of answers sampled from a model to its prompts."""
+    from accord.annotation.duplicates import Unique
     from accord.annotation.exchange import import_file
     from accord.annotation.project import Project
     from accord.recipes.tasks import sampled_tasks
@@ -34,10 +35,11 @@ def fill(project: object, options: AnnotateOptions) -> None:
     with project.open_store() as store:
         if options.model:
             tasks: list[Task] = sampled_tasks(options, project.folder)
-            added = store.add_tasks(tasks)
+            unique = Unique(store)
+            added, duplicates = store.add_tasks(unique.of(tasks)), unique.words
         else:
             found = import_file(store, Path(options.data), round=options.round, kinds=project.settings.kinds)
-            added = found.tasks
+            added, duplicates = found.tasks, found.duplicates
             if not added.added + added.known:
                 raise ConfigError(f"{options.data} has no answers to judge. Give --model to sample some to its prompts.")
-    print(f"{added.added} tasks added, {added.known} were there.")
+    print(" ".join(filter(None, (f"{added.added} tasks added, {added.known} were there.", duplicates))))

@@ -1,4 +1,4 @@
-"""`accord project new | import-tasks | export-tasks | guidelines | invite | snapshot | backup | restore`."""
+"""`accord project new | import-tasks | import-labels | export-tasks | export | guidelines | calibration | invite | people | erase | snapshot | ...`."""
 
 from __future__ import annotations
 
@@ -42,20 +42,66 @@ def _parser() -> argparse.ArgumentParser:
     take.add_argument("project", help=_PROJECT)
     take.add_argument("file", type=Path, help="an export of a project, or rows with answers to judge")
     take.add_argument("--round", type=int, default=0, help="round of tasks made of other data; 0 when left out")
+    take.add_argument(
+        "--kind",
+        choices=["pair", "ranking", "rating", "steps", "edit", "chat"],
+        help="rating and chat ask about each answer by itself (chat: about each of its turns), edit for a better text; by what the rows hold when left out",
+    )
+    labels = verb(
+        "import-labels", "labels that were given in other tools: Argilla, Label Studio, Potato, TRL, HH, UltraFeedback, OpenAI, CSV ..."
+    )
+    labels.add_argument("project", help=_PROJECT)
+    labels.add_argument("file", type=Path, help="rows with judgements")
+    labels.add_argument("--format", default="auto", help="name of their layout; by the columns of the first row when left out")
+    labels.add_argument(
+        "--source", choices=["human", "ai", "rule", "debate", "simulated"], help="who gave them; by the layout when left out"
+    )
+    labels.add_argument(
+        "--columns", nargs="+", default=[], metavar="PART=COLUMN", help="which column is which: prompt=question winner=vote"
+    )
+    labels.add_argument("--round", type=int, default=0, help="round of tasks that are not there yet; 0 when left out")
+    labels.add_argument(
+        "--skip-bad", action="store_true", help="leave out rows that cannot be used and name each; stop at the first when left out"
+    )
     give = verb("export-tasks", "tasks, and with --labels what was said about them, as JSON lines")
     give.add_argument("project", help=_PROJECT)
     give.add_argument("file", type=Path, help="the .jsonl file to write")
     give.add_argument("--labels", action="store_true", help="add guidelines and the whole record of annotations")
     give.add_argument("--pseudonyms", action="store_true", help="names that only this project can trace in place of annotators' keys")
     give.add_argument("--no-rationales", action="store_true", help="leave out what annotators wrote as reasons")
+    out = verb("export", "the labels that count now, in the layout of another tool")
+    out.add_argument("project", help=_PROJECT)
+    out.add_argument("file", type=Path, help="the file to write: .jsonl, .json, .csv ...")
+    out.add_argument("--format", required=True, help="trl, hh, ultrafeedback, openai_preference, argilla, label_studio, potato, csv ...")
+    out.add_argument("--names", action="store_true", help="annotators' names, as entered or imported; their keys when left out")
     guide = verb("guidelines", "have guidelines.md, as it is now, hold from now on")
     guide.add_argument("project", help=_PROJECT)
     guide.add_argument("--old-labels", required=True, choices=["kept", "flagged", "relabel"], help="what becomes of labels made before")
+    calibrate = verb("calibration", "have everybody label the same tasks first, then compare, then go on")
+    calibrate.add_argument("project", help=_PROJECT)
+    calibrate.add_argument("step", choices=["begin", "end"], help="begin gives everybody the same tasks; end lets work begin")
+    calibrate.add_argument("--tasks", type=int, default=50, help="how many; 50 when left out")
+    calibrate.add_argument("--round", type=int, help="the newest when left out")
     invite = verb("invite", "a link with which one person judges in this project")
     invite.add_argument("project", help=_PROJECT)
     invite.add_argument("name", help="for you; exports know people by a key alone")
     invite.add_argument("--role", choices=["annotator", "viewer", "admin"], default="annotator", help="annotator when left out")
     invite.add_argument("--site", default="http://127.0.0.1:8321", metavar="URL", help="address at which the pages are reached")
+    quality = verb("quality", "whether to trust the labels, what limits a reward model, how many labels are to go")
+    quality.add_argument("project", help=_PROJECT)
+    quality.add_argument("--round", type=int, help="the newest when left out")
+    quality.add_argument("--reward-accuracy", type=float, metavar="A", help="held-out accuracy of a reward model, for the ceiling in words")
+    quality.add_argument(
+        "--measured", nargs="+", default=[], metavar="LABELS=A", help="held-out accuracies with so many labels: 500=0.61 1000=0.64"
+    )
+    quality.add_argument(
+        "--target", type=float, default=0.75, metavar="A", help="accuracy for which labels to go are told; 0.75 when left out"
+    )
+    people = verb("people", "who judges, and the keys that the record knows them by")
+    people.add_argument("project", help=_PROJECT)
+    erase = verb("erase", "somebody's name and words, on request: in the record and in every snapshot")
+    erase.add_argument("project", help=_PROJECT)
+    erase.add_argument("annotator", help="their key, from accord project people")
     freeze = verb("snapshot", "freeze the labels that count now, for --data PROJECT")
     freeze.add_argument("project", help=_PROJECT)
     freeze.add_argument("--round", type=int, help="whose folder it goes into; the newest when left out")
@@ -85,12 +131,42 @@ def _import(chosen: argparse.Namespace) -> int:
 
     project = Project(chosen.project)
     with project.open_store() as store:
-        found = import_file(store, chosen.file, round=chosen.round, kinds=project.settings.kinds)
+        found = import_file(store, chosen.file, round=chosen.round, kinds=project.settings.kinds, kind=chosen.kind)
     print(
         f"{found.tasks.added} tasks and {found.annotations.added} annotations added; {found.tasks.known} and {found.annotations.known} were there."
     )
     if found.nothing_to_judge:
         print(f"{found.nothing_to_judge} rows have no answer to judge and made no task.")
+    if found.duplicates:
+        print(found.duplicates)
+    return 0
+
+
+def _import_labels(chosen: argparse.Namespace) -> int:
+    from accord.annotation.import_labels import import_labels
+    from accord.annotation.project import Project
+    from accord.data.columns import parse_columns
+
+    project = Project(chosen.project)
+    with project.open_store() as store:
+        found = import_labels(
+            store,
+            chosen.file,
+            format=chosen.format,
+            source=chosen.source,
+            round=chosen.round,
+            kinds=project.settings.kinds,
+            columns=parse_columns(chosen.columns) or None,
+            skip_bad=chosen.skip_bad,
+        )
+    added, known = found.annotations.added, found.annotations.known
+    print(f"{added} labels of {found.annotators} annotators added ({found.layout}), {known} were there; {found.tasks.added} tasks are new.")
+    for note, count in found.notes.items():
+        print(f"{count} {note}.")
+    for line in found.bad:
+        print(f"Left out: {line}")
+    if found.bad:
+        print(f"{len(found.bad)} rows were left out.")
     return 0
 
 
@@ -106,6 +182,25 @@ def _export(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def _export_labels(chosen: argparse.Namespace) -> int:
+    from accord.annotation.export_labels import export_labels
+    from accord.annotation.project import Project
+
+    with Project(chosen.project).open_store() as store:
+        found = export_labels(store, chosen.file, chosen.format, names=chosen.names)
+    print(f"Wrote {found.labels} labels in {found.report.rows} rows to {chosen.file} ({found.report.format}).")
+    for what, counts in (
+        ("No place in this format", found.not_held),
+        ("Not labels to pass on", found.left_out),
+        ("Lost", found.report.lost),
+    ):
+        if counts:
+            print(f"{what}: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) + ".")
+    if found.personal:
+        print(f"Columns that name people, written with --names only: {', '.join(found.personal)}.")
+    return 0
+
+
 def _guidelines(chosen: argparse.Namespace) -> int:
     from accord.annotation.project import Project
 
@@ -113,6 +208,76 @@ def _guidelines(chosen: argparse.Namespace) -> int:
     with project.open_store() as store:
         guideline = store.set_guideline(project.guideline_text, old_labels=chosen.old_labels)
     print(f"Guideline {guideline.version} ({guideline.hash[:16]}) holds.")
+    return 0
+
+
+def _calibration(chosen: argparse.Namespace) -> int:
+    from accord.annotation.project import Project
+
+    with Project(chosen.project).open_store() as store:
+        round = store.progress().round if chosen.round is None else chosen.round
+        if chosen.step == "end":
+            store.set_phase(round, "work")
+            print(f"Round {round} is at work. What people said of the first tasks is on the page /calibration.")
+            return 0
+        count = store.begin_calibration(round, chosen.tasks)
+    print(f"Everybody labels the same {count} tasks of round {round} first. Once all have, they see on /calibration where they differ.")
+    print(
+        f"Then: edit guidelines.md, accord project guidelines {chosen.project} --old-labels flagged, accord project calibration {chosen.project} end"
+    )
+    return 0
+
+
+def _quality(chosen: argparse.Namespace) -> int:
+    from accord.annotation.learning_curve import ceiling, labels_to_go
+    from accord.annotation.panel import panel
+    from accord.annotation.project import Project
+
+    measured = [_measured(text) for text in chosen.measured]
+    with Project(chosen.project).open_store() as store:
+        found = panel(store, chosen.round)
+        names = {person.id: person.name for person in store.annotators()}
+    lines = [f"Round {found.round}: {found.judgements} comparisons.", *found.words]
+    for one in found.annotators:
+        lines.append(" ".join([f"{names.get(one.annotator, one.annotator)}: {one.judgements} judged.", *one.words]))
+    lines += [f"{one.first} against {one.second}: {one.decision.words}" for one in found.measures.contests]
+    if chosen.reward_accuracy is not None:
+        lines.append(ceiling(chosen.reward_accuracy, found.same_decided.value).words)
+    if measured:
+        lines.append(labels_to_go(measured, chosen.target).words)
+    print("\n".join(lines))
+    return 0
+
+
+def _measured(text: str) -> tuple[int, float]:
+    labels, _, accuracy = text.partition("=")
+    try:
+        return int(labels), float(accuracy)
+    except ValueError as error:
+        raise ConfigError(f"--measured {text}: it is LABELS=ACCURACY, for example 500=0.61.") from error
+
+
+def _people(chosen: argparse.Namespace) -> int:
+    from accord.annotation.project import Project
+
+    with Project(chosen.project).open_store() as store:
+        for person in store.annotators():
+            print(f"{person.id}  {person.name}  {person.role}, {person.asked} tasks given")
+    return 0
+
+
+def _erase(chosen: argparse.Namespace) -> int:
+    from accord.annotation.erasure import erase_everywhere
+    from accord.annotation.project import Project
+
+    project = Project(chosen.project)
+    with project.open_store() as store:
+        found = erase_everywhere(store, project.folder, chosen.annotator)
+    gone = found.erasure
+    print(f"Erased {gone.annotator}: {gone.texts} texts are gone; {gone.annotations} labels stay, under a key that leads to nobody.")
+    for name, rows in found.snapshots.items():
+        print(f"rounds/{name}: a note, and {rows} tombstones in place of texts.")
+    print("Backups, exports and models that were trained before hold what they held.")
     return 0
 
 
@@ -139,6 +304,9 @@ def _snapshot(chosen: argparse.Namespace) -> int:
     print(f"Froze {snapshot.rows} labels in {snapshot.folder} (hash {snapshot.hash[:16]}): {examples}; {snapshot.heldout} labels held out.")
     if snapshot.left_out:
         print("Left out: " + ", ".join(f"{count} {name}" for name, count in sorted(snapshot.left_out.items())) + ".")
+    if snapshot.no_example:
+        told = ", ".join(f"{count} {name}" for name, count in sorted(snapshot.no_example.items()))
+        print(f"Frozen, and teach nothing (a rating of 4 is neither good nor bad): {told}.")
     print(f"Next: accord reward --data {chosen.project} --eval_data {chosen.project}@heldout")
     return 0
 
@@ -165,9 +333,15 @@ def _restore(chosen: argparse.Namespace) -> int:
 _VERBS = {
     "new": _new,
     "import-tasks": _import,
+    "import-labels": _import_labels,
     "export-tasks": _export,
+    "export": _export_labels,
     "guidelines": _guidelines,
+    "calibration": _calibration,
     "invite": _invite,
+    "quality": _quality,
+    "people": _people,
+    "erase": _erase,
     "snapshot": _snapshot,
     "backup": _backup,
     "restore": _restore,
