@@ -20,7 +20,19 @@ from live_site import numbered
 SITE = "http://testserver"
 POSTS = ("next", "draft", "submit", "release", "undo", "settle")
 FIELDS = ("task", "token", "submission", "kind", "value", "strength", "seconds", "rationale", "guideline_version", "draft", "choice")
-PAGES = ("/", "/guideline", "/quality", "/settle/", "/join/", "/api/progress", "/static/", "/static/..%2f..%2fapp.py", "/static/../app.py")
+PAGES = (
+    "/",
+    "/guideline",
+    "/quality",
+    "/calibration",
+    "/me",
+    "/settle/",
+    "/join/",
+    "/api/progress",
+    "/static/",
+    "/static/..%2f..%2fapp.py",
+    "/static/../app.py",
+)
 HOSTILE = st.one_of(
     st.sampled_from(["../../etc/passwd", "' OR 1=1 --", "<script>", "\x00", "a" * 300, "pair", "skip", "0", "{}", "%2e%2e", "\ud800"]),
     st.text(max_size=20),

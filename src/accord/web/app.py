@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from accord.annotation.refusals import Conflict, LeaseLost, Unknown
 from accord.annotation.store import Store
 from accord.errors import AccordError
-from accord.web import labelling, pages
+from accord.web import feedback, labelling, pages
 from accord.web.access import Access
 
 MAX_BODY = 1_500_000
@@ -53,6 +53,7 @@ def create_app(store: Store, access: Access, *, title: str) -> FastAPI:
     app.state.store, app.state.access, app.state.templates = store, access, templates
     app.include_router(pages.router)
     app.include_router(labelling.router)
+    app.include_router(feedback.router)
     app.mount("/static", StaticFiles(directory=Path(str(resources.files("accord.web") / "static"))), name="static")
     app.middleware("http")(_guarded)
     app.add_exception_handler(AccordError, _refused)

@@ -2,12 +2,16 @@
 
 import { ask, flush, fresh, put, waiting } from "./client.js";
 import { button, conversation, LETTERS, make } from "./dom.js";
+import { write } from "./editor.js";
 import * as pair from "./pair.js";
 import * as ranking from "./ranking.js";
 import * as rating from "./rating.js";
+import * as rewrite from "./rewrite.js";
 import * as steps from "./steps.js";
+import * as turns from "./turns.js";
 
-const KINDS = { pair, ranking, rating, steps };
+const KINDS = { pair, ranking, rating, steps, edit: rewrite, chat: turns };
+const NAMES = { pair: "Two answers to compare", ranking: "Answers to rank", rating: "An answer to rate", steps: "A solution to check", edit: "An answer to rewrite", chat: "A conversation to judge" };
 const IDLE = {
   calibration: "You have done the first tasks that everybody does. Work goes on once all have compared notes.",
   wait: "What is left is with others just now. This page asks again every 20 seconds.",
@@ -16,7 +20,6 @@ const IDLE = {
   empty: "There are no tasks yet.",
 };
 const COMMON = [
-  ["e", "write a better answer yourself"],
   ["s", "skip or report, with a reason"],
   ["u", "take your last answer back"],
   ["r", "write a reason for your choice"],
@@ -69,7 +72,8 @@ function show(found) {
   $("task").setAttribute("aria-busy", "false");
   if (!found.assignment) {
     now = null;
-    $("task").replaceChildren(make("p", { className: "notice", textContent: IDLE[found.reason] || "" }),
+    const compared = found.reason === "calibration" ? [" ", make("a", { href: "/calibration", textContent: "Where people differ" })] : [];
+    $("task").replaceChildren(make("p", { className: "notice" }, IDLE[found.reason] || "", ...compared),
       make("p", { className: "row" }, button("Take the last answer back", "u", undo)));
     if (found.reason === "wait" || found.reason === "calibration") setTimeout(() => now || next(), 20000);
     return;
@@ -83,10 +87,11 @@ function show(found) {
     oninput: (event) => { now.rationale = event.target.value; changed(); } });
   now.view = kind.view(assignment, {
     before: earlier, done, changed, say,
-    common: [button("Write a better one", "e", edit), button("Skip or report", "s", reasons), button("Undo", "u", undo)],
+    write: edit, edit: button("Write a better one", "e", edit),
+    common: [button("Skip or report", "s", reasons), button("Undo", "u", undo)],
   });
   $("task").replaceChildren(
-    make("h1", { className: "hidden-label", textContent: `A ${assignment.kind} to judge` }),
+    make("h1", { className: "hidden-label", textContent: NAMES[assignment.kind] }),
     make("section", { aria: { label: "Prompt" } }, ...conversation(assignment.prompt)),
     ...now.view.content,
     make("div", { className: "panel", aria: { role: "region", label: "Your judgement" } }, make("div", {},
@@ -191,47 +196,37 @@ $("reasons").addEventListener("close", () => {
 
 function edit() {
   if (!now || !now.assignment.answers.length) return;
-  const texts = now.assignment.answers.map((turns) => turns[turns.length - 1].text);
-  if (!now.edit) now.edit = { of: now.assignment.shown_order[0], text: texts[0] };
-  const which = (place) => {
-    now.edit = { of: now.assignment.shown_order[place], text: texts[place] };
-    $("editor-text").value = texts[place];
-    mark();
-    changed();
-  };
-  const mark = () => [...$("editor-which").children].forEach((one, place) => one.setAttribute("aria-checked", String(now.assignment.shown_order[place] === now.edit.of)));
-  $("editor-which").replaceChildren(...texts.map((_, place) => make("button", { type: "button", textContent: `From answer ${LETTERS[place]}`, onclick: () => which(place), aria: { role: "radio" } })));
-  $("editor-text").value = now.edit.text;
-  mark();
-  $("editor").returnValue = "";
-  $("editor").showModal();
-  $("editor-text").focus();
+  const order = now.assignment.shown_order;
+  const texts = now.assignment.answers.map((said) => said[said.length - 1].text);
+  write({
+    title: "Write the answer it should have been", note: "It is kept as a demonstration, and as better than the answer that it started from. Your choice is still wanted.",
+    from: texts.map((text, place) => [`From answer ${LETTERS[place]}`, text]), at: now.edit ? order.indexOf(now.edit.of) : 0, text: now.edit ? now.edit.text : texts[0],
+    input: (text, place) => { now.edit = { of: order[place], text }; changed(); },
+    save: (text, place) => store({ of: order[place], text }),
+  });
 }
 
-$("editor-text").addEventListener("input", (event) => { now.edit.text = event.target.value; changed(); });
-$("editor-text").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("editor").close("send");
-});
-$("editor").addEventListener("close", async () => {
-  if ($("editor").returnValue !== "send" || !now) return;
+/** Keep what was written beside the answer that is still wanted. */
+async function store(value) {
+  if (!now) return;
   const { assignment } = now;
-  put({ submission: fresh(), task: assignment.task, token: assignment.token, kind: "edit", value: now.edit, seconds: seconds(), guideline_version: assignment.guideline_version });
+  put({ submission: fresh(), task: assignment.task, token: assignment.token, kind: "edit", value, seconds: seconds(), guideline_version: assignment.guideline_version });
   let problem = null;
   await flush(told, (error) => { problem = error; });
   told(0);
   if (!problem && now) { now.edit = null; changed(); }
   say(problem ? problem.message : "Your answer is stored. Now choose between the others.", Boolean(problem));
-});
+}
 
 // -- keys -----------------------------------------------------------------------------------------------------------------------------
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || document.querySelector("dialog[open]")) return;
-  if (event.target.id === "rationale") {
-    if (event.key === "Escape" || event.key === "Enter") event.target.blur();
+  if (event.target.matches("textarea, input[type='text']")) {
+    if (event.key === "Escape" || (event.key === "Enter" && event.target.id === "rationale")) event.target.blur();
     return;
   }
-  const acts = { "?": () => $("help").showModal(), u: undo, s: reasons, e: edit, r: () => $("rationale") && $("rationale").focus() };
+  const acts = { "?": () => $("help").showModal(), u: undo, s: reasons, e: () => now && now.view.write && now.view.write(), r: () => $("rationale") && $("rationale").focus() };
   if (acts[event.key]) {
     event.preventDefault();
     acts[event.key]();

@@ -33,4 +33,22 @@ export function button(text, key, act, properties = {}) {
   return make("button", { type: "button", onclick: act, ...properties }, text, ...(key ? [" ", make("kbd", { textContent: key })] : []));
 }
 
+/** What `j` and `k` do among elements: to the next one, to the one before; the first `j` goes to where one was. */
+export function mover(elements) {
+  let at = 0;
+  elements.forEach((element, place) => element.addEventListener("focusin", () => { at = place; }));
+  const move = (event) => {
+    if (event.key !== "j" && event.key !== "k") return false;
+    move.to(event.key === "j" ? at + (document.activeElement === elements[at] ? 1 : 0) : at - 1);
+    return true;
+  };
+  move.to = (place) => {
+    at = Math.max(0, Math.min(elements.length - 1, place));
+    elements[at].focus();
+    elements[at].scrollIntoView({ block: "nearest" });
+  };
+  Object.defineProperty(move, "at", { get: () => at });
+  return move;
+}
+
 export const digit = (event) => (/^[1-9]$/.test(event.key) ? Number(event.key) : 0);

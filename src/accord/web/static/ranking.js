@@ -1,11 +1,12 @@
 // Several answers: a rank each, equal ranks are ties.
 
-import { answers, button, digit, LETTERS, make } from "./dom.js";
+import { answers, button, digit, LETTERS, make, mover } from "./dom.js";
 
 export const keys = [
   ["j, k", "next and previous answer"],
   ["1 to 9", "the rank of the answer you are at; equal ranks are ties"],
   ["Enter", "send, once each answer has a rank"],
+  ["e", "write a better answer yourself"],
 ];
 
 /** Ranks as the data want them: the best is 1, ties share a rank, and the next rank counts them. */
@@ -16,10 +17,10 @@ function standing(ranks) {
 /** The page of a ranking. `page.done(judgement)` sends; `page.changed()` keeps a draft. */
 export function view(assignment, page) {
   const count = assignment.answers.length;
-  const before = page.before && page.before.value && page.before.value.ranks;
+  const before = page.before.value && page.before.value.ranks;
   const ranks = assignment.shown_order.map((index) => (before ? before[index] : null));
   const shown = answers(assignment);
-  let at = 0;
+  const move = mover(shown);
   const send = button("Send", "Enter", () => submit());
   const marks = shown.map((answer, place) => {
     const row = make("div", { className: "rank", aria: { role: "radiogroup", label: `Rank of answer ${LETTERS[place]}` } });
@@ -29,18 +30,12 @@ export function view(assignment, page) {
       }));
     }
     answer.append(row);
-    answer.addEventListener("focusin", () => { at = place; });
     return row;
   });
 
   function paint() {
     marks.forEach((row, place) => [...row.children].forEach((one, index) => one.setAttribute("aria-checked", String(ranks[place] === index + 1))));
     send.disabled = ranks.includes(null);
-  }
-  function go(place) {
-    at = Math.max(0, Math.min(count - 1, place));
-    shown[at].focus();
-    shown[at].scrollIntoView({ block: "nearest" });
   }
   function give(place, rank) {
     ranks[place] = rank;
@@ -60,14 +55,15 @@ export function view(assignment, page) {
   paint();
   return {
     content: [make("div", { className: "answers" }, ...shown)],
-    panel: [make("div", { className: "row" }, send, ...page.common)],
+    panel: [make("div", { className: "row" }, send, page.edit, ...page.common)],
+    write: page.write,
     key(event) {
-      if (event.key === "j" || event.key === "k") return go(event.key === "j" ? at + (document.activeElement === shown[at] ? 1 : 0) : at - 1), true;
+      if (move(event)) return true;
       if (event.key === "Enter" && event.target.tagName !== "BUTTON") return submit(), true;
       const rank = digit(event);
       if (rank >= 1 && rank <= count) {
-        give(at, rank);
-        if (at < count - 1) go(at + 1);
+        give(move.at, rank);
+        if (move.at < count - 1) move.to(move.at + 1);
         return true;
       }
       return false;
