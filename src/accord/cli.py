@@ -209,6 +209,14 @@ GROUPS = (
                 positional="project",
             ),
             Command(
+                "ui",
+                "watch training in the browser: curves and answers, live, run beside run",
+                ("accord.config.ui:UiOptions",),
+                "accord.commands.ui:run",
+                ("folder", "host", "port", "open_browser"),
+                positional="folder",
+            ),
+            Command(
                 "project",
                 "collect labels: make a project, move tasks and labels, freeze them, back up",
                 (),

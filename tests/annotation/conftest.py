@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,63 +15,13 @@ from accord.annotation.assign import Rules
 from accord.annotation.database import Database
 from accord.annotation.store import Store
 from labelling import Clock
-
-_names = itertools.count()
-
-
-class Server:
-    """A PostgreSQL server in a temporary folder, reached through a socket in it. It refuses to run as root, so root becomes its user."""
-
-    def __init__(self, programs: Path) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="accord-pg-"))
-        self.programs = programs
-        self.user = "postgres" if os.geteuid() == 0 else None
-        if self.user:
-            shutil.chown(self.folder, self.user, self.user)
-        self.run("initdb", "-D", "data", "-U", "accord", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off -c max_connections=100"
-        self.run("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", options, "start")
-        self.create("made", "template0")
-        Database(self.url("made")).close()
-
-    def run(self, program: str, *arguments: str) -> None:
-        # Into a file: a server that inherits a pipe keeps it open for ever.
-        with (self.folder / f"{program}.out").open("w") as out:
-            done = subprocess.run(
-                [str(self.programs / program), *arguments], cwd=self.folder, user=self.user, stdout=out, stderr=out, timeout=120
-            )
-        if done.returncode:
-            raise RuntimeError((self.folder / f"{program}.out").read_text())
-
-    def url(self, name: str) -> str:
-        return f"postgresql://accord@/{name}?host={self.folder}"
-
-    def new(self, *, empty: bool = False) -> str:
-        """The URL of a new database, with the schema or empty."""
-        name = f"test{next(_names)}"
-        self.create(name, "template0" if empty else "made")
-        return self.url(name)
-
-    def create(self, name: str, template: str) -> None:
-        import psycopg
-
-        with psycopg.connect(host=str(self.folder), user="accord", dbname="postgres", autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[call-overload]
-
-    def stop(self) -> None:
-        self.run("pg_ctl", "-D", "data", "-m", "immediate", "stop")
-        shutil.rmtree(self.folder, ignore_errors=True)
+from postgres_server import Server, running
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if sys.platform == "win32" or not programs:
-        pytest.skip("Debian's postgresql is not installed")
-    pytest.importorskip("psycopg", reason="PostgreSQL needs pip install 'accord[postgres]'")
-    server = Server(programs[-1].parent)
-    yield server
-    server.stop()
+    with running() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

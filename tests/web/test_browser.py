@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from live_site import EVIL, Site, numbered, of_kind, serving
+from page_checks import FAINT, UNNAMED
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
@@ -218,23 +219,6 @@ def test_what_a_model_wrote_never_runs(browser: Any, tmp_path: Path) -> None:
 
 def test_names_roles_and_contrast_for_screen_readers(browser: Any, site: Site) -> None:
     page = opened(browser, site)
-    unnamed = page.evaluate(
-        """() => [...document.querySelectorAll('button, input, textarea, a, [role]')].filter((one) => {
-          const label = one.getAttribute('aria-label') || one.getAttribute('aria-labelledby') || one.textContent.trim()
-            || (one.labels && one.labels.length && one.labels[0].textContent.trim());
-          return !label && one.getAttribute('role') !== 'status' && one.getAttribute('role') !== 'alert' && one.id !== 'editor-which';
-        }).map((one) => one.outerHTML)"""
-    )
-    assert unnamed == [] and page.locator("html").get_attribute("lang") == "en"
+    assert page.evaluate(UNNAMED) == [] and page.locator("html").get_attribute("lang") == "en"
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    contrast = page.evaluate(
-        """() => {
-          const light = (c) => { const [r, g, b] = c.match(/\\d+/g).map(Number).map((v) => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
-            return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-          const back = (one) => { for (; one; one = one.parentElement) { const c = getComputedStyle(one).backgroundColor; if (!c.endsWith(', 0)')) return c; } return 'rgb(255, 255, 255)'; };
-          return [...document.querySelectorAll('main *, header *')].filter((one) => one.checkVisibility() && one.childNodes.length && [...one.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()))
-            .map((one) => { const [a, b] = [light(getComputedStyle(one).color), light(back(one))].sort((x, y) => y - x); return [(a + 0.05) / (b + 0.05), one.outerHTML.slice(0, 80)]; })
-            .filter(([ratio]) => ratio < 4.5);
-        }"""
-    )
-    assert contrast == []
+    assert page.evaluate(FAINT) == []

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from accord.annotation.project import Project
 from accord.annotation.store import Store
 from live_site import numbered
+from postgres_server import running
 
 OVERLAP = 2
 
@@ -118,12 +120,23 @@ def compare(store: Store, said: dict[str, str], tasks: int) -> None:
     assert store.progress().closed == tasks
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """What project.yaml says of it: None is a file in the project."""
+    if request.param == "sqlite":
+        yield None
+        return
+    with running() as server:
+        yield server.new(empty=True)
+
+
 @pytest.mark.parametrize(
     ("people", "tasks", "kills"), [(8, 60, 2), pytest.param(30, 1500, 5, marks=pytest.mark.slow)], ids=["small", "3000 answers"]
 )
-def test_a_killed_server_loses_nothing(tmp_path: Path, people: int, tasks: int, kills: int) -> None:
-    project = Project.new(tmp_path / "project", overlap=OVERLAP, gold_rate=0.0, repeat_rate=0.0)
+def test_a_killed_server_loses_nothing(database: str | None, tmp_path: Path, people: int, tasks: int, kills: int) -> None:
+    project = Project.new(tmp_path / "project", overlap=OVERLAP, gold_rate=0.0, repeat_rate=0.0, database=database)
     said = judged_while_killed(project, people=people, tasks=tasks, kills=kills)
     assert len(said) == tasks * OVERLAP
     with project.open_store() as store:
+        assert (store.database.file is None) == (database is not None)
         compare(store, said, tasks)

@@ -489,10 +489,10 @@ class Loop:
 
     def _write_lineage(self, *, finished: bool = False) -> None:
         """`run.json`: before the first step, with the last metrics after the last one, finished with a model card once the model is saved."""
-        if not processes.is_main():
-            return
-        record = lineage.record_of(self.config.method, self.prepared, self.config, self.data_ids(), self.data_snapshots())
-        lineage.write(self.folder, {**record, "finished": finished, "steps": self.global_step, "metrics": self._last or {}})
+        if processes.is_main():
+            record = lineage.record_of(self.config.method, self.prepared, self.config, self.data_ids(), self.data_snapshots())
+            stands = {"finished": finished, "steps": self.global_step, "total_steps": self.total_steps()}
+            lineage.write(self.folder, {**record, **stands, "metrics": self._last or {}})
 
     def _open_metrics(self) -> None:
         """Keep the rows up to the step we stand at: a killed run may have logged steps that its last checkpoint does not hold."""

@@ -65,15 +65,33 @@ class Bucket:
             return left >= 1
 
 
+class Gate:
+    """What every site asks of a request first, whoever may use it.
+
+    `hosts` are the names that the site is asked for by; another one is refused (DNS rebinding). None takes any, for a proxy that checks them.
+    """
+
+    hosts: frozenset[str] | None
+
+    def who(self, request: Request) -> Annotator | None:
+        """The annotator who asks; None on a site that has none."""
+        return None
+
+    def check_host(self, request: Request) -> None:
+        """Raises HTTPException 421 if the site is asked for by a name that is not its own."""
+        if self.hosts is not None and request.headers.get("host", "") not in self.hosts:
+            raise HTTPException(421, "This server does not answer to that name.")
+
+
 @dataclass
-class Access:
+class Access(Gate):
     """What a request may do.
 
     Args:
         store: knows the annotators.
         key: `server_key`.
         local: True lets whoever reaches this machine's own address judge as its user. False asks for an invitation.
-        hosts: names that this site is asked for by; another one is refused (DNS rebinding). None takes any, for a proxy that checks them.
+        hosts: as `Gate`.
     """
 
     store: Store
@@ -101,11 +119,6 @@ class Access:
     def csrf(self, secret: str) -> str:
         """What a page sends back in `X-CSRF-Token` to show that it is ours."""
         return hmac.new(self.key, f"csrf {secret}".encode("utf-8", "replace"), hashlib.sha256).hexdigest()
-
-    def check_host(self, request: Request) -> None:
-        """Raises HTTPException 421 if the site is asked for by a name that is not its own."""
-        if self.hosts is not None and request.headers.get("host", "") not in self.hosts:
-            raise HTTPException(421, "This server does not answer to that name.")
 
     def require(self, request: Request, *roles: str) -> Annotator:
         """Who asks, after checking session, role and rate; for a change also that it comes from a page of ours.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from accord.annotation.refusals import Conflict, LeaseLost, Unknown
 from accord.annotation.store import Store
 from accord.errors import AccordError
 from accord.web import feedback, labelling, pages
-from accord.web.access import Access
+from accord.web.access import Access, Gate
 
 MAX_BODY = 1_500_000
 """Bytes of a request."""
@@ -47,13 +47,25 @@ def create_app(store: Store, access: Access, *, title: str) -> FastAPI:
     Args:
         title: the project's name, in the head of every page.
     """
-    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
-    templates = Environment(loader=PackageLoader("accord.web"), undefined=StrictUndefined, autoescape=select_autoescape())
-    templates.globals["title"] = title
-    app.state.store, app.state.access, app.state.templates = store, access, templates
+    app = bare_app(access, title=title, links=(("/guideline", "Guideline"),))
+    app.state.store = store
     app.include_router(pages.router)
     app.include_router(labelling.router)
     app.include_router(feedback.router)
+    return app
+
+
+def bare_app(access: Gate, *, title: str, links: Sequence[tuple[str, str]]) -> FastAPI:
+    """A site without pages: templates, static files, the headers, and errors as one line.
+
+    Args:
+        title: in the head of every page.
+        links: address and name of the pages that the head of every page leads to.
+    """
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
+    templates = Environment(loader=PackageLoader("accord.web"), undefined=StrictUndefined, autoescape=select_autoescape())
+    templates.globals |= {"title": title, "links": links}
+    app.state.access, app.state.templates = access, templates
     app.mount("/static", StaticFiles(directory=Path(str(resources.files("accord.web") / "static"))), name="static")
     app.middleware("http")(_guarded)
     app.add_exception_handler(AccordError, _refused)

@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from accord.annotation.panel import panel
 from accord.annotation.refusals import Unknown
-from accord.web.access import COOKIE, Access
+from accord.web.access import COOKIE, Access, Gate
 from accord.web.rendering import render, turns
 
 router = APIRouter()
@@ -20,7 +20,8 @@ READS_QUALITY = ("admin", "viewer")
 
 def rendered(request: Request, template: str, **values: Any) -> str:
     """A template as HTML. Its links are those that the person who asks may follow."""
-    person = access_of(request).who(request)
+    gate: Gate = request.app.state.access
+    person = gate.who(request)
     reads_quality = person is not None and person.role in READS_QUALITY
     return str(request.app.state.templates.get_template(template).render(reads_quality=reads_quality, **values))
 
@@ -55,9 +56,9 @@ def join(request: Request, secret: str) -> Response:
     return signed_in(request, secret)
 
 
-def signed_in(request: Request, secret: str) -> Response:
-    """To the first page, with a session."""
-    answer = RedirectResponse("/", status_code=303)
+def signed_in(request: Request, secret: str, *, to: str = "/") -> Response:
+    """To a page of ours, with a session."""
+    answer = RedirectResponse(to, status_code=303)
     answer.set_cookie(COOKIE, secret, max_age=YEAR, httponly=True, samesite="strict", secure=request.url.scheme == "https", path="/")
     return answer
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
+import secrets
 import socket
+import threading
+import time
 import webbrowser
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from accord.annotation.project import Project
 from accord.errors import ConfigError, MachineError
 from accord.web.access import Access, is_loopback, server_key
 from accord.web.app import create_app
+from accord.web.visitors import Visitors
+from accord.web.watch import watch_site
+
+LAST_LOOK = 2.0
+"""Seconds in which a page can still ask for the next task, and hear that there is none, before the server ends by itself."""
 
 
 @dataclass(frozen=True)
@@ -84,31 +94,79 @@ def bind(listening: Listening) -> socket.socket:
         ) from error
 
 
-def serve(project: Project, listening: Listening, *, open_browser: bool = False) -> None:
+def serve(
+    project: Project,
+    listening: Listening,
+    *,
+    open_browser: bool = False,
+    page: str = "",
+    mount: Callable[[FastAPI], None] | None = None,
+    until: Callable[[], bool] | None = None,
+) -> None:
     """Serve a project until Ctrl-C. Every answer is on disk before it is acknowledged, so stopping loses nothing.
 
     Args:
         open_browser: True opens the page here. False prints its address alone.
+        page: path of the page to open. "" is the one for judging.
+        mount: puts more pages into the site. None: there are no more.
+        until: asked every second from another thread; serving ends a moment after it says True. None: Ctrl-C alone ends it.
     """
     with project.open_store() as store, bind(listening) as listener:
         port = listener.getsockname()[1]
         local = is_loopback(listening.host) and listening.behind is None
         access = Access(store, server_key(project.folder), local, hosts_of(listening, port))
         app = create_app(store, access, title=project.settings.name or project.folder.name)
+        if mount is not None:
+            mount(app)
         address = site_address(listening, port)
-        print(f"{project.folder}: {address}   (Ctrl-C stops; every answer is stored as it comes)", flush=True)
+        print(f"{project.folder}: {address}{page}   (Ctrl-C stops; every answer is stored as it comes)", flush=True)
         if not local:
             print(f"Invite people with: accord project invite {project.folder} NAME --site {address}", flush=True)
         if open_browser:
+            webbrowser.open(address + page)
+        server = server_of(app, listening)
+        if until is not None:
+            threading.Thread(target=_stop_when, args=(server, until), daemon=True).start()
+        server.run([listener])
+
+
+def _stop_when(server: uvicorn.Server, done: Callable[[], bool]) -> None:
+    while not server.should_exit:
+        time.sleep(1.0)
+        if done():
+            time.sleep(LAST_LOOK)
+            server.should_exit = True
+
+
+def server_of(app: FastAPI, listening: Listening) -> uvicorn.Server:
+    """What serves an application there until Ctrl-C; `run` takes the socket."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+        ssl_certfile=listening.certificate,
+        ssl_keyfile=str(listening.key) if listening.key else None,
+        proxy_headers=listening.behind is not None,
+    )
+    return uvicorn.Server(config)
+
+
+def serve_runs(folder: Path, listening: Listening, *, open_browser: bool = False) -> None:
+    """Serve the pages on which the runs below a folder are watched, until Ctrl-C. They write nothing.
+
+    Args:
+        open_browser: True opens the page here. False prints its address alone.
+    """
+    with bind(listening) as listener:
+        port = listener.getsockname()[1]
+        token = None if is_loopback(listening.host) and listening.behind is None else secrets.token_urlsafe(24)
+        app = watch_site(folder, Visitors(token, hosts_of(listening, port)))
+        server = server_of(app, listening)
+        app.state.watched.stopping = lambda: server.should_exit
+        address = site_address(listening, port) + (f"/join/{token}" if token else "")
+        print(f"{folder}: {address}   (Ctrl-C stops)", flush=True)
+        if open_browser:
             webbrowser.open(address)
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=3,
-            ssl_certfile=listening.certificate,
-            ssl_keyfile=str(listening.key) if listening.key else None,
-            proxy_headers=listening.behind is not None,
-        )
-        uvicorn.Server(config).run([listener])
+        server.run([listener])
