@@ -14,7 +14,7 @@ from accord.ai_feedback.judge_prompts import load_prompt
 from accord.ai_feedback.judges import PairwiseJudge
 from accord.ai_feedback.scoring import rule_judge
 from accord.ai_feedback.verdicts import Verdict
-from accord.annotation.agreement import cohen_kappa, fleiss_kappa, krippendorff_alpha
+from accord.annotation.agreement import cohen_kappa
 from accord.annotation.judgements import Judgement
 from accord.types import Completion, Example, Message
 from ai_feedback.scripted import Scripted, comparison, first_with, shown
@@ -127,7 +127,6 @@ def test_agreement_as_the_books_have_it() -> None:
     pairs = [(a, b) for a, b, count in cells for _ in range(count)]
     said = [Judgement(str(i), who, value) for i, pair in enumerate(pairs) for who, value in zip(("a", "b"), pair, strict=True)]
     assert cohen_kappa(said).value == pytest.approx(0.4)
-    assert fleiss_kappa(said).value is not None and krippendorff_alpha(said).value is not None
 
 
 @pytest.mark.parametrize(("file", "pairs", "bad"), [("llmbar/Natural.json", 100, 0), ("pandalm_test/testset-v1.json", 993, 6)])

@@ -95,8 +95,13 @@ def test_a_budget_stops_and_a_larger_one_goes_on(accord: Runner, server: JudgeSe
     assert "The budget is spent" in said and "not asked: the budget is spent" in said
     done = len(read("pairs-judged.jsonl"))
     assert 0 < done < 12 and len(read("pairs-judged.invalid.jsonl")) == 12 - done
+    before = len(server.requests)
+    assert "so this says little" in accord("judge", "check", *given[1:], "--max_tokens", "4500", code=4)
+    checked = len(server.requests) - before
     accord(*given, "--max_tokens", "100000")
-    assert len(read("pairs-judged.jsonl")) == 12 and not Path("pairs-judged.invalid.jsonl").exists() and len(server.requests) == 24
+    assert (
+        len(read("pairs-judged.jsonl")) == 12 and not Path("pairs-judged.invalid.jsonl").exists() and len(server.requests) == 24 + checked
+    )
 
 
 def test_invalid_verdicts_are_written_beside(accord: Runner, server: JudgeServer) -> None:

@@ -115,6 +115,12 @@ def test_a_busy_server_is_waited_for_by_everybody(server: JudgeServer) -> None:
     assert time.monotonic() - begun >= 1.0 and len(server.requests) == 4 and set(server.answered.values()) == {1}
 
 
+def test_being_asked_to_wait_is_no_failure(server: JudgeServer) -> None:
+    """Eight times in a row, with two tries to fail."""
+    server.trouble = lambda number: failing(429, "slow down", **{"retry-after-ms": "20"}) if number < 8 else None
+    assert texts(server, 1, settings=ServerSettings(attempts=2)) == ["A"] and len(server.requests) == 9
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_failures_that_pass_are_tried_again(server: JudgeServer, status: int) -> None:
     server.trouble = lambda number: failing(status) if number in (0, 2) else None
@@ -214,7 +220,7 @@ def test_requests_keep_a_pace(server: JudgeServer) -> None:
 
 def test_a_server_that_asks_for_an_hour(server: JudgeServer) -> None:
     server.trouble = lambda number: failing(429, **{"retry-after": "3600"})
-    with pytest.raises(MachineError, match="asks to wait 60 minutes"):
+    with pytest.raises(MachineError, match="asks to wait 60 minutes in all"):
         texts(server, 1)
 
 

@@ -150,24 +150,31 @@ class ServedModel:
     # -- one question ---------------------------------------------------------------------------------------------------------------
 
     def _ask(self, question: Question) -> Answer:
-        reason = ""
-        for attempt in range(self.settings.attempts):
+        """One answer. A server that asks to wait is waited for; other failures that may pass are tried again `attempts` times."""
+        failures, waited = 0, 0.0
+        while True:
             self._pace.wait()
             try:
                 return self._parsed(self._request(question), question)
             except Transient as error:
                 reason = str(error)
-                seconds = error.seconds if error.seconds is not None else min(60.0, 0.5 * 2**attempt)
-                if seconds > LONGEST_WAIT:
+                if error.seconds is not None:
+                    waited += error.seconds
+                    if waited > LONGEST_WAIT:
+                        raise MachineError(
+                            f"{self.url} asks to wait {waited / 60:.0f} minutes in all. Run the same command again later; answers are kept."
+                        ) from error
+                    self._pace.pause(error.seconds, everybody=True)
+                    continue
+                failures += 1
+                if failures < self.settings.attempts:
+                    self._pace.pause(min(60.0, 0.5 * 2 ** (failures - 1)), everybody=False)
+                elif reason.startswith(UNREADABLE):
+                    return Answer(error=reason)
+                else:
                     raise MachineError(
-                        f"{self.url} asks to wait {seconds / 60:.0f} minutes. Run the same command again then; answers are kept."
+                        f"{self.url} did not answer in {failures} tries ({reason}). Answers so far are kept: run the same command again when it does."
                     ) from error
-                self._pace.pause(seconds, everybody=error.seconds is not None)
-        if reason.startswith(UNREADABLE):
-            return Answer(error=reason)
-        raise MachineError(
-            f"{self.url} did not answer in {self.settings.attempts} tries ({reason}). Answers so far are kept: run the same command again when it does."
-        )
 
     def _request(self, question: Question) -> str:
         """The body of the server's answer."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accord.ai_feedback.asking import OUT_OF_BUDGET
 from accord.ai_feedback.calibration import Calibration
 from accord.ai_feedback.check import NOISE, Measured, labelled, measure, readable, table
 from accord.ai_feedback.judges import Judge
@@ -23,6 +24,7 @@ from accord.types import Example
 from accord.writing import write_text
 
 SCHEMA = 1
+_MORE = "Run the same command with a larger --max_tokens or --max_cost to go on."
 
 
 def run(options: JudgeOptions) -> int:
@@ -60,6 +62,9 @@ def check(options: CheckOptions) -> int:
     print(table(found))
     for one in found:
         print(_sentence(one))
+    if left := sum(one.invalid.get(OUT_OF_BUDGET, 0) for one in found):
+        say(f"The budget is spent: {left} comparisons were not judged, so this says little. {_MORE}")
+        return 4
     say(f"Written to {target}. Use it: accord judge pairs.jsonl --judge {options.judge} --checked {target}")
     return 0
 
@@ -153,9 +158,7 @@ def _write(labels: Labels, target: Path) -> None:
 
 def _end(labels: Labels, target: Path) -> int:
     if labels.unasked:
-        say(
-            f"The budget is spent: {labels.unasked} comparisons are not judged. Run the same command with a larger --max_tokens or --max_cost to go on."
-        )
+        say(f"The budget is spent: {labels.unasked} comparisons are not judged. {_MORE}")
         return 4
     say(f"{len(labels.rows)} rows are in {target}. Next: accord reward --data {target}, or accord dpo --data {target} (soft labels count).")
     return 0
