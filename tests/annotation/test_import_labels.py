@@ -254,6 +254,19 @@ def test_labels_land_on_tasks_that_are_there_whatever_their_order(project: Proje
     assert [c.text for c in example.completions] == ["no 1", "yes 1"]
 
 
+def test_on_either_database(where: str, tmp_path: Path) -> None:
+    """Labels of people come, count, leave as they came, and lose what names them when those people are erased."""
+    foreign = next(one for one in FILES if one.format == "argilla")
+    path = foreign.write(tmp_path)
+    with Store(where) as store:
+        for added in (3, 0):
+            assert import_labels(store, path).annotations.added == added
+        assert export_labels(store, tmp_path / "back.jsonl", "argilla", names=True).labels == 3
+        assert counted(rows_in(tmp_path / "back.jsonl")) == counted(foreign.rows) and store.progress().answers == 3
+        ada = next(person for person in store.annotators() if person.name == "ada")
+        assert store.erase(ada.id).texts == 2 and [one.columns for one in store.annotations(annotator=ada.id)] == [{}, {}]
+
+
 def test_our_own_rows_bring_nothing_twice(project: Project, tmp_path: Path) -> None:
     """A ranking of three leaves as three pairs of one annotation; back here they are known, elsewhere they are three labels."""
     ranking = task("ranking", "Which?", answer("a"), answer("b"), answer("c"))

@@ -1,4 +1,4 @@
-// Settling a disputed pair.
+// Settling a disputed task: a choice between two answers, or what one of the annotators said.
 
 import { ask, fresh } from "./client.js";
 
@@ -11,10 +11,11 @@ form?.addEventListener("submit", async (event) => {
   const given = event.submitter.value;
   const why = document.getElementById("why").value.trim();
   try {
-    await ask("settle", { task: form.dataset.task, submission, value: { choice: /^\d$/.test(given) ? Number(given) : given }, rationale: why || null });
+    const value = given.startsWith("{") ? JSON.parse(given) : { choice: /^\d$/.test(given) ? Number(given) : given };
+    await ask("settle", { task: form.dataset.task, submission, value, rationale: why || null });
     status.textContent = "Settled. In snapshots this stands in place of the others.";
     status.className = "";
-    for (const button of form.querySelectorAll("button")) button.disabled = true;
+    for (const button of document.querySelectorAll("main button")) button.disabled = true;
   } catch (error) {
     status.textContent = error.message;
     status.className = "bad";
