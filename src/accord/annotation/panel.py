@@ -134,12 +134,10 @@ def panel(store: Store, round: int | None = None) -> Panel:
 
 
 def report_of(store: Store, annotator: str) -> AnnotatorReport | None:
-    """One annotator's report of the newest round; None where they have compared nothing in it."""
-    number = store.progress().round
-    tasks = {task.id: task for task in store.tasks(round=number)}
-    judgements = judgements_of((one for one in store.annotations(round=number) if one.purpose != "adjudication"), tasks)
-    mine = [one for one in judgements if one.annotator == annotator]
-    return annotator_report(mine, key_chances(judgements)) if mine else None
+    """One annotator's report of the newest round, as if they were the whole team; None where they have compared nothing in it."""
+    found = [one for one in store.annotations(round=store.progress().round, annotator=annotator) if one.purpose != "adjudication"]
+    judgements = judgements_of(found, {one.task: store.task(one.task) for one in found})
+    return annotator_report(judgements, key_chances(judgements)) if judgements else None
 
 
 def said(alpha: Agreement, decided: Agreement) -> list[str]:
