@@ -42,7 +42,7 @@ QUICK = Settings(
         "logging_steps": 20,
     },
     ppo={
-        "num_iterations": 12,
+        "num_iterations": 14,
         "prompts_per_iteration": 12,
         "num_generations": 8,
         "lam": 1.0,
@@ -97,7 +97,7 @@ FULL = Settings(
     max_new_tokens=48,
     temperature=0.7,
 )
-PLAN_SECONDS = {"sft": 130, "reward": 90, "heldout": 12, "ppo": 330, "dpo": 200, "look": 80}
+PLAN_SECONDS = {"sft": 130, "reward": 90, "heldout": 12, "ppo": 385, "dpo": 200, "look": 80}
 """What each stage of the quick demo with the starter model is budgeted on two cores."""
 
 NEEDED_BYTES = 4e9
