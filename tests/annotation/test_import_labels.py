@@ -267,6 +267,45 @@ def test_on_either_database(where: str, tmp_path: Path) -> None:
         assert store.erase(ada.id).texts == 2 and [one.columns for one in store.annotations(annotator=ada.id)] == [{}, {}]
 
 
+def test_labels_that_name_nobody_say_nothing_about_agreement(project: Project, tmp_path: Path) -> None:
+    """A row that is there twice is no agreement of two people; three people who did sign are compared."""
+    row = {"prompt": "Hi?", "chosen": "a", "rejected": "b"}
+    signed = [{**row, "annotator": name} for name in ("ada", "bob", "eve")]
+    for name, rows in (("unsigned", [row, row]), ("signed", signed)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), "utf-8")
+        brought(project, tmp_path / f"{name}.jsonl")
+    with project.open_store() as store:
+        found = panel(store)
+    assert (found.judgements, len(found.annotators)) == (3, 3) and found.same.judgements == 3
+    assert found.words[-1] == "2 imported labels name nobody, and are in none of these numbers."
+
+
+HOSTILE_NAMES = [
+    "<script>alert(1)</script>",
+    "'; DROP TABLE annotations; --",
+    "a\nb\x00c",
+    "half \ud83d",
+    "../../etc/passwd",
+    "n" * 5000,
+    "me",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES, ids=lambda name: ascii(name)[:20])
+def test_whatever_an_annotator_is_called_is_a_name_and_nothing_else(where: str, tmp_path: Path, name: str) -> None:
+    row = {"prompt": "Hi?", "chosen": "a", "rejected": "b", "annotator": name, "note": "\x00 \ud83d"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    with Store(where) as store:
+        import_labels(store, tmp_path / "rows.jsonl")
+        (person,), (label,) = store.annotators(), store.annotations()
+        assert label.annotator == person.id and re.fullmatch("p-[0-9a-f]{12}", person.id)
+        assert person.name.isprintable() and len(person.name) <= 200 and label.columns["annotator"] == name
+        export_labels(store, tmp_path / "out.jsonl", "trl")
+        assert rows_in(tmp_path / "out.jsonl")[0]["annotator"] == person.id
+        export_labels(store, tmp_path / "named.jsonl", "trl", names=True)
+        assert rows_in(tmp_path / "named.jsonl")[0] == row
+
+
 def test_our_own_rows_bring_nothing_twice(project: Project, tmp_path: Path) -> None:
     """A ranking of three leaves as three pairs of one annotation; back here they are known, elsewhere they are three labels."""
     ranking = task("ranking", "Which?", answer("a"), answer("b"), answer("c"))

@@ -40,7 +40,7 @@ _AI = ("ultrafeedback", "ultrafeedback_binarized", "nectar")
 """Layouts whose labels a model gave."""
 _SCALES = ("potato", "helpsteer2", "helpsteer3")
 """Layouts whose strengths are whole numbers, 1 the weakest."""
-_OURS = re.compile(r"[ap]-[0-9a-f]{12}|import:[A-Za-z0-9_.:]{1,50}|me")
+_OURS = re.compile(r"[ap]-[0-9a-f]{12}|import:[A-Za-z0-9_.:]{1,50}")
 """Keys and pseudonyms of this tool, which say nothing to others: kept as they are."""
 _OF_A_LABEL = re.compile(
     r"annotat|worker|rater|labell?er|judge|user|e-?mail|name|_by$|created|updated|seconds|time|rationale|comment|winner|preference|choice|score|vote|"
@@ -276,9 +276,9 @@ def _signed(store: Store, labels: list[Label]) -> tuple[list[Annotation], int]:
     for label in labels:
         name, who = label.annotator, label.annotator or ""
         if name is None:
-            # Labels that nobody signed are taken to be by different people where one task has several.
+            # Where a task has several labels that nobody signed, each gets a key of its own, so that all of them count.
             nobody[label.task.id] += 1
-            who = f"import:{label.layout}" + (f".{nobody[label.task.id]}" if nobody[label.task.id] > 1 else "")
+            who = f"{people.UNSIGNED}{label.layout}" + (f".{nobody[label.task.id]}" if nobody[label.task.id] > 1 else "")
             name = f"{label.layout}, not named"
         elif not _OURS.fullmatch(name):
             who = people.pseudonym(key, f"{tool_of(label.layout)}/{name}")

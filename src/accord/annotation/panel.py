@@ -12,6 +12,7 @@ from accord.annotation.copying import CommonAnswers, suspects
 from accord.annotation.dawid_skene import fit_dawid_skene, majority_accuracy
 from accord.annotation.judgements import TIE, Judgement, Value
 from accord.annotation.measures import Measures, measures
+from accord.annotation.people import UNSIGNED
 from accord.annotation.quality import AnnotatorReport, adjudication_queue, annotator_report, annotator_reports, key_chances
 from accord.annotation.store import Store
 from accord.data.annotation_values import ERASED
@@ -104,12 +105,13 @@ def _of_ranks(ranks: list[int], of: tuple[int, int]) -> Value:
 
 
 def panel(store: Store, round: int | None = None) -> Panel:
-    """The panel of a round's valid annotations by people. round: None is the newest."""
+    """The panel of a round's valid annotations by people who are known apart. round: None is the newest."""
     number = store.progress(round).round
     tasks = {task.id: task for task in store.tasks(round=number)}
     annotations = [one for one in store.annotations(round=number) if one.source in ("human", "simulated")]
     settled = {one.task for one in annotations if one.purpose == "adjudication"}
-    judged = [one for one in annotations if one.purpose != "adjudication" and one.value != ERASED]
+    usable = [one for one in annotations if one.purpose != "adjudication" and one.value != ERASED]
+    judged = [one for one in usable if not one.annotator.startswith(UNSIGNED)]
     judgements = judgements_of(judged, tasks)
     alpha, same, decided = krippendorff_alpha(judgements), percent_agreement(judgements), percent_agreement(judgements, without={TIE})
     accuracies: dict[str, float] = {}
@@ -128,9 +130,14 @@ def panel(store: Store, round: int | None = None) -> Panel:
         accuracies=accuracies,
         copying=tuple(suspects(judgements)) if judgements else (),
         queue=tuple(islice((found for found in adjudication_queue(judgements) if found.item.split(":")[0] not in settled), QUEUE)),
-        words=tuple(said(alpha, decided)),
+        words=(*said(alpha, decided), *_unsigned(len(usable) - len(judged))),
         measures=measures(judgements, judged, tasks, fitted),
     )
+
+
+def _unsigned(count: int) -> list[str]:
+    them = "imported label names nobody, and is" if count == 1 else "imported labels name nobody, and are"
+    return [f"{count} {them} in none of these numbers."] if count else []
 
 
 def report_of(store: Store, annotator: str) -> AnnotatorReport | None:

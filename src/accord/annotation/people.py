@@ -19,6 +19,8 @@ from accord.errors import DataError
 
 ROLES = ("admin", "annotator", "viewer", "program")
 ERASED_NAME = "(erased)"
+UNSIGNED = "import:"
+"""What keys begin with that stand for whoever gave imported labels that name nobody: perhaps one person, perhaps many, perhaps a row twice."""
 MAX_NAME = 200
 
 
@@ -112,4 +114,4 @@ def pseudonym_key(connection: Any) -> bytes:
 
 def pseudonym(key: bytes, annotator: str) -> str:
     """The name of an annotator in an export: always the same, and of no use without the key."""
-    return f"p-{hmac.new(key, annotator.encode('utf-8'), hashlib.sha256).hexdigest()[:12]}"
+    return f"p-{hmac.new(key, annotator.encode('utf-8', 'surrogatepass'), hashlib.sha256).hexdigest()[:12]}"
