@@ -145,6 +145,15 @@ def test_reward_models_and_process_reward_models_choose(accord: Runner) -> None:
         assert value is None or (0 < parts["prm"] < 1 and parts["prm/steps"] >= 1)
 
 
+def test_named_rewards_choose_judge_and_label(accord: Runner) -> None:
+    """The rows' column "gold" is what accuracy reads."""
+    accord(*EVALUATE, "--best-of", "2", "--reward", "repetition", "--true", "accuracy", "--output_dir", "named")
+    rows = lines("named/scores.jsonl")
+    assert {row["true"]["value"] for row in rows} <= {0.0, 1.0} and all(row["true"]["explanation"] for row in rows)
+    accord(*LABEL, "20", "prompts.jsonl", "--reward", "accuracy", "--solutions", "4", "--step-separator", "e", "--to", "named.jsonl")
+    assert all(row["labelled_by"]["reward"] == ["accuracy"] for row in lines("named.jsonl"))
+
+
 def test_answers_that_are_not_scored_are_said(accord: Runner) -> None:
     said = accord(*EVALUATE, "--best-of", "2", "--reward", "f.py:half", "--true", "f.py:size", "--output_dir", "some")
     assert "answers have no reward to be chosen by (half returned None (not scored))" in said

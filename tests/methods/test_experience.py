@@ -127,6 +127,18 @@ def test_training_moves_the_policy_and_never_the_reference(tmp_path: Path) -> No
     assert not torch.allclose(read(trainer.stack), before, atol=1e-3)
 
 
+def test_a_process_without_a_prompt_scores_nothing(tmp_path: Path) -> None:
+    """One prompt and two processes: the second has no answers to score, by a reward model on the policy's base or on another."""
+    policy = tiny.policy()
+    policy.add_adapter("sft", tiny.lora())
+    config = PPOConfig(output_dir=str(tmp_path), max_new_tokens=4, prompts_per_iteration=1)
+    trainer = PPOTrainer(config, tiny.tokenizer(), policy, lambda completions: [1.0], tiny.prompts(1), peft_config=tiny.lora())
+    heads = RewardHeads(policy.hidden_size, 2)
+    for base, stack in ((policy, ("sft",)), (policy, ()), (tiny.policy(), ())):
+        trainer.experience.rewards = [LearnedReward(RewardModel(base, stack, heads, trainer.renderer))]
+        assert trainer.experience.make([], 64, exact=True, stack=trainer.stack, temperature=1.0) == []
+
+
 def test_the_trainers_own_loss_has_the_exact_gradient(tmp_path: Path) -> None:
     """All 27 answers of three tokens over three, each weighted by its probability, through token rewards, advantages and the policy loss
     of the trainer itself, on a transformer of three tokens: the gradient of E[r] - beta KL, to 1e-6, in every tensor."""

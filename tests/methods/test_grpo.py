@@ -168,6 +168,11 @@ def test_names_of_trl_are_taken() -> None:
         ({"clip": "none", "num_iterations": 2}, "unbounded ratios"),
         ({"advantage": "batch_mean", "scale_rewards": "group"}, "compares with the round"),
         ({"advantage": "leave_one_out", "scale_rewards": "group"}, "would undo it"),
+        ({"advantage": "batch_mean", "dynamic_sampling": 1}, "compared with the round too"),
+        ({"control": "random", "verifiable_share": 0.1, "advantage": "leave_one_out"}, "credits of steps would stay true"),
+        ({"importance_weights": "mask", "truncated_importance_cap": 1.0}, "above 1 where importance_weights masks"),
+        ({"importance_weights": "drop"}, "must be one of truncate, mask, sequence"),
+        ({"max_not_scored": 1.5}, "0 to 1"),
         ({"delta": 1.1}, "above 1 . epsilon_high"),
         ({"epsilon": 0.0}, "above 0"),
         ({"beta": -1.0}, "0 or more"),
@@ -229,8 +234,11 @@ def test_dynamic_sampling_replaces_groups_that_agree(tmp_path: Path) -> None:
 
 
 def test_no_signal_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    build(tmp_path, lambda completions: [1.0] * len(completions)).train()
+    """Not where answers are compared with the whole round: there a group that agrees teaches too."""
+    build(tmp_path / "group", lambda completions: [1.0] * len(completions)).train()
     assert capsys.readouterr().err.count("all answers earned the same, so they teach nothing") == 1
+    build(tmp_path / "round", lambda completions: [1.0] * len(completions), advantage="batch_mean").train()
+    assert "teach nothing" not in capsys.readouterr().err
 
 
 def test_masked_answers_teach_nothing_and_still_are_compared_with(tmp_path: Path) -> None:
@@ -262,6 +270,19 @@ def test_curriculum_prefers_prompts_of_middling_difficulty() -> None:
     assert [p.id for p in again.take(10, 51)] == [p.id for p in queue.take(10, 51)]
     plain = PromptQueue(prompts, 0)
     assert sorted(int(p.id[1:]) for _ in range(4) for p in plain.take(10, 0)) == list(range(40))  # each once an epoch
+
+
+def test_a_prompt_whose_grading_failed_is_no_harder_for_it(tmp_path: Path) -> None:
+    """A pass rate of 0 would have it hardly ever asked again; a prompt that nobody could answer is."""
+
+    def flaky(prompts: list[Any], completions: list[Any]) -> list[float | None]:
+        numbers = [int(prompt[-1]["content"].split()[-1]) for prompt in prompts]
+        return [None if number == 0 else 0.0 if number == 1 else 0.5 for number in numbers]
+
+    trainer = build(tmp_path, flaky, per_device_train_batch_size=12, curriculum=True)
+    trainer.answered_round()
+    ids = [prompt.id for prompt in trainer.prompts]
+    assert len(trainer.queue.rates) == 5 and ids[0] not in trainer.queue.rates and trainer.queue.rates[ids[1]] == 0.0
 
 
 class Mixed:
@@ -376,6 +397,20 @@ def test_rewards_that_fail_are_left_out_and_counted(tmp_path: Path) -> None:
     assert row["completions/not_scored"] == 1
     with pytest.raises(DivergedError, match="no answer could be scored .*None"):
         build(tmp_path / "none", lambda completions: [None] * len(completions)).train()
+
+
+def test_too_many_answers_without_a_score_stop_the_run(tmp_path: Path) -> None:
+    """Two of three answers have none; half of them may. Nothing is judged before twenty answers."""
+
+    def often(completions: list[Any]) -> list[float | None]:
+        return [None if i % 6 > 1 else float(i) for i in range(len(completions))]
+
+    sizes = {"num_generations": 6, "per_device_train_batch_size": 12, "max_steps": 4}
+    with pytest.raises(
+        ConfigError, match=r"The reward failed on \d+ of the last 2\d answers, more than max_not_scored=0.5 allows.*often returned None"
+    ):
+        build(tmp_path / "half", often, **sizes).train()
+    assert build(tmp_path / "all", often, max_not_scored=1.0, **sizes).train()["completions/not_scored"] == 8
 
 
 def test_overlong_answers_are_penalised_and_controls_leave_the_penalty(tmp_path: Path) -> None:

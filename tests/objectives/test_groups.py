@@ -13,10 +13,13 @@ from torch import Tensor, tensor
 import enumeration as E
 from accord.errors import ShapeError
 from accord.objectives.advantages import batch_advantages, group_advantages, rloo_advantages
+from accord.objectives.kl import k3
 from accord.objectives.policy_gradient import (
     cispo_loss,
     clipped_loss,
+    masked_importance_weights,
     ppo_policy_loss,
+    sequence_importance_weights,
     sequence_log_ratio,
     token_weights,
     truncated_importance_weights,
@@ -50,6 +53,8 @@ def test_unscaled_and_leave_one_out() -> None:
     assert batch[0] == pytest.approx(2.474874, abs=1e-6)
     whole = batch_advantages(rewards, epsilon=0.0)
     assert whole[0] == pytest.approx(2.645751, abs=1e-6) and whole[-1] == pytest.approx(-0.377964, abs=1e-6)
+    half = batch_advantages(group_of(4, 8)[0], epsilon=0.0)
+    assert half.tolist() == pytest.approx([1.0] * 4 + [-1.0] * 4, abs=1e-12)
 
 
 def test_batch_and_group_scales_differ() -> None:
@@ -123,10 +128,19 @@ def test_sequence_ratio() -> None:
     assert gradient.tolist() == pytest.approx([-1.0512711] * 3 + [0], abs=1e-7)
 
 
-def test_truncated_importance() -> None:
-    """T5.9: lp (-1, -2, -.5), mu (-1.2, -1, -3): exp(.2), exp(-1), and exp(2.5) = 12.18 cut to 2."""
-    found = truncated_importance_weights(tensor([-1.0, -2, -0.5]), tensor([-1.2, -1, -3]), cap=2)
-    assert found.tolist() == pytest.approx([1.221403, 0.367879, 2], abs=1e-6)
+def test_importance_weights() -> None:
+    """T5.9: lp (-1, -2, -.5), mu (-1.2, -1, -3): exp(.2), exp(-1), exp(2.5) = 12.182494. Cut at 2; masked outside .5 to 2; all of them
+    exp(1.7). k3 of each; what is logged of tokens that mu drew is its other direction, exp(d) - 1 - d, unbiased for KL(mu | old)."""
+    old, sampler = tensor([-1.0, -2, -0.5], dtype=torch.float64), tensor([-1.2, -1, -3], dtype=torch.float64)
+    for cap, expected in ((100, 12.182494), (2, 2)):
+        assert truncated_importance_weights(old, sampler, cap=cap).tolist() == pytest.approx([1.221403, 0.367879, expected], abs=1e-6)
+    assert masked_importance_weights(old, sampler, cap=2).tolist() == pytest.approx([1.221403, 0, 0], abs=1e-6)
+    one, two = torch.zeros(3, dtype=torch.int64), tensor([0, 0, 1])
+    assert sequence_importance_weights(old, sampler, one, 1, cap=100).tolist() == pytest.approx([5.473947] * 3, abs=1e-6)
+    assert sequence_importance_weights(old, sampler, two, 2, cap=2).tolist() == pytest.approx([math.exp(-0.8)] * 2 + [2], abs=1e-6)
+    assert k3(old, sampler).tolist() == pytest.approx([0.018731, 0.718282, 1.582085], abs=1e-6)
+    mu, pi = tensor([0.2, 0.3, 0.5], dtype=torch.float64), tensor([0.5, 0.25, 0.25], dtype=torch.float64)
+    assert float((mu * k3(mu.log(), pi.log())).sum()) == pytest.approx(float((mu * (mu / pi).log()).sum()), abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -183,9 +197,10 @@ def pair_gradient(advantage: str, aggregation: str, scale: str = "none") -> tupl
     for a, b in zip(first.tolist(), second.tolist(), strict=True):
         pair = tensor([a, b])
         group = torch.zeros(2, dtype=torch.int64)
-        found = (
-            rloo_advantages(rewards[pair], group) if advantage == "leave_one_out" else group_advantages(rewards[pair], group, scale=scale)
-        )
+        if advantage == "leave_one_out":
+            found = rloo_advantages(rewards[pair], group) / (rewards[pair].std() + 1e-4 if scale == "batch" else 1.0)
+        else:
+            found = group_advantages(rewards[pair], group, scale=scale)
         completion = torch.repeat_interleave(torch.arange(2), LENGTHS[pair])
         weights = token_weights(
             completion, 2, aggregation=aggregation, total_tokens=float(len(completion)), total_completions=2.0, constant=1.0
@@ -203,8 +218,34 @@ def test_constant_aggregation_is_unbiased(advantage: str, share: float) -> None:
     assert torch.allclose(found, share * exact, atol=1e-6)
 
 
-@pytest.mark.parametrize(("aggregation", "scale"), [("token_mean", "none"), ("sequence_mean", "none"), ("constant", "group")])
-def test_lengths_and_deviations_in_a_denominator_bias(aggregation: str, scale: str) -> None:
+BIASED = [
+    (advantage, aggregation, scale)
+    for advantage in ("leave_one_out", "group_mean")
+    for aggregation in ("token_mean", "sequence_mean", "constant")
+    for scale in ("none", "batch", "group")
+    if (aggregation, scale) != ("constant", "none") and (advantage, scale) != ("leave_one_out", "group")
+]
+"""Every other combination of the two baselines; the last one is refused."""
+
+
+@pytest.mark.parametrize(("advantage", "aggregation", "scale"), BIASED)
+def test_lengths_and_deviations_in_a_denominator_bias(advantage: str, aggregation: str, scale: str) -> None:
     """Another direction, not only another length."""
-    found, exact = pair_gradient("group_mean", aggregation, scale)
+    found, exact = pair_gradient(advantage, aggregation, scale)
     assert E.cosine(found, exact) < 0.999
+
+
+def test_the_rounds_mean_is_biased_by_lengths() -> None:
+    """REINFORCE++'s baseline is the mean over all tokens of the round, so an answer's own length moves it."""
+    logits = E.table(0)
+    logprobs, probabilities = E.token_logprobs(logits).view(27, 3), E.sequence_probabilities(logits)
+    rewards = torch.randn(27, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    counted = torch.arange(3)[None] < LENGTHS[:, None]
+    exact = E.gradient((probabilities.detach() * rewards * (logprobs * counted).sum(1)).sum(), logits)
+    value = torch.zeros((), dtype=torch.float64)
+    for a in range(27):
+        for b in range(27):
+            tokens = torch.cat([logprobs[i, : LENGTHS[i]] for i in (a, b)])
+            returns = torch.repeat_interleave(rewards[[a, b]], LENGTHS[[a, b]])
+            value = value + (probabilities[a] * probabilities[b]).detach() * ((returns - returns.mean()) * tokens).sum()
+    assert E.cosine(E.gradient(value, logits), exact) < 0.9999

@@ -107,17 +107,58 @@ def rollout_func(prompts: list[Any], trainer: Any) -> dict[str, Any]:
 )
 def test_three_updates(tmp_path: Any, theirs: dict[str, Any], ours: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    expected, found = histories(tmp_path, reward, theirs, ours, UPDATES)
+    assert_same(found, expected)
+    assert found[-1]["reward"] == pytest.approx(expected[0]["reward"], rel=1e-5)
+    assert max(abs(row["val/ratio"] - 1) for row in found) > 1e-3  # off-policy, or the comparison would say little
+
+
+def some(whose: Any) -> Any:
+    """A second reward that judges some answers only: None for the others."""
+
+    def more(prompts: list[Any], completion_ids: list[list[int]], **columns: Any) -> list[float | None]:
+        texts = [prompt[-1]["content"] for prompt in prompts]
+        return [float(len(ids)) if whose(text, ids) else None for text, ids in zip(texts, completion_ids, strict=True)]
+
+    return more
+
+
+def test_a_reward_for_some_prompts(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None for all answers to a prompt: both libraries add up the other rewards. None for some of them: TRL compares sums of different
+    parts, accord leaves these answers out and counts them."""
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    theirs = {"loss_type": "dr_grpo", "scale_rewards": "none"}
+    expected, found = histories(tmp_path / "prompts", [reward, some(lambda text, ids: text != TEXTS[1])], theirs, {}, 1)
+    assert_same(found, expected)
+    assert found[0]["reward"] == pytest.approx(expected[0]["reward"], rel=1e-5) and found[0]["completions/not_scored"] == 0
+    expected, found = histories(tmp_path / "answers", [reward, some(lambda text, ids: len(ids) > 4)], theirs, {}, 1)
+    short = sum(len(ids) <= 4 for prompt in range(PROMPTS) for ids in answers(prompt))
+    assert 0 < found[0]["completions/not_scored"] == short and abs(found[0]["reward"] - expected[0]["reward"]) > 0.1
+
+
+def assert_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """Loss and gradient norm to 1e-4 relative, step by step."""
+    assert len(expected) == len(found)
+    for name in ("loss", "grad_norm"):
+        ours, theirs = (torch.tensor([float(row[name]) for row in history], dtype=torch.float64) for history in (found, expected))
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=2e-6), f"{name}: {ours.tolist()} against {theirs.tolist()}"
+
+
+def histories(
+    tmp_path: Any, rewards: Any, theirs: dict[str, Any], ours: dict[str, Any], updates: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What TRL and accord log of so many updates on the same rollouts."""
     rows = [{"prompt": [{"role": "user", "content": text}]} for text in TEXTS]
     shared = {
         "num_generations": GROUP,
         "max_completion_length": 16,
-        "num_iterations": UPDATES,
+        "num_iterations": updates,
         "per_device_train_batch_size": PROMPTS * GROUP,
     }
-    arguments = {**trl_arguments(), **shared, "max_steps": UPDATES, "learning_rate": 1e-2, "adam_epsilon": 1e-8, **theirs}
+    arguments = {**trl_arguments(), **shared, "max_steps": updates, "learning_rate": 1e-2, "adam_epsilon": 1e-8, **theirs}
     them = trl.GRPOTrainer(
         model=peft_model(),
-        reward_funcs=reward,
+        reward_funcs=rewards,
         args=trl.GRPOConfig(output_dir=str(tmp_path / "trl"), **arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer(),
@@ -125,14 +166,8 @@ def test_three_updates(tmp_path: Any, theirs: dict[str, Any], ours: dict[str, An
     )
     them.train()
     sampler = Replay()
-    args = GRPOConfig(output_dir=str(tmp_path / "accord"), max_steps=UPDATES, learning_rate=1e-2, **shared, **ours)
-    us = GRPOTrainer(peft_model(), reward, args, rows, processing_class=tokenizer(), sampler=sampler)
+    args = GRPOConfig(output_dir=str(tmp_path / "accord"), max_steps=updates, learning_rate=1e-2, **shared, **ours)
+    us = GRPOTrainer(peft_model(), rewards, args, rows, processing_class=tokenizer(), sampler=sampler)
     sampler.trainer = us
     us.train()
-    expected = [row for row in them.state.log_history if "loss" in row]
-    assert len(expected) == len(us.log_history) == UPDATES
-    for name in ("loss", "grad_norm"):
-        found, wanted = (torch.tensor([float(row[name]) for row in history], dtype=torch.float64) for history in (us.log_history, expected))
-        assert torch.allclose(found, wanted, rtol=1e-4, atol=2e-6), f"{name}: {found.tolist()} against {wanted.tolist()}"
-    assert us.log_history[-1]["reward"] == pytest.approx(expected[0]["reward"], rel=1e-5)
-    assert max(abs(row["val/ratio"] - 1) for row in us.log_history) > 1e-3  # off-policy, or the comparison would say little
+    return [row for row in them.state.log_history if "loss" in row], us.log_history

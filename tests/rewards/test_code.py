@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from accord.data.read import read_examples
-from accord.errors import DataError
+from accord.errors import ConfigError, DataError
 from accord.rewards.code import CodeReward, extract_code, program
 from accord.rewards.combine import combined
 from accord.rewards.sandbox import Execution, Limits
@@ -131,6 +131,16 @@ def test_a_sandbox_that_cannot_start_is_an_error_and_no_zero(monkeypatch: pytest
     [score] = combined([CodeReward()], [rollout(RIGHT)])
     assert score.value is None and (score.error or "").startswith("the sandbox did not start: FileNotFoundError")
     assert CodeReward.judged(Execution("not started", "x")).value is None
+
+
+def test_too_many_runs_that_say_nothing_stop_the_run() -> None:
+    """Tests that never call the answer say nothing about any: the twentieth in a row is one too many."""
+    reward = CodeReward(limits=LIMITS, max_failure_share=0.5)
+    reward.failures.least = 4
+    idle = rollout(RIGHT, test="assert True", entry_point=None)
+    assert [score.value for score in reward.score([rollout(RIGHT), rollout(RIGHT), idle])] == [1.0, 1.0, None]
+    with pytest.raises(ConfigError, match=r"The sandbox failed on 3 of the last 5 answers, .* the tests never call the answer"):
+        reward.score([idle, idle])
 
 
 def test_a_row_without_tests_is_named() -> None:

@@ -242,6 +242,12 @@ def test_a_rollout_without_constraints_names_its_key() -> None:
         ConstraintReward().score([rollout("a", ["x:y"], [{}])])
 
 
+def test_a_list_number_of_thousands_of_digits_is_no_number() -> None:
+    [constraint] = constraints_of({"instruction_id_list": ["detectable_format:numbered_list"], "kwargs": [{"num_items": 1}]})
+    assert not constraint.holds(f"{'1' * 5000}. one") and not constraint.holds("10000000001. one")
+    assert constraint.holds("1. one") and constraint.holds("0001. one")
+
+
 HOSTILE = ["Dr. ", "[", "*", "<<", "a.", "- ", "|-", "|a|b|\n", "```\n", "P.S. ", "a@b.", "1.", "_", "\n", "--- ", "A-"]
 
 

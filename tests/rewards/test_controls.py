@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -75,17 +76,32 @@ def test_shuffled_deals_out_the_same_rewards() -> None:
     assert values("shuffled", iteration([RIGHT, WRONG, BARE], step=1)) != dealt
 
 
+@pytest.mark.parametrize("processes", [2, 3])
+def test_shuffled_deals_over_all_processes(processes: int) -> None:
+    """Each scores its share of the prompts (the third of three has none); together they deal as one process does."""
+    rollouts = [r for n in range(2) for r in iteration([[WRONG] * 3, [RIGHT] * 3][n], prompts=2) if r.prompt_id == f"p{n}"]
+    whole = dict(zip(map(id, rollouts), values("shuffled", rollouts), strict=True))
+    outcomes: list[Any] = []
+    control("shuffled", sources(), gather=lambda mine: outcomes.extend(mine) or mine).score(rollouts)
+    for rank in range(processes):
+        share = [r for r in rollouts if r.prompt_id == f"p{rank}"]
+        dealt = control("shuffled", sources(), gather=lambda mine: outcomes[::-1]).score(share)
+        assert [score.value for score in dealt] == [whole[id(r)] for r in share]
+        assert not share or len({score.value for score in dealt}) == 2  # some came from the other process
+
+
 def test_failures_stay_failures_but_for_random() -> None:
     def judge(completions: list[object]) -> list[float | None]:
-        return [None for _ in completions]
+        return [None, *(1.0 for _ in completions[1:])]
 
     failing = [FunctionReward(judge), FormatReward(weight=0.25)]
-    (one,) = iteration([RIGHT], prompts=1)
+    one = iteration([RIGHT, RIGHT], prompts=1)
     for name in ("inverted", "shuffled"):
-        (score,) = control(name, failing).score([one])
-        assert (score.value, score.error) == (None, "judge returned None (not scored)")
-    assert control("format-only", failing).score([one])[0].value == 0.25
-    assert control("random", failing).score([one])[0].value in (0.0, 1.0)
+        scores = control(name, failing).score(one)
+        assert sorted(str(score.error) for score in scores) == ["None", "judge returned None (not scored)"]
+        assert all((score.value is None) is (score.error is not None) for score in scores)
+    assert control("format-only", failing).score(one)[0].value == 0.25
+    assert control("random", failing).score(one)[0].value in (0.0, 1.0)
 
 
 def test_a_control_is_a_source_among_others() -> None:

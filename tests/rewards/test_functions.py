@@ -123,6 +123,30 @@ def test_no_value_is_no_score(value: Any, reason: str) -> None:
     assert scores[0].error == f"f {reason}"
 
 
+def test_a_function_for_some_prompts_has_no_say_about_the_others() -> None:
+    """TRL's rewards for several tasks: None for every answer to a prompt leaves the sum to the others; None for some of them is a failure of
+    these, whose sums would not compare with their siblings'."""
+    rows = [rollout(text, prompt_id=name, index=i, task=name) for name in ("maths", "poem") for i, text in enumerate(("a", "bb"))]
+    maths = FunctionReward(lambda completions, task: [5.0 if t == "maths" else None for t in task], 2.0, "maths")
+    both = combined([maths, FunctionReward(lengths_alone)], rows)
+    assert [score.value for score in both] == [11.0, 12.0, 1.0, 2.0]
+    assert "maths" not in both[2].parts and both[0].parts["maths"] == 5.0
+    some = FunctionReward(lambda completions: [None, *[1.0] * (len(completions) - 1)], 1.0, "some")
+    found = combined([some, FunctionReward(lengths_alone)], rows)
+    assert [score.value for score in found] == [None, 3.0, 2.0, 3.0] and found[0].error == "some returned None (not scored)"
+    nobody = combined([maths, maths], rows)
+    assert [score.value for score in nobody] == [20.0, 20.0, None, None] and nobody[3].error == "maths returned None (not scored)"
+
+
+def lengths_alone(completions: list[Any]) -> list[float]:
+    return [float(len(completion[0]["content"])) for completion in completions]
+
+
+def test_nothing_to_score_calls_nobody() -> None:
+    """A process without a prompt of its own."""
+    assert combined([FunctionReward(raises), FunctionReward(raises_async), FunctionReward(raises_async)], []) == []
+
+
 def test_one_async_failure_names_its_function() -> None:
     with pytest.raises(ConfigError, match="Reward function raises_async raised"):
         combined([FunctionReward(slow_lengths), FunctionReward(raises_async)], ROLLOUTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from accord.data.files import read_rows
 from accord.errors import DataError
 from accord.rewards.choices import grade_choice
+from accord.rewards.format import FormatReward
 from accord.rewards.matching import grade_exact, grade_normalized
 from accord.rewards.numeric import grade_numeric
 from accord.rewards.plain import plain_text
@@ -124,6 +126,35 @@ def test_any_text_gets_a_verdict(text: str) -> None:
     """No text makes a grader raise: what cannot be read is an answer that was not found."""
     for grader, gold in ((grade_numeric, "5"), (grade_choice, "A"), (grade_normalized, "yes"), (grade_exact, "yes")):
         assert grader(text, gold).outcome in ("right", "wrong", "no answer")
+
+
+@pytest.mark.parametrize("form", ["{}", "#### {}", "1e{}", "10^{}", "1.{}", "1/{}", "{}/7", "1:{}", "1 9/{}", "-{} km", "{}%"])
+def test_a_number_of_thousands_of_digits_is_none(form: str) -> None:
+    """A policy that repeats one digit must not end the run: Python raises on numbers of more than 4,300 digits."""
+    text = form.format("9" * 5000)
+    assert grade_numeric(text, "5").outcome == "no answer"
+    assert grade_choice(text, "A", choices=["21", "22"]).outcome == "no answer"
+    assert grade_numeric(f"{'9' * 900} + 1 = {'9' * 900}", "9" * 900).outcome == "right"
+
+
+HOSTILE = ["1 ", "12 ", "1,", "1/", "1:", "1 = ", "1+1=", "1 km 1 m ", "~1", "-", "$", "{", "(", "\\boxed{", "\\frac{1}{", "\\text{", "answer is ", "#### ", "<answer>",
+           "<think>", "1 or ", "A or ", "(A) ", "12:30 ", "minus ", "per ", "**", "the ", "\n", " "]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", HOSTILE)
+def test_a_degenerate_answer_takes_no_time(pattern: str) -> None:
+    """8,000 characters of one pattern, which a policy writes in 2,000 tokens: time that grows with their square would hold up a round."""
+    text = pattern * (8000 // len(pattern))
+    form = FormatReward("{work}#### {answer}")
+    for grade in (
+        lambda: grade_numeric(text, "5"),
+        lambda: grade_choice(text, "A"),
+        lambda: grade_normalized(text, "yes"),
+        lambda: form.grade(text),
+    ):
+        before = time.process_time()
+        grade()
+        assert time.process_time() - before < 1.5
 
 
 def test_several_answers_say_that_the_last_counts() -> None:

@@ -140,16 +140,25 @@ def ppo(folder: Path, weights: str, **keywords: Any) -> PPOTrainer:
     )
 
 
-def test_ppo_corrects_for_int8_samples(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["truncate", "mask", "sequence"])
+def test_ppo_corrects_for_int8_samples(how: str, tmp_path: Path) -> None:
     """The old policy is the exact one, read again. At the first update its ratio is 1, so that the policy's loss is
-    - sum over tokens of advantage min(pi_old / pi_int8, cap), over their number."""
+    - sum over tokens of advantage times weight, over their number: min(pi_old / pi_int8, cap) and its two variants."""
     trainer = ppo(tmp_path, "int8")
     units, _ = trainer._collect()
     old, sampler, advantages = (gathered(units, name, torch.device("cpu")) for name in ("old_logprobs", "sampler_logprobs", "advantages"))
     with torch.no_grad():
         exact = trainer.policy.forward(pack(units), trainer.stack).logprobs
     assert exact is not None and torch.allclose(old, exact, atol=1e-5)
-    weights = (old - sampler).exp().clamp_max(trainer.config.truncated_importance_cap)
+    ratio = (old - sampler).exp()
+    cap = float(ratio.max()) ** 0.5  # some tokens are above it: the three differ
+    trainer.config.importance_weights, trainer.config.truncated_importance_cap = how, cap
+    parts = ratio.split([branch.num_counted for unit in units for branch in unit.branches])
+    weights = {
+        "truncate": ratio.clamp_max(cap),
+        "mask": torch.where((ratio > cap) | (ratio < 1 / cap), torch.zeros_like(ratio), ratio),
+        "sequence": torch.cat([part.prod().clamp_max(cap).expand(len(part)) for part in parts]),
+    }[how]
     assert float((weights - 1).abs().mean()) > 1e-3
     totals = trainer.totals(units)
     with torch.no_grad():

@@ -61,6 +61,13 @@ def by_parity(completions: list[Any], **columns: Any) -> list[float]:
     return [float(len(completion[0]["content"]) % 2) for completion in completions]
 
 
+GRPO: dict[str, dict[str, Any]] = {
+    "grpo_token_mean": {"loss_type": "token_mean", "scale_rewards": "batch", "kl_in": "loss_k3"},
+    "grpo_sequence_mean": {"loss_type": "sequence_mean", "scale_rewards": "group", "control": "shuffled"},
+}
+"""Variants of GRPO that add token losses up in other ways; plain `grpo` divides by a constant."""
+
+
 def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, Any], *, full: bool = False) -> Loop:
     """A trainer with uneven batches: 9 rows, 4 a step.
 
@@ -68,7 +75,7 @@ def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, An
         full: True trains all weights (in SFT with a head that is tied to the embeddings). False a fresh adapter.
     """
     shared: dict[str, Any] = {"output_dir": str(folder), "learning_rate": 1e-4, **changes}
-    if method not in ("ppo", "grpo"):
+    if method not in ("ppo", "grpo", *GRPO):
         shared = {"per_device_train_batch_size": 4, **shared}
     common: dict[str, Any] = {"processing_class": tiny.tokenizer(), "callbacks": callbacks, "peft_config": None if full else tiny.lora()}
     if method == "sft":
@@ -90,7 +97,7 @@ def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, An
     if method == "kto":
         return KTOTrainer(tiny.policy(), None, KTOConfig(**shared), tiny.labelled(), **common)
     rows: dict[str, Any] = {"train_dataset": tiny.prompts(), "eval_dataset": tiny.prompts(9)[6:]}
-    if method == "grpo":
+    if method.startswith("grpo"):
         options: dict[str, Any] = {
             "per_device_train_batch_size": 5,
             "steps_per_generation": 2,
@@ -101,6 +108,7 @@ def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, An
             "dynamic_sampling": 1,
             "curriculum": True,
             "eval_steps": 3,
+            **GRPO.get(method, {}),
         }
         return GRPOTrainer(tiny.policy(), by_parity, GRPOConfig(**{**options, **shared}), **rows, **common)
     sizes: dict[str, Any] = {

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from training.run_training import build
+from training.run_training import GRPO, build
 
 SCRIPT = Path(__file__).with_name("run_training.py")
-METHODS = ("sft", "reward", "reward_heads", "prm", "dpo", "kto", "ppo", "grpo")
+METHODS = ("sft", "reward", "reward_heads", "prm", "dpo", "kto", "ppo", "grpo", *GRPO)
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 ACCELERATE = "-m accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no".split()
 AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
@@ -32,7 +32,7 @@ def run(command: list[str], folder: Path, processes: int) -> None:
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=200,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 

@@ -15,6 +15,7 @@ from accord.models.opened import open_model
 from accord.models.save import PROCESS, REWARD
 from accord.recipes.sampled import Drawn, prompts_to_answer
 from accord.rewards.combine import combined, load_function
+from accord.rewards.named import reward_of
 from accord.rewards.sources import load_rewards
 from accord.rollouts.sampler import SamplingConfig
 from accord.training.setup import read_rows, say
@@ -35,7 +36,7 @@ def run(options: EvaluateOptions) -> int:
     opened = open_model(options.run, force=options.force)
     say(opened.line)
     rewards = load_rewards(options.reward_model, options.reward, opened.policy, opened.renderer, aggregation=options.aggregation)
-    true = load_function(options.true) if options.true else None
+    true = reward_of(options.true) if options.true else None
     final = load_function(options.answer) if options.answer else None
     prompts = prompts_to_answer(rows, opened, options.max_new_tokens)
     drawn = Drawn(opened, options.run)

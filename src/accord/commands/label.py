@@ -13,7 +13,7 @@ from accord.errors import ConfigError, DataError
 from accord.methods.prompts import as_prompt
 from accord.models.opened import Opened, open_model
 from accord.recipes.sampled import Drawn, prompts_to_answer
-from accord.rewards.combine import load_function
+from accord.rewards.named import reward_of
 from accord.rewards.step_labels import Solution, StepValue, label_by_rollouts, solution_of
 from accord.rollouts.collect import prompt_limit
 from accord.rollouts.sampler import Prompt, SamplingConfig
@@ -33,7 +33,7 @@ def run(options: LabelOptions) -> int:
     if target.exists() and not completions_file.exists():
         raise ConfigError(f"{target} is there already and was not written by accord prm label. Name another file: --to steps.jsonl")
     rows = read_rows(options.data, options.columns, options.seed)
-    rewards = [load_function(spec) for spec in options.reward or []]
+    rewards = [reward_of(spec) for spec in options.reward or []]
     opened = open_model(options.model, force=options.force)
     say(opened.line)
     renderer = StepRenderer(opened.renderer, options.step_separator)

@@ -170,6 +170,13 @@ class GRPOConfig(OnlineConfig):
                 "scale_rewards='group': it compares with the round, so batch or none",
             ),
             ("advantage", "leave_one_out", self.scale_rewards == "group", "scale_rewards='group', which would undo it: none or batch"),
+            ("advantage", "batch_mean", self.dynamic_sampling > 0, "dynamic_sampling: groups that agree are compared with the round too"),
+            (
+                "control",
+                self.control,
+                self.control != "none" and self.verifiable_share is not None,
+                "verifiable_share: credits of steps would stay true",
+            ),
         )
         if self.verifiable_share is not None and self.advantage != "leave_one_out":
             raise ConfigError(

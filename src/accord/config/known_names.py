@@ -74,6 +74,8 @@ REPLACED = {
     "use_bias_correction_kl": "kl_in='reward', whose gradient needs no correction",
     "off_policy_mask_threshold": "truncated_importance_cap",
     "vllm_importance_sampling_cap": "truncated_importance_cap",
+    "vllm_importance_sampling_mode": "importance_weights",
+    "vllm_importance_sampling_clip_max": "truncated_importance_cap",
     "quantization_config": "dtype",
     "deepspeed": "fully_shard=True, with several processes (torchrun)",
     "fsdp": "fully_shard=True, with several processes (torchrun)",

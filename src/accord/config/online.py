@@ -22,8 +22,13 @@ class OnlineConfig(TrainingConfig):
     sampler_weights: str = "exact"
     """exact samples from the policy itself. int8 samples from its weights rounded to int8 (on a CPU, 1.4 times as fast at 64 rows, no faster at 8): the old policy is then
     read once more, truncated importance weights correct the gradient, and sampling/mismatch_kl says how far apart the two are. Held-out answers are exact."""
+    importance_weights: str = "truncate"
+    """How an inexact sampler (another engine or precision) is corrected for. truncate: each token weighs pi_old / pi_sampler, at most truncated_importance_cap. mask: tokens beyond
+    the cap or below 1 / cap weigh 0. sequence: all tokens of an answer weigh the product of theirs, at most the cap: no bias but for it, and more variance."""
     truncated_importance_cap: float = 2.0
-    """Largest weight that corrects for an inexact sampler (another engine or precision). Unused with the exact local sampler."""
+    """Largest of these weights; 2 to 5 is usual. Unused with the exact local sampler."""
+    max_not_scored: float = 0.5
+    """Largest share of the last 200 answers that may have no score; more stop the run, with the reason. 1 never does."""
 
     answer_field: ClassVar[str] = "max_new_tokens"  # holds the longest answer
 
@@ -65,5 +70,9 @@ class OnlineConfig(TrainingConfig):
         self.require("num_generations", self.num_generations >= 1, "1 or more")
         self.require("temperature", self.temperature > 0, "above 0: a greedy policy has no gradient")
         self.require("max_prompt_length", self.max_prompt_length is None or self.max_prompt_length >= 1, "1 or more, or None")
+        self.require("max_not_scored", 0 <= self.max_not_scored <= 1, "0 to 1")
+        self.choice("importance_weights", ("truncate", "mask", "sequence"))
         self.require("truncated_importance_cap", self.truncated_importance_cap > 0, "above 0")
+        masks = self.importance_weights == "mask"
+        self.require("truncated_importance_cap", not masks or self.truncated_importance_cap > 1, "above 1 where importance_weights masks")
         self.choice("sampler_weights", ("exact", "int8"))

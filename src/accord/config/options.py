@@ -177,7 +177,7 @@ class LabelOptions:
     model: str = "smollm2-135m"
     """Name, folder or run folder of the model that completes solutions; labels are worth what it makes of a step."""
     reward: list[str] | None = None
-    """Functions that say whether a whole answer is right, as file.py:function, each optionally with a weight."""
+    """What says whether a whole answer is right: accuracy and other names of docs/rewards.md, or file.py:function, each optionally with a weight."""
     threshold: float = 1.0
     """Lowest reward of a right answer."""
     rollouts: int = 8
@@ -283,7 +283,7 @@ class EvaluateOptions:
     aggregation: str = "min"
     """One number from the scores of a process reward model's steps: min, product, last, mean or log_odds."""
     true: str | None = None
-    """What answers are really worth, as file.py:function. None: only the reward chosen by is shown."""
+    """What answers are really worth: accuracy or another name of docs/rewards.md, or file.py:function. None: only the reward chosen by is shown."""
     answer: str | None = None
     """file.py:function that takes completions and returns their final answers (or None): adds majority and weighted vote; needs --true."""
     max_new_tokens: int = 256

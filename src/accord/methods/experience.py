@@ -18,7 +18,7 @@ from accord.objectives.advantages import gae, rloo_advantages
 from accord.objectives.kl import k1, k3
 from accord.objectives.segments import segment_sum, whiten
 from accord.rewards.combine import LearnedReward, RewardSource, combined
-from accord.types import Rollout
+from accord.types import Rollout, Score
 
 Critic = tuple[Stack, ValueHead]
 """The adapters whose states a value head reads, and the head."""
@@ -86,11 +86,12 @@ class Experience:
         reads = self.reads_reference or (held_out and self._has_reference(stack))
         for part in split_by_budget(units, token_budget):
             self._read(part, exact, stack, temperature, readings, reads=reads)
-        ends = dict(zip(readings, map(torch.cat, zip(*(unit.data.pop("ends") for unit in units), strict=True)), strict=True))
-        known = {index: source.scores_of(source.model.heads(ends[source.model.heads.reading])) for index, source in readers.items()}
-        for index, source in self._same_base().items():
-            if index not in known:
-                known[index] = source.scores_of(source.model.score(units, token_budget))
+        known: dict[int, list[Score]] = {index: [] for index in self._same_base()}
+        if units:  # fewer prompts than processes leave some without one
+            ends = dict(zip(readings, map(torch.cat, zip(*(unit.data.pop("ends") for unit in units), strict=True)), strict=True))
+            for index, source in self._same_base().items():
+                found = source.model.heads(ends[source.model.heads.reading]) if index in readers else source.model.score(units, token_budget)
+                known[index] = source.scores_of(found)
         scores = iter(combined(self.rewards, [rollout for group in groups for rollout in group], known))
         for unit in units:
             unit.data["scores"] = [next(scores) for _ in unit.branches]

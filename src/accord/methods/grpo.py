@@ -87,7 +87,7 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
             raise ConfigError(f"No reward: give {type(self).__name__} a function, a reward model, or a list of them (reward_funcs).")
         rewards: list[RewardSource] = weighed(as_sources(reward_funcs, reward_processing_classes), args)
         if args.control != "none":
-            rewards = [control(args.control, rewards, seed=args.seed)]
+            rewards = [control(args.control, rewards, seed=args.seed, gather=processes.gather)]
         if args.overlong_buffer:
             rewards.append(OverlongPenalty(args.max_completion_length, args.overlong_buffer))
         prepared = prepare(
@@ -136,7 +136,8 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
             if sum(map(differs, units)) >= wanted:
                 break
         for unit in units:
-            self.queue.observe(unit.id, mean_reward(unit))
+            if found := values(unit):  # a prompt none of whose answers was scored is as difficult as it was
+                self.queue.observe(unit.id, sum(found) / len(found))
         if not self.config.dynamic_sampling:
             return units, units
         teaching = [unit for unit in units if differs(unit)]
@@ -148,7 +149,7 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
         parts = advantages.split([unit.num_counted for unit in units])
         learned = [replace(unit, data={**unit.data, "advantages": own}) for unit, own in zip(units, parts, strict=True)]
         metrics = round_metrics(learned)
-        if metrics["frac_reward_zero_std"] > NO_SIGNAL and not self._told:
+        if metrics["frac_reward_zero_std"] > NO_SIGNAL and config.advantage != "batch_mean" and not self._told:
             self._told = True
             say(
                 f"Round {self.iteration + 1}: in {100 * metrics['frac_reward_zero_std']:.0f} % of the groups all answers earned the same, so they teach nothing. "
@@ -180,7 +181,7 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
         old, advantages, sampled = (gathered(units, name, logprobs.device) for name in ("old_logprobs", "advantages", "sampler_logprobs"))
         metrics = Metrics()
         losses, clipped = self._token_losses(logprobs, old, advantages, batch.completion, batch.num_completions)
-        losses = self.corrected(losses, old, sampled, metrics)
+        losses = self.corrected(losses, old, sampled, batch, metrics)
         if config.beta and config.kl_in in LOSS_KL:
             losses = losses + config.beta * LOSS_KL[config.kl_in](logprobs, gathered(units, "ref_logprobs", logprobs.device))
         weights = token_weights(
@@ -244,12 +245,6 @@ def differs(unit: Unit) -> bool:
     """Whether the answers to a prompt earned different rewards: else their advantages are 0."""
     found = values(unit)
     return bool(found) and max(found) > min(found)
-
-
-def mean_reward(unit: Unit) -> float:
-    """The mean score of a prompt's answers; 0 where none was scored."""
-    found = values(unit)
-    return sum(found) / len(found) if found else 0.0
 
 
 def round_metrics(units: Sequence[Unit]) -> dict[str, float]:

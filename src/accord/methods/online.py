@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from accord.config.online import OnlineConfig
-from accord.data.packing import Unit
+from accord.data.packing import PackedBatch, Unit
 from accord.data.snapshots import snapshots_in
 from accord.errors import ConfigError, DivergedError
 from accord.methods.experience import Experience, held_out_metrics
@@ -26,10 +26,11 @@ from accord.methods.reference import check_same_policy
 from accord.models.adapters import PolicyModel
 from accord.models.heads import ValueHead
 from accord.models.save import save_policy
-from accord.objectives.policy_gradient import truncated_importance_weights
+from accord.objectives.policy_gradient import masked_importance_weights, sequence_importance_weights, truncated_importance_weights
 from accord.objectives.segments import segment_sum
 from accord.rewards import notes
 from accord.rewards.combine import RewardSource
+from accord.rewards.grader_process import FailureBudget
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.random import shuffled
 from accord.rollouts.sampler import Prompt, Sampler, SamplingConfig
@@ -106,6 +107,7 @@ class OnlineTrainer(Loop, Generic[C]):
             keep_lower=config.cache_lower_layers,
         )
         self.iteration = 0
+        self.not_scored = FailureBudget("The reward", max_failure_share=config.max_not_scored, setting="max_not_scored")
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -212,6 +214,8 @@ class OnlineTrainer(Loop, Generic[C]):
 
     def _collect(self) -> tuple[list[Unit], dict[str, float]]:
         units, asked = self.answered_round()
+        for score in (score for unit in asked for score in unit.data["scores"]):
+            self.not_scored.count(None if score.value is not None else score.error or "no score")
         scored, failed = self._scored(units, at_least=self.smallest_group)
         scored, metrics = self.learn_from(scored)
         metrics["completions/not_scored"] = float(failed)
@@ -267,11 +271,15 @@ class OnlineTrainer(Loop, Generic[C]):
 
     # -- checks and corrections -----------------------------------------------------------------------------------------------------------
 
-    def corrected(self, losses: Tensor, old: Tensor, sampled: Tensor, metrics: Metrics) -> Tensor:
-        """Token losses times truncated importance weights, where the sampler is not the policy itself. (M,)"""
+    def corrected(self, losses: Tensor, old: Tensor, sampled: Tensor, batch: PackedBatch, metrics: Metrics) -> Tensor:
+        """Token losses times importance weights, where the sampler is not the policy itself. (M,)"""
         if self.exact_sampler:
             return losses
-        weights = truncated_importance_weights(old, sampled, cap=self.config.truncated_importance_cap)
+        how, cap = self.config.importance_weights, self.config.truncated_importance_cap
+        if how == "sequence":
+            weights = sequence_importance_weights(old, sampled, batch.completion, batch.num_completions, cap=cap)
+        else:
+            weights = {"truncate": truncated_importance_weights, "mask": masked_importance_weights}[how](old, sampled, cap=cap)
         metrics.mean("sampling/importance_weight", weights)
         return losses * weights
 

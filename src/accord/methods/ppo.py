@@ -222,7 +222,7 @@ class PPOTrainer(OnlineTrainer[PPOConfig]):
         old, advantages = (gathered(units, name, batch.tokens.device) for name in ("old_logprobs", "advantages"))
         losses, clipped = ppo_policy_loss(out.logprobs, old, advantages, clip=config.cliprange, dual_clip=config.dual_clip)
         metrics = Metrics()
-        losses = self.corrected(losses, old, gathered(units, "sampler_logprobs", old.device), metrics)
+        losses = self.corrected(losses, old, gathered(units, "sampler_logprobs", old.device), batch, metrics)
         ratio = out.logprobs.detach() - old
         metrics.mean("policy/entropy_avg", out.entropy)
         metrics.mean("policy/clipfrac_avg", clipped.float())

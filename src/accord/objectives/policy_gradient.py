@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from accord.errors import ShapeError
-from accord.objectives.segments import at_least_fp32, segment_count, segment_mean
+from accord.objectives.segments import at_least_fp32, segment_count, segment_mean, segment_sum
 
 
 def ppo_policy_loss(
@@ -135,6 +135,21 @@ def ppo_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, clip:
 def truncated_importance_weights(old_logprobs: Tensor, sampler_logprobs: Tensor, *, cap: float) -> Tensor:
     """min(exp(old - sampler), cap), detached: corrects for an engine that sampled from a slightly different policy. (M,)"""
     return (at_least_fp32(old_logprobs) - at_least_fp32(sampler_logprobs)).exp().clamp_max(cap).detach()
+
+
+def masked_importance_weights(old_logprobs: Tensor, sampler_logprobs: Tensor, *, cap: float) -> Tensor:
+    """exp(old - sampler) where it lies between 1 / cap and cap, else 0: what the two see too differently teaches nothing. Detached. (M,)"""
+    weights = (at_least_fp32(old_logprobs) - at_least_fp32(sampler_logprobs)).exp().detach()
+    return torch.where((weights >= 1 / cap) & (weights <= cap), weights, torch.zeros_like(weights))
+
+
+def sequence_importance_weights(
+    old_logprobs: Tensor, sampler_logprobs: Tensor, completion: Tensor, num_completions: int, *, cap: float
+) -> Tensor:
+    """min(product over the answer of exp(old - sampler), cap) for each of its tokens, detached: the exact weight of an answer but for the
+    cap, with more variance than one a token. (M,)"""
+    difference = at_least_fp32(old_logprobs) - at_least_fp32(sampler_logprobs)
+    return segment_sum(difference, completion, num_completions).exp().clamp_max(cap)[completion].detach()
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> Tensor:

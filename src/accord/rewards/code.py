@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accord.errors import DataError
+from accord.rewards.grader_process import FailureBudget
 from accord.rewards.sandbox import Execution, Limits, run_code
 from accord.types import Rollout, Score
 
@@ -65,7 +66,7 @@ class CodeReward:
     """Scores rollouts whose rows have tests: 1 passed, 0 not, larger is better.
 
     Columns, as in HumanEval and MBPP: `test` (text) or `test_list` (a list of asserts), `entry_point`, `test_setup_code`. How it ended is the
-    explanation; a sandbox that cannot start, and tests that cannot be run, are an error, never a 0.
+    explanation; a sandbox that cannot start, and tests that cannot be run, are an error, never a 0, and too many stop the run.
     """
 
     weight: float = 1.0
@@ -75,16 +76,25 @@ class CodeReward:
     """True: the answer runs apart from its tests. False: in one process, for tests of classes; see `sandbox.run_code`."""
     workers: int = field(default=0, kw_only=True)
     """Sandboxes at a time; 0: as many as processors."""
+    max_failure_share: float = field(default=0.1, kw_only=True)
+    """More runs that say nothing than this among the last 200 stop the run, see `FailureBudget`."""
+
+    def __post_init__(self) -> None:
+        self.failures = FailureBudget("The sandbox", max_failure_share=self.max_failure_share)
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         """One score a rollout, in order.
 
         Raises:
             DataError: if a row has no tests.
+            ConfigError: if too many could not be run.
         """
         jobs = [(rollout, *_tests_of(rollout)) for rollout in rollouts]
         with ThreadPoolExecutor(self.workers or os.cpu_count() or 1) as pool:
-            return list(pool.map(lambda job: self.judged(self._run(*job)), jobs))
+            found = list(pool.map(lambda job: self.judged(self._run(*job)), jobs))
+        for score in found:
+            self.failures.count(score.error)
+        return found
 
     def _run(self, rollout: Rollout, tests: str, entry_point: str | None) -> Execution:
         prompt = next((message.content for message in reversed(rollout.prompt) if message.role == "user"), "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class LearnedReward:
     name: str = "reward_model"
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        return self.scores_of(self.model.score_rollouts(rollouts))
+        return self.scores_of(self.model.score_rollouts(rollouts)) if rollouts else []
 
     @staticmethod
     def scores_of(scores: Tensor) -> list[Score]:
@@ -50,7 +51,8 @@ class LearnedReward:
 class FunctionReward:
     """Any function with TRL's contract: `f(prompts, completions, **columns) -> list[float | None | Score]`, plain or `async def`.
 
-    It gets of `completion_ids`, `trainer_state`, `log_extra` and `log_metric` (`rewards.notes`) what it takes. For chat prompts `prompts` are message lists and `completions` are lists with one assistant message. None means not scored.
+    It gets of `completion_ids`, `trainer_state`, `log_extra` and `log_metric` (`rewards.notes`) what it takes. For chat prompts `prompts` are message lists and `completions` are lists with one assistant message. None means not scored:
+    where every answer to a prompt gets None, the function has no say about that prompt (see `combined`).
     """
 
     function: Callable[..., Any]
@@ -63,11 +65,18 @@ class FunctionReward:
         self.name = self.name or getattr(self.function, "__name__", "reward")
 
     @property
+    def not_scored(self) -> str:
+        """The error of an answer for which the function returned None."""
+        return f"{self.name} returned None (not scored)"
+
+    @property
     def asynchronous(self) -> bool:
         """Whether the function is a coroutine function; several of them run at the same time (see `combined`)."""
         return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(getattr(self.function, "__call__", None))  # noqa: B004
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        if not rollouts:
+            return []
         if self.asynchronous:
             return score_together([self], rollouts)[0]
         arguments = self._arguments(rollouts)
@@ -119,7 +128,7 @@ class FunctionReward:
         if isinstance(value, Score):
             return value
         if value is None:
-            return Score(None, error=f"{self.name} returned None (not scored)")
+            return Score(None, error=self.not_scored)
         try:
             number = float(value)
         except (TypeError, ValueError) as error:
@@ -153,7 +162,9 @@ OUTCOME = "outcome"
 def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known: Mapping[int, list[Score]] | None = None) -> list[Score]:
     """Weighted sum of all sources for each rollout, parts kept by name. One source's failure makes the whole score a failure, with its reason.
 
-    Functions that are coroutines wait together.
+    A function that returns None for every answer to a prompt has no say about it, as in TRL, where some rewards are for some rows: the sum is
+    of the others. None for some of them only is a failure of these: their sum would not compare with their siblings'. Functions that are
+    coroutines wait together.
 
     Args:
         known: scores that somebody has already, by the source's position.
@@ -166,15 +177,18 @@ def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known
         for index, source in enumerate(sources)
         if index not in ready and isinstance(source, FunctionReward) and source.asynchronous
     }
-    if len(waiting) > 1:
+    if len(waiting) > 1 and rollouts:
         ready |= dict(zip(waiting, score_together(list(waiting.values()), rollouts), strict=True))
     table = [ready[index] if index in ready else source.score(rollouts) for index, source in enumerate(sources)]
+    silent = [_silent(source, scores, rollouts) for source, scores in zip(sources, table, strict=True)]
     found: list[Score] = []
-    for row in zip(*table, strict=True):
+    for rollout, row in zip(rollouts, zip(*table, strict=True), strict=True):
+        speaks = [rollout.prompt_id not in prompts for prompts in silent]
+        speaks = speaks if any(speaks) else [True] * len(speaks)
         parts: dict[str, float] = {}
         total, error, judged = 0.0, None, None
         said = [f"{source.name}: {score.explanation}" for source, score in zip(sources, row, strict=True) if score.explanation]
-        for source, score in zip(sources, row, strict=True):
+        for source, score in itertools.compress(zip(sources, row, strict=True), speaks):
             parts |= {f"{source.name}/{name}" if name != "disagreement" else name: value for name, value in score.parts.items()}
             if score.value is None:
                 error = error or score.error or f"{source.name} gave no score"
@@ -191,6 +205,14 @@ def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known
             parts[OUTCOME] += total
         found.append(Score(None if error else total, parts, "; ".join(said) or None, error, steps, ends))
     return found
+
+
+def _silent(source: RewardSource, scores: Sequence[Score], rollouts: Sequence[Rollout]) -> set[str]:
+    """The prompts about which a function has no say: it returned None for all of their answers."""
+    if not isinstance(source, FunctionReward):
+        return set()
+    said = {rollout.prompt_id for rollout, score in zip(rollouts, scores, strict=True) if score.error != source.not_scored}
+    return {rollout.prompt_id for rollout in rollouts} - said
 
 
 def weighted(spec: str) -> tuple[str, float]:

@@ -6,7 +6,7 @@ and 29.1 from true ones: Shao et al. 2025, arXiv:2506.10947). The true score is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from accord.errors import ConfigError
@@ -17,9 +17,18 @@ from accord.types import Rollout, Score
 CONTROLS = ("random", "format-only", "inverted", "shuffled")
 _POSITION = -2
 """Where the draw of a control stands among a rollout's draws: before every token's."""
+Outcome = tuple[str, int, "float | None", "str | None"]
+"""Prompt, sample index, true reward and failure of an answer: what `shuffled` deals."""
 
 
-def control(name: str, sources: RewardSource | Sequence[RewardSource], *, seed: int = 0, format_name: str = "format") -> ControlReward:
+def control(
+    name: str,
+    sources: RewardSource | Sequence[RewardSource],
+    *,
+    seed: int = 0,
+    format_name: str = "format",
+    gather: Callable[[list[Outcome]], list[Outcome]] = list,
+) -> ControlReward:
     """One source in place of several.
 
     | name | reward |
@@ -33,10 +42,12 @@ def control(name: str, sources: RewardSource | Sequence[RewardSource], *, seed: 
         sources: what the true reward is the weighted sum of.
         seed: the run's; draws depend on it and on nothing that was drawn before, so that a resumed run draws the same.
         format_name: the source that is kept by format-only.
+        gather: from the outcomes of the answers scored here to those of all that are scored at the same time, other processes' too, in any
+            order: `shuffled` deals among all of them.
     Raises:
         ConfigError: if there is no such control, no source, or no format source for format-only.
     """
-    return ControlReward(name, sources if isinstance(sources, Sequence) else [sources], seed, format_name)
+    return ControlReward(name, sources if isinstance(sources, Sequence) else [sources], seed, format_name, gather)
 
 
 class ControlReward:
@@ -44,7 +55,9 @@ class ControlReward:
 
     weight = 1.0
 
-    def __init__(self, name: str, sources: Sequence[RewardSource], seed: int, format_name: str) -> None:
+    def __init__(
+        self, name: str, sources: Sequence[RewardSource], seed: int, format_name: str, gather: Callable[[list[Outcome]], list[Outcome]]
+    ) -> None:
         if name not in CONTROLS:
             raise ConfigError(f"There is no control {name!r}. Controls: {', '.join(CONTROLS)}.")
         if not sources:
@@ -54,7 +67,7 @@ class ControlReward:
             raise ConfigError(
                 f"Control format-only needs a reward called {format_name!r} among the rewards ({given}). Add one, or use random."
             )
-        self.name, self.sources, self.seed, self.format_name = name, list(sources), seed, format_name
+        self.name, self.sources, self.seed, self.format_name, self.gather = name, list(sources), seed, format_name, gather
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         true = combined(self.sources, rollouts)
@@ -66,8 +79,11 @@ class ControlReward:
         if self.name == "format-only":
             source = next(source for source in self.sources if source.name == self.format_name)
             return [self._kept(score, source) for score in logged]
-        dealt = self._dealt(rollouts)
-        return [replace(logged[index], value=true[other].value, error=true[other].error) for index, other in enumerate(dealt)]
+        dealt = self._dealt(rollouts, true)
+        return [
+            replace(score, value=dealt[r.prompt_id, r.sample_index][0], error=dealt[r.prompt_id, r.sample_index][1])
+            for score, r in zip(logged, rollouts, strict=True)
+        ]
 
     def _coin(self, rollout: Rollout) -> float:
         return float(uniform(self.seed, rollout.policy_step, rollout.prompt_id, rollout.sample_index, _POSITION) < 0.5)
@@ -78,12 +94,10 @@ class ControlReward:
             return replace(score, value=None, error=score.error or f"{source.name} gave no score")
         return replace(score, value=source.weight * part, error=None)
 
-    def _dealt(self, rollouts: Sequence[Rollout]) -> list[int]:
-        """Whose score each rollout gets: a permutation that depends on who is there, not on the order they came in."""
-        places = sorted(range(len(rollouts)), key=lambda index: (rollouts[index].prompt_id, rollouts[index].sample_index))
-        step = rollouts[0].policy_step if rollouts else 0
-        order = shuffled(len(rollouts), self.seed, step, "control")
-        dealt = [0] * len(rollouts)
-        for place, other in zip(places, order, strict=True):
-            dealt[place] = places[other]
-        return dealt
+    def _dealt(self, rollouts: Sequence[Rollout], true: Sequence[Score]) -> dict[tuple[str, int], tuple[float | None, str | None]]:
+        """The reward and failure that each answer gets, by prompt and sample index: a permutation that depends on who is there, not on the
+        order they came in nor on which process scored them."""
+        mine = [(r.prompt_id, r.sample_index, score.value, score.error) for r, score in zip(rollouts, true, strict=True)]
+        everyone = sorted(self.gather(mine), key=lambda outcome: outcome[:2])
+        order = shuffled(len(everyone), self.seed, rollouts[0].policy_step if rollouts else 0, "control")
+        return {to[:2]: everyone[other][2:] for to, other in zip(everyone, order, strict=True)}

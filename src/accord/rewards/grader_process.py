@@ -191,17 +191,28 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 class FailureBudget:
     """Counts graded answers and failures, and stops the run where too many of the last ones failed.
 
+    A run that is resumed counts anew: whoever resumes has mended what failed, and old failures would stop it at the next one.
+
     Args:
         what: the grader's name, for the message.
         max_failure_share: of the last `window` answers, 0 to 1; more stops the run. 1 never does.
         window: answers that are looked at; nothing is judged before `least` of them.
         least: answers before the share means anything.
+        setting: what users call `max_failure_share`, for the message.
     """
 
-    def __init__(self, what: str, *, max_failure_share: float = 0.1, window: int = 200, least: int = 20) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        max_failure_share: float = 0.1,
+        window: int = 200,
+        least: int = 20,
+        setting: str = "max_failure_share",
+    ) -> None:
         if not 0 <= max_failure_share <= 1:
-            raise ConfigError(f"{what}: max_failure_share={max_failure_share} must be 0 to 1.")
-        self.what, self.max_failure_share, self.window, self.least = what, max_failure_share, window, least
+            raise ConfigError(f"{what}: {setting}={max_failure_share} must be 0 to 1.")
+        self.what, self.max_failure_share, self.window, self.least, self.setting = what, max_failure_share, window, least, setting
         self.graded = self.failed = 0
         self._recent: list[bool] = []
         self._lock = threading.Lock()
@@ -219,6 +230,6 @@ class FailureBudget:
             share, seen = sum(self._recent) / len(self._recent), len(self._recent)
         if reason is not None and seen >= self.least and share > self.max_failure_share:
             raise ConfigError(
-                f"{self.what} failed on {sum(self._recent)} of the last {seen} answers, more than max_failure_share={self.max_failure_share:g} "
-                f"allows. The last reason: {reason}. Mend the grader, or raise its timeout or max_failure_share, and resume."
+                f"{self.what} failed on {sum(self._recent)} of the last {seen} answers, more than {self.setting}={self.max_failure_share:g} "
+                f"allows. The last reason: {reason}. Mend it, or raise its timeout or {self.setting}, and resume."
             )

@@ -173,7 +173,7 @@ def _choose(quantities: list[Quantity], plain: str, *, last: bool, delimited: bo
     chosen = run[-1]
     start = run[0].start
     if chosen.kind == "unreadable":
-        return None, f"{plain[chosen.start : chosen.end + 12].strip()!r} is no plain number"
+        return None, f"{plain[chosen.start : min(chosen.end + 12, chosen.start + 60)].strip()!r} is no plain number"
     tail = _tail(run, plain)
     if len(tail) > 1:
         return None, f"{plain[tail[0].start : tail[-1].end]!r} is an expression, not a number"

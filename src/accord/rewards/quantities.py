@@ -64,6 +64,10 @@ _EXPRESSION = re.compile(r"[A-Za-z\\]|\s?\*\s?[a-zA-Z]\b|\s?\([a-z]\s*[-+*/^)]|\
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
 _SIGN_WORDS = re.compile(r"(?:^|[^\w)%])(negative|minus)\s+$", re.IGNORECASE)
 _STATES = re.compile(r"(?:\b(?:is|are|was|be|equals|gives|get|gets|to|of)|[=:≈(,;])\s*$", re.IGNORECASE)
+MOST_DIGITS = 1000
+"""Longest number that is read, in characters; Python itself refuses to read one of more than 4,300 digits."""
+_BEFORE = 64
+"""Characters before a number that say something of it: a sign, a currency, the mark of a list. All of them would be read again for each number."""
 
 
 def read_quantities(text: str, *, lists: bool = False) -> list[Quantity]:
@@ -90,7 +94,8 @@ def read_quantities(text: str, *, lists: bool = False) -> list[Quantity]:
 def _read(text: str, match: re.Match[str], lists: bool) -> Quantity | None:
     """The number at a match; None where it is part of something else (a word, an exponent, the mark of a list)."""
     start, end = match.span()
-    before, after, kind = text[:start], text[end:], match.lastgroup or ""
+    floor = max(0, start - _BEFORE)
+    before, after, kind = text[floor:start], text[end:], match.lastgroup or ""
     if _PART_OF_WORD.search(before) or _EXPONENT.search(before):
         return None
     if lists and kind == "number" and re.search(r"(?:^|\n)\s*$", before) and re.match(r"[.)]\s+\S", after):
@@ -100,7 +105,8 @@ def _read(text: str, match: re.Match[str], lists: bool) -> Quantity | None:
         return _unreadable(text, start, end)
     if kind in ("time", "hour"):
         return _time(match, value) or _unreadable(text, start, end)
-    currency, sign, start = _in_front(before, lists)
+    currency, sign, begin = _in_front(before, lists)
+    start = floor + begin
     scale, tail = _scale(after, money=currency is not None)
     if not tail and _ORDINAL.match(after):
         tail = 2
@@ -152,7 +158,10 @@ def _money(currency: Unit, unit: Unit | None, rest: str, length: int) -> tuple[U
 
 
 def _value(kind: str, text: str) -> tuple[Fraction | None, int | None]:
+    """The value and its digits after the point; no value where a number is longer than `MOST_DIGITS` or divides by 0."""
     clean = text.replace(",", "")
+    if len(clean) > MOST_DIGITS:
+        return None, None
     if kind == "mixed":
         whole, top, bottom = (int(part) for part in re.findall(r"\d+", clean))
         return (whole + Fraction(top, bottom) if bottom else None), None

@@ -77,15 +77,28 @@ def stated_answer(text: str) -> Stated | None:
 def boxes(text: str) -> list[tuple[int, str]]:
     r"""Where each \boxed{...} (or \fbox) begins, and what is in it, braces inside it matched. One that never closes is none."""
     found: list[tuple[int, str]] = []
+    closed = _closings(text) if "box" in text else {}
     for match in re.finditer(r"\\(?:boxed|fbox)\s*(\{|(?=\S))", text):
         if not match.group(1):  # \boxed 5
             bare = re.match(r"[^\s$}\\]+", text[match.end() :])
             if bare:
                 found.append((match.start(), bare.group()))
             continue
-        inside = braced(text, match.end() - 1)
-        if inside is not None:
-            found.append((match.start(), inside))
+        start = match.end() - 1
+        if start in closed:
+            found.append((match.start(), text[start + 1 : closed[start]]))
+    return found
+
+
+def _closings(text: str) -> dict[int, int]:
+    """Where each brace that is closed is closed, in one pass however many there are."""
+    found: dict[int, int] = {}
+    opened: list[int] = []
+    for match in re.finditer(r"\\.|[{}]", text, re.DOTALL):
+        if match.group() == "{":
+            opened.append(match.start())
+        elif match.group() == "}" and opened:
+            found[opened.pop()] = match.start()
     return found
 
 

@@ -73,8 +73,9 @@ def only_bullets(answer: str) -> bool:
 
 def numbered_list(answer: str, *, num_items: int) -> bool:
     """Exactly so many numbered lines, and their numbers are 1, 2, 3 ... in order."""
-    found = [int(re.findall(r"\d+", line)[0]) for line in numbered(answer)]
-    return len(found) == num_items and found == list(range(1, num_items + 1))
+    digits = [re.findall(r"\d+", line)[0] for line in numbered(answer)]
+    found = [int(one) if len(one) < 10 else 0 for one in digits]  # Python refuses to read thousands of digits
+    return found == list(range(1, num_items + 1))
 
 
 def table(answer: str, *, num_rows: int | None = None) -> bool:
