@@ -88,10 +88,10 @@ def test_batch_scale_by_hand() -> None:
 
 
 def test_step_credits_by_hand() -> None:
-    """Steps of .9 and .1 after one and three tokens, outcome 1; one step of .5 after two, outcome 0; share .2, all steps weighing the same.
+    """Steps of .9 and .1 after one and three tokens, outcome 1; one step of .5 after two, outcome 0; share .2, the worst step alone counting.
 
-    Tokens earn .8 (.45, 0, .05) + .2 (0, 0, 1) = (.36, 0, .24) and .8 (0, .5) = (0, .4): returns (.6, .24, .24) and (.4, .4), each minus the
-    other's at the same place, 0 after its end.
+    Tokens earn .8 (.9, 0, -.8) + .2 (0, 0, 1) = (.72, 0, -.44) and .8 (0, .5) = (0, .4): returns (.28, -.44, -.44) and (.4, .4), each minus
+    the other's at the same place, 0 after its end.
     """
     scores = [
         Score(1.1, {"outcome": 1.0}, steps=(0.9, 0.1), step_ends=(1, 3)),
@@ -99,12 +99,23 @@ def test_step_credits_by_hand() -> None:
     ]
     unit = scored_unit([0, 0], [3, 2], [0.0] * 5, [0.0] * 5)
     unit.data["scores"] = scores
-    config = GRPOConfig(advantage="leave_one_out", verifiable_share=0.2, softmin_temperature=1e9)
-    assert compared([unit], config).tolist() == pytest.approx([0.2, -0.16, 0.24, -0.2, 0.16], abs=1e-6)
-    worst = GRPOConfig(advantage="leave_one_out", verifiable_share=0.0, softmin_temperature=1e-3)  # all the weight on the worst step
-    assert compared([unit], worst).tolist() == pytest.approx([0.1 - 0.5, 0.1 - 0.5, 0.1, 0.5 - 0.1, 0.5 - 0.1], abs=1e-5)
+    config = GRPOConfig(advantage="leave_one_out", verifiable_share=0.2, softmin_temperature=1e-3)
+    assert compared([unit], config).tolist() == pytest.approx([-0.12, -0.84, -0.44, 0.12, 0.84], abs=1e-5)
+    steps = GRPOConfig(advantage="leave_one_out", verifiable_share=0.0, softmin_temperature=1e-3)
+    assert compared([unit], steps).tolist() == pytest.approx([0.1 - 0.5, -0.8 - 0.5, -0.8, 0.5 - 0.1, 0.5 + 0.8], abs=1e-5)
     with pytest.raises(ConfigError, match="none judges steps"):
         compared([UNIT], config)
+
+
+def test_tokens_that_write_filler_gain_nothing() -> None:
+    """The same three good steps, once with ten more that look as good: no token of the filler is made likelier by its scores, and the plain
+    answer is no worse than the padded one anywhere."""
+    plain, padded = (0.9,) * 3, (0.9,) * 13
+    unit = scored_unit([0, 0], [3, 13], [0.0] * 16, [0.0] * 16)
+    unit.data["scores"] = [Score(0.0, {"outcome": 0.0}, steps=s, step_ends=tuple(range(1, len(s) + 1))) for s in (plain, padded)]
+    found = compared([unit], GRPOConfig(advantage="leave_one_out", verifiable_share=0.1))
+    first, second = found.split([3, 13])
+    assert bool((second[3:] < 0).all()) and bool((first > second[:3]).all())
 
 
 def test_process_rewards_credit_steps_where_they_end(tmp_path: Path) -> None:

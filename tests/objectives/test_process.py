@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, tensor
 
+import enumeration as E
 from accord.errors import ShapeError
 from accord.objectives import process
 from accord.objectives.process import AGGREGATIONS
+from accord.objectives.segments import segment_reverse_cumsum, segment_sum
 
 
 def d(*values: float) -> Tensor:
@@ -79,8 +81,6 @@ def test_pure_golden() -> None:
     assert float(weights[2]) == pytest.approx(0.99998, abs=5e-6)
     assert float(process.softmin_return(rewards, one(4), temperature=0.1)) == pytest.approx(-0.499978, abs=1e-6)
     assert float(process.softmin_return(rewards, one(4), temperature=1e9)) == pytest.approx(0.45, abs=1e-8)
-    credits = process.softmin_credits(rewards, one(4), temperature=0.1)
-    assert torch.allclose(credits, weights * rewards, rtol=0, atol=1e-12)
 
 
 def test_softmin_of_far_apart_rewards_is_finite_in_half_types() -> None:
@@ -128,23 +128,23 @@ def test_the_bound_on_padding_is_reached() -> None:
 
 
 def test_step_credits_stand_where_steps_end() -> None:
-    """Two answers of 5 and 3 tokens. The first has steps 0.9 and 0.1 ending at tokens 1 and 4, T = 0.4: odds e^-2.25 and e^-0.25 weigh
-    1/(1+e^2) and 1/(1+e^-2), that is 0.119203 and 0.880797. Its outcome 0 and the second's 1 land on the last tokens with share 0.25."""
+    """Two answers of 5 and 3 tokens. The first has steps 0.9 and 0.1 ending at tokens 1 and 4, T = 0.4: so far 0.9, then
+    -0.4 log(e^-2.25 + e^-0.25), a fall. Its outcome 0 and the second's 1 land on the last tokens with share 0.25."""
     completion, solution = tensor([0] * 5 + [1] * 3), tensor([0, 0, 1])
     found = process.step_credit_rewards(
         d(0.9, 0.1, 0.6), solution, tensor([1, 4, 6]), d(0.0, 1.0), completion, temperature=0.4, verifiable_share=0.25
     )
-    first, second = 0.75 * 0.9 / (1 + math.exp(2)), 0.75 * 0.1 / (1 + math.exp(-2))
+    first, second = 0.75 * 0.9, 0.75 * (-0.4 * math.log(math.exp(-2.25) + math.exp(-0.25)) - 0.9)
     assert torch.allclose(found, d(0, first, 0, 0, second, 0, 0.75 * 0.6, 0.25), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_what_an_answer_earns_in_all(share: float) -> None:
-    """(1 - s) softmin + s outcome; at share 1 the steps do not matter, at share 0 the outcome does not."""
+    """(1 - s) soft minimum + s outcome; at share 1 the steps do not matter, at share 0 the outcome does not."""
     completion, solution, ends = tensor([0, 0, 0, 1, 1]), tensor([0, 0, 1]), tensor([0, 2, 4])
     scores, outcome = d(0.2, 0.7, 0.4), d(1.0, 0.0)
     rewards = process.step_credit_rewards(scores, solution, ends, outcome, completion, temperature=0.2, verifiable_share=share)
-    expected = (1 - share) * process.softmin_return(scores, solution, temperature=0.2) + share * outcome
+    expected = (1 - share) * process.soft_minimum(scores, solution, temperature=0.2) + share * outcome
     assert torch.allclose(torch.stack([rewards[:3].sum(), rewards[3:].sum()]), expected, rtol=0, atol=1e-12)
 
 
@@ -153,23 +153,73 @@ def test_what_an_answer_earns_in_all(share: float) -> None:
     steps=st.lists(st.floats(0, 1), min_size=1, max_size=5),
     filler=st.lists(st.floats(0, 1), min_size=1, max_size=30),
     share=st.floats(0, 0.9),
+    temperature=st.floats(0.01, 0.5),
+    data=st.data(),
 )
-def test_filler_steps_do_not_pay(steps: list[float], filler: list[float], share: float) -> None:
-    """However good filler looks, an answer gains at most (1 - s) T W(K / e) with it, where the sum of its scores gains all of it; and
-    filler that spoils the outcome costs s."""
+def test_filler_steps_do_not_pay(steps: list[float], filler: list[float], share: float, temperature: float, data: st.DataObject) -> None:
+    """However good filler looks and wherever it stands, an answer earns no more with it, nor do the tokens that write it behind the steps;
+    the sum of scores gains all of it; and filler that spoils the outcome costs s."""
 
-    def earned(scores: list[float], outcome: float) -> float:
+    def earned(scores: list[float], outcome: float) -> Tensor:
         count = len(scores)
-        found = process.step_credit_rewards(
-            d(*scores), one(count), torch.arange(count), d(outcome), one(count), temperature=0.1, verifiable_share=share
+        return process.step_credit_rewards(
+            d(*scores), one(count), torch.arange(count), d(outcome), one(count), temperature=temperature, verifiable_share=share
         )
-        return float(found.sum())
 
-    bound = (1 - share) * 0.1 * lambert_w(len(filler) / math.e)
-    gain = earned([*steps, *filler], 1.0) - earned(steps, 1.0)
-    assert gain <= bound + 1e-12
-    assert sum([*steps, *filler]) - sum(steps) == pytest.approx(sum(filler))
-    assert earned([*steps, *filler], 0.0) - earned(steps, 1.0) <= bound - share + 1e-12
+    where = data.draw(st.integers(0, len(steps)))
+    padded = [*steps[:where], *filler, *steps[where:]]
+    assert float(earned(padded, 1.0).sum()) <= float(earned(steps, 1.0).sum()) + 1e-12
+    assert float(earned([*steps, *filler], 1.0)[len(steps) :].sum()) <= share + 1e-12  # the outcome, and nothing for the filler
+    assert sum(padded) - sum(steps) == pytest.approx(sum(filler))
+    assert float((earned(padded, 0.0)).sum()) <= float(earned(steps, 1.0).sum()) - share + 1e-12
+
+
+def test_soft_minimum() -> None:
+    """-T log sum exp(-r / T): T log K below K equal steps, between the minimum and that, of far-apart ones the minimum; its gradient is the
+    softmin weights; credits end to end are those of each solution alone and add up to it."""
+    assert float(process.soft_minimum(d(0.6, 0.6, 0.6), one(3), temperature=0.1)) == pytest.approx(0.6 - 0.1 * math.log(3), abs=1e-12)
+    rewards = d(0.9, 0.8, -0.5, 0.6).requires_grad_()
+    found = process.soft_minimum(rewards, one(4), temperature=0.1)
+    assert float(found.detach()) == pytest.approx(-0.5 - 0.1 * math.log(math.exp(-14) + math.exp(-13) + 1 + math.exp(-11)), abs=1e-12)
+    (gradient,) = torch.autograd.grad(found.sum(), rewards)
+    assert torch.allclose(gradient, process.softmin_weights(rewards.detach(), one(4), temperature=0.1), rtol=0, atol=1e-12)
+    parts = [d(0.9, 0.2), d(0.6), d(0.4, 0.7, 0.1)]
+    solution = tensor([0, 0, 1, 2, 2, 2])
+    credits = process.soft_minimum_credits(torch.cat(parts), solution, temperature=0.3)
+    alone = torch.cat([process.soft_minimum_credits(part, one(len(part)), temperature=0.3) for part in parts])
+    assert torch.allclose(credits, alone, rtol=0, atol=1e-12)
+    totals = torch.zeros(3, dtype=torch.float64).index_add(0, solution, credits)
+    assert torch.allclose(totals, process.soft_minimum(torch.cat(parts), solution, temperature=0.3), rtol=0, atol=1e-12)
+    assert process.soft_minimum(tensor([30000.0, -30000.0], dtype=torch.float16), one(2), temperature=1e-3).tolist() == [-30000.0]
+
+
+def test_reward_to_go_of_step_credits_has_the_exact_gradient() -> None:
+    """All 27 sequences, each token a step whose score depends on what was written so far: the expected policy gradient with rewards-to-go is
+    that of what answers earn, (1 - s) soft minimum + s outcome. With PURE's credits w_i r_i it is not, for these change after the fact."""
+    logits = E.table(0)
+    logprobs, probabilities = E.token_logprobs(logits), E.sequence_probabilities(logits)
+    generator = torch.Generator().manual_seed(4)
+    by_prefix = {}
+    scores = d(*[
+        by_prefix.setdefault(tuple(row[: t + 1]), float(torch.rand((), generator=generator, dtype=torch.float64)))
+        for row in E.SEQUENCES.tolist()
+        for t in range(E.LENGTH)
+    ])  # fmt: skip
+    outcome = torch.rand(27, generator=generator, dtype=torch.float64)
+    tokens = process.step_credit_rewards(
+        scores, E.COMPLETION, torch.arange(81), outcome, E.COMPLETION, temperature=0.2, verifiable_share=0.3
+    )
+    whole = 0.7 * process.soft_minimum(scores, E.COMPLETION, temperature=0.2) + 0.3 * outcome
+    exact = E.gradient((probabilities * whole).sum(), logits)
+
+    def estimated(rewards: Tensor) -> Tensor:
+        to_go = segment_reverse_cumsum(rewards, E.COMPLETION)
+        return E.gradient((segment_sum(to_go * logprobs, E.COMPLETION, 27) * probabilities.detach()).sum(), logits)
+
+    assert torch.allclose(estimated(tokens), exact, atol=1e-10)
+    weights = process.softmin_weights(scores, E.COMPLETION, temperature=0.2)
+    pure = E.gradient((probabilities * process.softmin_return(scores, E.COMPLETION, temperature=0.2)).sum(), logits)
+    assert E.cosine(estimated(weights * scores), pure) < 0.99
 
 
 def test_credits_of_steps_that_are_not_there() -> None:

@@ -78,10 +78,11 @@ class GRPOConfig(OnlineConfig):
     curriculum: bool = False
     """True asks prompts in proportion to p (1 - p) of their last mean reward p, which must be 0 to 1; unseen ones count as p = 0.5. False asks each once an epoch."""
     verifiable_share: float | None = None
-    """With a process reward model among the rewards: tokens that end a step earn softmin credits (PURE) times 1 - this, the last token this times the other rewards (0.1 and
-    more keep the model from being gamed). Needs advantage leave_one_out. None: the model gives one number for a whole answer, as any reward."""
-    softmin_temperature: float = 0.1
-    """Of the credits, in the process rewards' unit: towards 0 the worst step alone counts."""
+    """With a process reward model among the rewards: tokens that end a step earn what it changes of the softmin of the steps so far, times 1 - this, the last token this times the
+    other rewards (0.1 and more keep the model from being gamed: PURE). Needs advantage leave_one_out. None: the model gives one number for a whole answer, as any reward."""
+    softmin_temperature: float = 0.02
+    """T of the softmin -T log sum exp(-p / T), in the process rewards' unit: K equally good steps are worth T log K less than one, 0.05 for ten at 0.02; towards 0 the worst step
+    alone counts."""
     control: str = "none"
     """A control arm instead of the reward: random, format-only, inverted or shuffled. A gain that a control shows too is not owed to the reward. none is the reward itself."""
 

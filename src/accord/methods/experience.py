@@ -90,7 +90,9 @@ class Experience:
         if units:  # fewer prompts than processes leave some without one
             ends = dict(zip(readings, map(torch.cat, zip(*(unit.data.pop("ends") for unit in units), strict=True)), strict=True))
             for index, source in self._same_base().items():
-                found = source.model.heads(ends[source.model.heads.reading]) if index in readers else source.model.score(units, token_budget)
+                found = (
+                    source.model.heads(ends[source.model.heads.reading]) if index in readers else source.model.score(units, token_budget)
+                )
                 known[index] = source.scores_of(found)
         scores = iter(combined(self.rewards, [rollout for group in groups for rollout in group], known))
         for unit in units:

@@ -89,7 +89,7 @@ def step_rewards(units: Sequence[Unit], completion: Tensor, config: GRPOConfig) 
 
 def place_by_place(returns: Tensor, completion: Tensor, group: Tensor) -> Tensor:
     """Each token's return minus the mean return of its siblings at the same place, 0 where they have ended: unbiased, for a sibling does not
-    depend on this answer.
+    depend on this answer, and what a token's past earned does not depend on the token.
 
     Args:
         returns: reward to come of each token. (M,)

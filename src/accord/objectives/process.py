@@ -1,4 +1,4 @@
-"""Process rewards: the loss on a step's classes, one number for a whole solution from those of its steps, and PURE's softmin credits.
+"""Process rewards: the loss on a step's classes, one number for a whole solution from those of its steps, and what each step earns in RL.
 
 Steps of several solutions lie end to end on one axis (S,); `solution` says whose each step is, as `completion` does for tokens.
 """
@@ -103,13 +103,8 @@ def softmin_weights(rewards: Tensor, solution: Tensor, *, temperature: float) ->
     return weights / segment_sum(weights, solution, int(solution[-1]) + 1)[solution]
 
 
-def softmin_credits(rewards: Tensor, solution: Tensor, *, temperature: float) -> Tensor:
-    """w_i r_i: what each step earns when a solution is worth its worst step (PURE). Arguments as `softmin_weights`. (S,)."""
-    return softmin_weights(rewards, solution, temperature=temperature) * at_least_fp32(rewards)
-
-
 def softmin_return(rewards: Tensor, solution: Tensor, *, temperature: float) -> Tensor:
-    """Sum of the softmin credits: the minimum, smoothed. Arguments as `softmin_weights`. (S,) to (C,).
+    """Sum of w_i r_i: the minimum, smoothed (PURE). Arguments as `softmin_weights`. (S,) to (C,).
 
     At least the minimum and at most the mean. K steps that are added raise it by at most T W(K / e), where W(x) e^W(x) = x, however good
     they look: 0.28 T for one, 1.2 T for ten, 2.6 T for a hundred. The sum of rewards they raise without bound.
@@ -117,8 +112,35 @@ def softmin_return(rewards: Tensor, solution: Tensor, *, temperature: float) -> 
     Proof: with x_k = (r_k - min) / T of an added step, the gain is at most T sum x_k exp(-x_k) / (1 + sum exp(-x_k)). For equal x it is
     highest where x = 1 + K exp(-x), and is then T (x - 1); unequal x with the same sum of exp(-x) give less, as -y log y is concave.
     """
-    credits = softmin_credits(rewards, solution, temperature=temperature)
-    return segment_sum(credits, solution, int(solution[-1]) + 1)
+    weights = softmin_weights(rewards, solution, temperature=temperature)
+    return segment_sum(weights * at_least_fp32(rewards), solution, int(solution[-1]) + 1)
+
+
+def soft_minimum(rewards: Tensor, solution: Tensor, *, temperature: float) -> Tensor:
+    """-T log sum_i exp(-r_i / T) of each solution: at most its worst step's reward, and at least that minus T log K for K steps.
+
+    Its gradient in r_i is w_i of `softmin_weights`. A step more, whatever its score and wherever it stands, can only lower it.
+    Arguments as `softmin_weights`. (S,) to (C,)
+    """
+    rewards, count = _checked(rewards, solution)
+    worst = minimum(rewards, solution)
+    return worst - temperature * segment_sum(((worst[solution] - rewards) / temperature).exp(), solution, count).log()
+
+
+def soft_minimum_credits(rewards: Tensor, solution: Tensor, *, temperature: float) -> Tensor:
+    """By how much each step changes the soft minimum F of the steps so far: F(r_1 .. r_i) - F(r_1 .. r_(i-1)), F of no step being 0.
+
+    They add up to F(r_1 .. r_K), and what is still to come at a step differs from that by the past alone, so that rewards-to-go have the
+    gradient of the whole return. PURE's w_i r_i add up to nearly the same and do not: a step that follows lowers the credits before it, so
+    that filler would be paid with what it takes from the others. Arguments as `softmin_weights`. (S,)
+    """
+    rewards, count = _checked(rewards, solution)
+    steps = segment_count(solution, count)
+    place = torch.arange(len(solution), device=solution.device) - (steps.cumsum(0) - steps)[solution]
+    table = torch.full((count, int(steps.max())), -torch.inf, dtype=rewards.dtype, device=rewards.device)
+    table[solution, place] = -rewards / temperature
+    so_far = -temperature * table.logcumsumexp(1)
+    return (so_far - F.pad(so_far, (1, 0))[:, :-1])[solution, place]
 
 
 def step_credit_rewards(
@@ -131,11 +153,11 @@ def step_credit_rewards(
     temperature: float,
     verifiable_share: float,
 ) -> Tensor:
-    """Rewards a token for RL on process rewards: softmin credits where steps end, and a verifiable reward where the answer ends.
+    """Rewards a token for RL on process rewards: `soft_minimum_credits` where steps end, and a verifiable reward where the answer ends.
 
-    With share s an answer earns (1 - s) sum_i w_i r_i + s outcome in all (w of `softmin_weights`). Min-form credits alone were still
-    gamed in PURE's runs; a tenth of verifiable rewards prevented it (Cheng et al. 2025, arXiv:2504.15275). Filler steps raise
-    what an answer earns by at most (1 - s) T W(K / e), see `softmin_return`; an outcome that they spoil costs s.
+    With share s an answer earns (1 - s) F(scores) + s outcome in all, F the soft minimum. Min-form rewards alone were still gamed in
+    PURE's runs; a tenth of verifiable rewards prevented it (Cheng et al. 2025, arXiv:2504.15275). Filler steps raise neither what an
+    answer earns nor what is to come from where they begin; an outcome that they spoil costs s.
 
     Args:
         scores: what the process reward model says of each step, larger is better. (S,)
@@ -143,14 +165,14 @@ def step_credit_rewards(
         step_ends: index on the axis (M,) of each step's last token. (S,), int64
         outcome: the verifiable reward of each completion, on the scale of `scores`. (C,)
         completion: which completion each counted token belongs to, non-decreasing, each at least once. (M,), int64
-        temperature: T of the softmin, above 0, in the scores' unit; PURE takes 0.1.
+        temperature: T of the soft minimum, above 0, in the scores' unit.
         verifiable_share: s, 0 to 1. 0 leaves the outcome out, 1 the steps.
     Returns:
         reward for emitting each counted token. (M,)
     Raises:
         ShapeError: if shapes do not fit, a completion has no step, or a step ends in another completion than its own.
     """
-    credits = softmin_credits(scores, solution, temperature=temperature)
+    credits = soft_minimum_credits(scores, solution, temperature=temperature)
     outcome = at_least_fp32(outcome)
     count = int(solution[-1]) + 1
     if step_ends.shape != solution.shape or outcome.shape != (count,):
