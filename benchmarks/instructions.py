@@ -2,9 +2,10 @@
 
     python benchmarks/instructions.py --arms true:42 random:42
 
-The start is the starter model as it is. The reward is the share of a prompt's constraints that hold; held-out prompts are about other
-topics, get one greedy answer each, and count only where every constraint holds. Stages already done are skipped, so an interrupted run goes
-on. Results go to `benchmarks/results/instructions.json`.
+The start is the starter model as it is. The reward is the share of a prompt's constraints that hold; the 500 held-out prompts are about other
+topics, get one greedy answer each, and count only where every constraint holds. An arm is one run; what is asked of it is what
+`benchmarks/reasoning.py` asks. Stages already done are skipped and one that was stopped goes on, so the command may be cut off and given
+again. Results go to `benchmarks/results/instructions.json`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reasoning import against_controls, keep, share
+from reasoning import against_controls, checked, found_of, keep, share
 
 from accord import GRPOConfig, GRPOTrainer
 from accord.data.instructions import constraint_prompts
@@ -28,10 +29,10 @@ from accord.rewards.constraints.reward import ConstraintReward
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.sampler import SamplingConfig
 
-MODEL, LONGEST, PRACTICE, HELD_OUT = "smollm2-135m", 64, 1500, 500
+MODEL, LONGEST, PRACTICE, HELD_OUT = "smollm2-135m", 48, 1500, 500
 GRPO: dict[str, Any] = {
     "num_generations": 8,
-    "per_device_train_batch_size": 64,
+    "per_device_train_batch_size": 48,
     "learning_rate": 1e-3,
     "loss_type": "token_mean",
     "scale_rewards": "batch",
@@ -80,23 +81,24 @@ def answers(model: str) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", default=["true:42", "random:42"])
-    parser.add_argument("--steps", type=int, default=60, help="optimizer steps of 64 answers")
+    parser.add_argument("--steps", type=int, default=45, help="optimizer steps of 48 answers")
     parser.add_argument("--work", type=Path, default=Path("runs/instructions"))
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "instructions.json")
     given = parser.parse_args()
     stages = Stages(given.work, lambda text: print(text, file=sys.stderr, flush=True))
     about = {"grpo": GRPO, "steps": given.steps, "sizes": [LONGEST, PRACTICE, HELD_OUT]}
     results = json.loads(given.results.read_text(encoding="utf-8")) if given.results.exists() else {}
-    before = stages.run("look-starter", about, lambda *_: {"answers": answers(MODEL)})["answers"]
+    before = stages.run("look-starter", {"sizes": about["sizes"]}, lambda *_: {"answers": answers(MODEL)})["answers"]
     results["starter"] = share(before)
     looks: dict[str, list[dict[str, Any]]] = {}
-    for arm in given.arms:
-        kind, _, seed = arm.partition(":")
+    for arm, kind, seed in [(arm, *checked(arm, given.arms)) for arm in given.arms]:
+        if kind in ("format-only", "best-of"):
+            raise SystemExit(f"{arm} is an arm of benchmarks/reasoning.py alone.")
         name = f"{kind}-{seed}"
         curve = stages.run(
             name,
             {**about, "arm": arm},
-            lambda folder, resume, kind=kind, seed=seed: practise(folder, kind, int(seed), given.steps, resume=resume),
+            lambda folder, resume, kind=kind, seed=seed: practise(folder, kind, seed, given.steps, resume=resume),
         )
         seconds = round(stages.records[-1]["seconds"])
         done = stages.run(f"look-{name}", {**about, "arm": arm}, lambda *_, name=name: {"answers": answers(str(given.work / name))})
@@ -106,13 +108,16 @@ def main() -> None:
             **share(after),
             "gain": in_points(change),
             "clear of zero": change.excludes_zero,
-            **curve,
+            "run": curve,
             "seconds": seconds,
         }
         results["peak GB"] = round(peak_rss_gb(), 2)
         keep(given.results, results)
-        print(arm, json.dumps({key: value for key, value in results[arm].items() if not isinstance(value, list)}), flush=True)
-    results |= against_controls(looks)
+        print(arm, json.dumps({key: value for key, value in results[arm].items() if key != "run"}), flush=True)
+    against = against_controls(looks)
+    results |= {name: {"gain": in_points(change), "clear of zero": change.excludes_zero} for name, change in against.items()}
+    results["asked and found"] = found_of(before, looks, against, {arm: results[arm]["seconds"] for arm in looks})
+    print(json.dumps(results["asked and found"], indent=1))
     keep(given.results, results)
 
 

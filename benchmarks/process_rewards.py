@@ -3,9 +3,10 @@
     python benchmarks/process_rewards.py --data ../shared/data
 
 A process reward model learns from generated arithmetic with planted errors and BIG-Bench-Mistake's arithmetic; an outcome reward model from
-the same solutions, their last step alone. Both are asked about solutions they have not seen, ProcessBench's GSM8K part among them, and choose
-among 16 sampled answers to held-out problems of the model of `benchmarks/reasoning.py` (SFT on a few worked solutions). Stages already done
-are skipped. Results go to `benchmarks/results/process_rewards.json`.
+the same solutions, by whether they end rightly. Both are asked about solutions they have not seen, ProcessBench's GSM8K part among them, and
+choose among 16 sampled answers to held-out problems of the model of `benchmarks/reasoning.py` (SFT on a few worked solutions). Each stage
+takes at most a quarter of an hour; those already done are skipped, training and sampling go on where they were stopped, so the command may be
+cut off and given again. Results go to `benchmarks/results/process_rewards.json`.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from accord.evaluation.intervals import paired_bootstrap
 from accord.evaluation.process import first_error_table, labelled_first_error, process_bench
 from accord.methods.prompts import as_prompt
 from accord.models.opened import open_model
-from accord.objectives.process import log_odds, minimum, softmin_return
+from accord.objectives.process import log_odds, minimum, soft_minimum, softmin_return
+from accord.objectives.segments import segment_sum
 from accord.objectives.selection import best_of_n, majority_vote, pass_at_k, weighted_vote
 from accord.recipes.reasoning import Settings, adapter, imitate, in_points, problems
 from accord.recipes.stages import Stages, peak_rss_gb
 from accord.rewards.accuracy import AccuracyReward
+from accord.rewards.numeric import find_number
 from accord.rewards.process import ProcessRewardModel
 from accord.rollouts.collect import collect
 from accord.rollouts.local import LocalSampler
@@ -42,7 +45,7 @@ from accord.types import Example, Rollout
 
 MISTAKES = "bigbench_mistake_arith/multistep_arithmetic.jsonl"
 BENCH = "processbench_gsm8k/gsm8k.json"
-SOLUTIONS, TESTED, ANSWERS = 1500, 400, 16
+SOLUTIONS, TESTED, ATTACKED, ANSWERS = 1000, 400, 150, 16
 SETTINGS = Settings(seed=1)
 JUDGE: dict[str, Any] = {
     "backbone": "lora",
@@ -51,26 +54,32 @@ JUDGE: dict[str, Any] = {
     "learning_rate": 3e-4,
     "head_width": 32,
     "logging_steps": 10,
-    "save_steps": 0,
+    "save_steps": 10,
+    "save_total_limit": 1,
 }
-FILLER = "So far everything is in order."
+FILLER, FILLERS = "So far everything is in order.", 10
 
 
-def solutions(data: Path) -> list[Example]:
-    """What both judges learn from: every label, those after an error too (the outcome model needs the last)."""
-    made = planted_errors(chains(SOLUTIONS, seed=11, split="train", **SETTINGS.task), seed=11, after="wrong")
-    return [*made, *(row for row in read_examples(str(data / MISTAKES)) if row.kind == "steps")]
+def solutions(data: Path, *, outcome: bool) -> list[Example]:
+    """What a judge learns from: labels up to the first error; of the outcome model's the last label says whether the answer is right."""
+    made = planted_errors(chains(SOLUTIONS, seed=11, split="train", **SETTINGS.task), seed=11, after="wrong" if outcome else "none")
+    found = [row for row in read_examples(str(data / MISTAKES)) if row.kind == "steps"]
+    if outcome:
+        # Its labels stop at the first error, so that most wrong solutions have none at their end.
+        ends = [1 if row.columns["target"] == row.columns["answer"] else -1 for row in found]
+        found = [replace(row, step_labels=(*(row.step_labels or ())[:-1], end)) for row, end in zip(found, ends, strict=True)]
+    return [*made, *found]
 
 
-def trained(base: str, data: Path, folder: Path, *, outcome: bool) -> dict[str, Any]:
+def trained(base: str, data: Path, folder: Path, *, outcome: bool, resume: bool) -> dict[str, Any]:
     """A judge of steps, or of whole solutions by their last step."""
     opened = open_model(base)
     config = PRMConfig(output_dir=str(folder), seed=5, train_on_last_step_only=outcome, **JUDGE)
-    rows = solutions(data)
+    rows = solutions(data, outcome=outcome)
     trainer = PRMTrainer(opened.policy, config, rows, processing_class=opened.tokenizer, peft_config=adapter(SETTINGS, opened))
-    last = trainer.train()
+    last = trainer.train(resume_from_checkpoint=True if resume and any(folder.glob("checkpoint-*")) else None)
     trainer.save_model()
-    return {"rows": len(rows), "accuracy": last["accuracy"], "steps": trainer.global_step}
+    return {"rows": len(rows), "learned from": len(trainer.train_units), "accuracy": last["accuracy"], "steps": trainer.global_step}
 
 
 def judge(base: str, folder: Path) -> ProcessRewardModel:
@@ -79,67 +88,81 @@ def judge(base: str, folder: Path) -> ProcessRewardModel:
 
 
 def step_accuracy(model: ProcessRewardModel, rows: Sequence[Example]) -> dict[str, float]:
-    """Share of steps up to the first error that are called what they are, wrong ones and right ones apart."""
+    """Share of steps up to the first error that are called what they are, all of them, and wrong ones and right ones apart."""
     scores = model.score_solutions([row.prompt for row in rows], [[m.content for m in row.completions[0].messages] for row in rows])
     found: dict[int, list[bool]] = {1: [], -1: []}
     for row, own in zip(rows, scores, strict=True):
-        for label, value in zip(row.step_labels or (), own.tolist(), strict=False):
+        for label, value in zip(row.step_labels or (), own.tolist(), strict=True):
             if label in found:
                 found[label].append((value >= 0.5) == (label == 1))
             if label == -1:
                 break
-    return {"right steps": share(found[1]), "wrong steps": share(found[-1])}
+    return {"all steps": share([*found[1], *found[-1]]), "right steps": share(found[1]), "wrong steps": share(found[-1])}
 
 
 def baselines(rows: Sequence[Example]) -> dict[str, float]:
-    """F1 on first errors of a judge that finds none, and of one that guesses a step (or none) at random."""
-    labelled = [error for row in rows if (error := labelled_first_error(row.step_labels or ())) is not None]
-    known = [row for row in rows if labelled_first_error(row.step_labels or ()) is not None]
+    """F1 on first errors of a judge that finds none, and of one that guesses a step (or none) at random: the mean of 200 guesses."""
+    known = [(row, error) for row in rows if (error := labelled_first_error(row.step_labels or ())) is not None]
+    labelled = [error for _, error in known]
     dice = random.Random(0)
-    guesses = [dice.randrange(-1, len(row.completions[0].messages)) for row in known]
+    guesses = [[dice.randrange(-1, len(row.completions[0].messages)) for row, _ in known] for _ in range(200)]
     return {
         "always right": first_error_table([-1] * len(labelled), labelled)["f1"],
-        "random": first_error_table(guesses, labelled)["f1"],
+        "random": round(sum(first_error_table(guess, labelled)["f1"] for guess in guesses) / len(guesses), 4),
     }
 
 
-def chosen(groups: list[list[Rollout]], right: torch.Tensor, judges: dict[str, ProcessRewardModel]) -> dict[str, Any]:
-    """Success of each way to choose among the answers, and differences with intervals over problems."""
-    flat = [rollout for group in groups for rollout in group]
+def first_errors(model: ProcessRewardModel, rows: Sequence[Example]) -> dict[str, float]:
+    return {**process_bench(model, rows), **{f"f1 of {name}": value for name, value in baselines(rows).items()}}
+
+
+def scores_of(model: ProcessRewardModel, groups: list[list[Rollout]], aggregation: str) -> torch.Tensor:
+    """The score of each answer, (P, N), each different answer to a problem read once; -inf without a step."""
+    different = {(rollout.prompt_id, rollout.text): rollout for group in groups for rollout in group}
+    found = dict(zip(different, model.score_whole(list(different.values()), aggregation), strict=True))
+    values = [[found[rollout.prompt_id, rollout.text].value for rollout in group] for group in groups]
+    return torch.tensor([[float("-inf") if value is None else value for value in row] for row in values], dtype=torch.float64)
+
+
+def chosen(groups: list[list[Rollout]], scores: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Success of each way to choose among the answers, and paired differences with intervals over problems."""
+    grader = AccuracyReward("numeric")
+    right = torch.tensor([[float(score.value or 0) for score in grader.score(group)] for group in groups], dtype=torch.float64)
+    finals = [[number.value if number else None for number in (find_number(r.text)[0] for r in group)] for group in groups]
+    worth = [dict(zip(names, row.tolist(), strict=True)) | {None: 0.0} for names, row in zip(finals, right, strict=True)]
     ways: dict[str, list[float]] = {"one answer": right.mean(1).tolist()}
-    stated = [[rollout.text.rsplit("####", 1)[-1].strip() for rollout in group] for group in groups]
-    worth = [dict(zip(names, row.tolist(), strict=True)) for names, row in zip(stated, right, strict=True)]
-    ways["majority"] = [values[str(majority_vote(names))] for names, values in zip(stated, worth, strict=True)]
-    for name, model in judges.items():
-        scores = model.score_whole(flat, "min" if name == "process" else "last")
-        table = torch.tensor([float("-inf") if score.value is None else score.value for score in scores]).view(len(groups), -1)
+    ways["majority"] = [values[majority_vote(names)] for names, values in zip(finals, worth, strict=True)]  # type: ignore[index]
+    for name, table in scores.items():
         ways[f"best by {name}"] = best_of_n(table, right, n=ANSWERS).tolist()
         weights = table.clamp_min(0).tolist()
-        ways[f"vote by {name}"] = [
-            values[str(weighted_vote(names, own))] for names, own, values in zip(stated, weights, worth, strict=True)
-        ]
+        voted = [weighted_vote(names, own) for names, own in zip(finals, weights, strict=True)]
+        ways[f"vote by {name}"] = [values[winner] for winner, values in zip(voted, worth, strict=True)]  # type: ignore[index]
     ways["any right"] = pass_at_k(right, k=ANSWERS).tolist()
     found: dict[str, Any] = {name: f"{100 * sum(values) / len(values):.1f} %" for name, values in ways.items()}
-    for other in ("majority", "best by outcome"):
-        gain = paired_bootstrap([a - b for a, b in zip(ways["best by process"], ways[other], strict=True)])
-        found[f"best by process minus {other}"] = in_points(gain)
+    for mine, other in (("best", "majority"), ("best", "best by outcome"), ("vote", "majority"), ("vote", "vote by outcome")):
+        gain = paired_bootstrap([a - b for a, b in zip(ways[f"{mine} by process"], ways[other], strict=True)])
+        found[f"{mine} by process minus {other}"] = {"gain": in_points(gain), "clear of zero": gain.excludes_zero}
     return found
 
 
 def attack(model: ProcessRewardModel, rows: Sequence[Example]) -> dict[str, str]:
-    """Ten filler steps behind every solution: what that adds to each way to make one number of the steps."""
+    """Ten filler steps behind every solution: what that adds to each way to make one number of the steps, with its interval."""
     plain = [[m.content for m in row.completions[0].messages] for row in rows]
-    padded = [[*steps, *[FILLER] * 10] for steps in plain]
+    padded = [[*steps, *[FILLER] * FILLERS] for steps in plain]
     before, after = (model.score_solutions([row.prompt for row in rows], texts) for texts in (plain, padded))
+    ways = {
+        "sum of probabilities": lambda v, s: segment_sum(v, s, 1),
+        "sum of log-odds": log_odds,
+        "minimum": minimum,
+        "PURE's softmin, T 0.1": lambda v, s: softmin_return(v, s, temperature=0.1),
+        "softmin, T 0.02 (what RL pays)": lambda v, s: soft_minimum(v, s, temperature=0.02),
+    }
     found = {}
-    ways = {"sum of log-odds": log_odds, "minimum": minimum, "softmin": lambda v, s: softmin_return(v, s, temperature=0.1)}
     for name, way in ways.items():
-        values = [
-            way(torch.cat(own).cpu(), torch.repeat_interleave(torch.arange(len(own)), torch.tensor([len(v) for v in own])))
-            for own in (before, after)
-        ]
-        difference = (values[1] - values[0]).tolist()
-        found[name] = f"{sum(difference) / len(difference):+.3f} (raised in {100 * share([d > 0 for d in difference]):.0f} %)"
+        values = [[float(way(v.cpu().double(), torch.zeros(len(v), dtype=torch.int64))) for v in own] for own in (before, after)]
+        change = paired_bootstrap([b - a for a, b in zip(*values, strict=True)])
+        raised = share([b > a for a, b in zip(*values, strict=True)])
+        found[name] = f"{change.mean:+.4f} ({change.low:+.4f} to {change.high:+.4f}), raised in {100 * raised:.0f} %"
     return found
 
 
@@ -155,33 +178,51 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "process_rewards.json")
     given = parser.parse_args()
     stages = Stages(given.work, lambda text: print(text, file=sys.stderr, flush=True))
-    stages.run("judged", {"settings": SETTINGS.__dict__}, lambda folder, _: imitate(SETTINGS, folder))
-    base = str(given.work / "judged")
-    about = {"task": SETTINGS.task, "judge": JUDGE, "solutions": SOLUTIONS}
     results: dict[str, Any] = {}
+
+    def done(name: str, inputs: dict[str, Any], work: Any) -> Any:
+        """One stage; its result stands in the file at once."""
+        results[name] = stages.run(name, inputs, work)
+        results["peak GB"] = round(peak_rss_gb(), 2)
+        keep(given.results, results)
+        return results[name]
+
+    done("judged", {"settings": SETTINGS.__dict__}, lambda folder, _: imitate(SETTINGS, folder))
+    base = str(given.work / "judged")
+    about = {"settings": SETTINGS.__dict__, "judge": JUDGE, "solutions": SOLUTIONS}
     for name in ("process", "outcome"):
-        results[name] = stages.run(
+        done(
             f"judge-{name}",
             {**about, "name": name},
-            lambda folder, _, name=name: trained(base, given.data, folder, outcome=name == "outcome"),
+            lambda folder, resume, name=name: trained(base, given.data, folder, outcome=name == "outcome", resume=resume),
         )
     tested = planted_errors(chains(TESTED, seed=12, split="heldout", **SETTINGS.task), seed=12)
     bench = [row for row in read_examples(str(given.data / BENCH)) if row.kind == "steps"]
-    model = judge(base, given.work / "judge-process")
-    results["held-out steps"] = step_accuracy(model, tested)
-    results["held-out first errors"] = {**process_bench(model, tested), **baselines(tested)}
-    results["ProcessBench GSM8K"] = {**process_bench(model, bench), **baselines(bench)}
-    results["ten filler steps add"] = attack(model, tested)
-    keep(given.results, results)
-    opened = open_model(base)
-    prompts = [as_prompt(row, opened.renderer) for row in problems(replace(SETTINGS, held_out=given.problems), held_out=True)]
-    sampler = LocalSampler(opened.policy, opened.renderer, opened.stack)
-    groups = collect(sampler, prompts, SamplingConfig(SETTINGS.longest, ANSWERS, seed=9), given.work / "best-of.jsonl")
-    grader = AccuracyReward("numeric")
-    right = torch.tensor([[float(score.value or 0) for score in grader.score(group)] for group in groups], dtype=torch.float64)
-    judges = {"process": model, "outcome": judge(base, given.work / "judge-outcome")}
-    results[f"choosing among {ANSWERS} answers to {len(groups)} problems"] = chosen(groups, right, judges)
-    results["peak GB"] = round(peak_rss_gb(), 2)
+
+    def judged(name: str) -> ProcessRewardModel:
+        return judge(base, given.work / f"judge-{name}")
+
+    asked = {**about, "tested": TESTED}
+    done("held-out steps", asked, lambda *_: {**step_accuracy(judged("process"), tested), **first_errors(judged("process"), tested)})
+    done("ProcessBench GSM8K", asked, lambda *_: first_errors(judged("process"), bench))
+    done(f"{FILLERS} filler steps add", {**asked, "filler": [FILLER, ATTACKED]}, lambda *_: attack(judged("process"), tested[:ATTACKED]))
+
+    sampling = SamplingConfig(SETTINGS.longest, ANSWERS, seed=9)
+    questions = problems(replace(SETTINGS, held_out=given.problems), held_out=True)
+
+    def sampled(folder: Path) -> list[list[Rollout]]:
+        opened = open_model(base)
+        prompts = [as_prompt(row, opened.renderer) for row in questions]
+        return collect(LocalSampler(opened.policy, opened.renderer, opened.stack), prompts, sampling, folder / "answers.jsonl")
+
+    about |= {"problems": given.problems}
+    done("sampled", about, lambda folder, _: {"tokens": sum(len(r.completion_ids) for group in sampled(folder) for r in group)})
+    groups = sampled(given.work / "sampled")
+    scores: dict[str, torch.Tensor] = {}
+    for name, how in (("process", "min"), ("outcome", "last")):
+        found = stages.run(f"scores-{name}", about, lambda *_, n=name, how=how: {"table": scores_of(judged(n), groups, how).tolist()})
+        scores[name] = torch.tensor(found["table"], dtype=torch.float64)
+    results[f"choosing among {ANSWERS} answers to {len(groups)} problems"] = chosen(groups, scores)
     keep(given.results, results)
     print(json.dumps(results, indent=1))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,14 +154,22 @@ def adapter(settings: Settings, opened: Opened) -> Any:
     return lora_config(opened.policy, rank=16, alpha=32, layers=settings.lora_layers)
 
 
-def answers(settings: Settings, model: str, rows: Sequence[Example] | None = None, longest: int | None = None) -> list[dict[str, Any]]:
-    """The likeliest answer of a model to each held-out problem (or to other rows), and whether it is right."""
+def answers(
+    settings: Settings, model: str, rows: Sequence[Example] | None = None, longest: int | None = None, begin: str = ""
+) -> list[dict[str, Any]]:
+    """The likeliest answer of a model to each held-out problem (or to other rows), and whether it is right.
+
+    Args:
+        begin: how every answer begins: "####" leaves no room for working, a forced direct answer.
+    """
     opened = open_model(model)
     rows = problems(settings, held_out=True) if rows is None else rows
-    prompts = [as_prompt(row, opened.renderer) for row in rows]
+    start = tuple(opened.tokenizer(begin, add_special_tokens=False)["input_ids"])
+    prompts = [replace(prompt, ids=(*prompt.ids, *start)) for prompt in (as_prompt(row, opened.renderer) for row in rows)]
     rollouts = LocalSampler(opened.policy, opened.renderer, opened.stack).sample(
         prompts, SamplingConfig(longest or settings.longest, 1, temperature=0.0)
     )
+    rollouts = [replace(rollout, text=f"{begin} {rollout.text}".strip()) for rollout in rollouts]
     accuracy, form = rewards()
     graded = zip(rollouts, accuracy.score(rollouts), form.score(rollouts), strict=True)
     return [
