@@ -43,6 +43,16 @@ def sent(page: Any, act: Any) -> None:
     page.wait_for_function("task => document.body.dataset.task !== task || document.querySelector('#task .notice')", arg=before)
 
 
+def told(page: Any, text: str) -> None:
+    """Wait until the page says it."""
+    page.wait_for_function("text => document.querySelector('main').innerText.includes(text)", arg=text)
+
+
+def closed(page: Any) -> None:
+    """Wait until no dialog is open: Escape closes one a moment later."""
+    page.wait_for_function("() => !document.querySelector('dialog[open]')")
+
+
 def shown(page: Any) -> str:
     return page.evaluate("document.body.dataset.task")
 
@@ -78,6 +88,7 @@ def test_rewriting_by_keyboard_and_by_mouse(browser: Any, tmp_path: Path, width:
                 page.keyboard.press("?")
                 assert "start from that answer" in page.locator("#keys").inner_text()
                 page.keyboard.press("Escape")
+                closed(page)
                 page.keyboard.press("e")
                 sent(page, lambda: page.keyboard.press("Control+Enter"))
                 continue
@@ -147,7 +158,7 @@ def test_a_conversation_is_judged_turn_by_turn(browser: Any, tmp_path: Path, wid
             page.keyboard.press("e")
             page.locator("#editor-text").fill("4")
             page.keyboard.press("Control+Enter")
-            assert "2 of 3 answers judged" in page.locator(".panel").inner_text()
+            told(page, "2 of 3 answers judged")
             page.keyboard.press("j")
             page.keyboard.press("7")
             page.keyboard.press("c")
@@ -169,7 +180,7 @@ def test_two_conversations_are_compared_turn_by_turn(browser: Any, tmp_path: Pat
         assert page.get_by_text("Both say the same.").count() == 1
         left = "4" if page.locator("[aria-label='Answer 2 of A'] .text").inner_text().strip() == "4" else "5"
         page.keyboard.press("1")  # at the first turn, where there is nothing to judge
-        assert "0 of 2 answers judged" in page.locator(".panel").inner_text()
+        told(page, "0 of 2 answers judged")
         for _ in range(2):
             page.keyboard.press("j")
         page.keyboard.press("7")  # right: a bit better
@@ -192,7 +203,7 @@ def test_turns_survive_a_killed_tab(browser: Any, tmp_path: Path) -> None:
         page.locator("#editor-text").fill("half a thou")
         page.close()
         again = opened(browser, site, context=context)
-        assert "1 of 2 answers judged" in again.locator(".panel").inner_text()
+        told(again, "1 of 2 answers judged")
         again.keyboard.press("j")
         again.keyboard.press("j")
         again.keyboard.press("e")
@@ -224,7 +235,7 @@ def test_a_step_is_written_anew(browser: Any, tmp_path: Path) -> None:
         page.keyboard.press("e")
         page.locator("#editor-text").fill("4+2=6")
         page.keyboard.press("Control+Enter")
-        assert "Your step: 4+2=6" in page.locator(".step").nth(1).inner_text()
+        told(page, "Your step: 4+2=6")
         sent(page, lambda: page.keyboard.press("Enter"))
         (annotation,) = site.store.annotations()
         assert annotation.value == {"first_error": 1, "alternative": {"step": 1, "text": "4+2=6"}}
@@ -299,7 +310,7 @@ def test_what_a_model_or_an_annotator_wrote_never_runs(browser: Any, tmp_path: P
             page.keyboard.press("e")
             page.locator("#editor-text").fill(f"{EVIL} mine")
             page.keyboard.press("Control+Enter")
-            assert page.locator(".own").first.inner_text().startswith("Your text: <script>")
+            told(page, "Your text: <script>")
         else:
             page.locator("#rewrite").fill(EVIL)
         assert page.locator("#task script, #task img, #task a").count() == 0 and page.locator("#task math").count() == 1

@@ -168,7 +168,6 @@ async function progress() {
 function reasons() {
   if (!now) return;
   $("reasons-form").reset();
-  $("reasons").returnValue = "";
   $("reasons").showModal();
   $("reasons-form").elements.reason[0].focus();
 }
@@ -182,17 +181,21 @@ $("reasons").addEventListener("keydown", (event) => {
   if (!options[index]) return;
   event.preventDefault();
   options[index].checked = true;
-  if (options[index].value.endsWith(":")) $("reason-text").focus();
-  else $("reasons").close("send");
+  if (options[index].value.endsWith(":")) return $("reason-text").focus();
+  $("reasons").close();
+  report();
 });
-$("reasons").addEventListener("close", () => {
+$("reasons-form").addEventListener("submit", (event) => { if (event.submitter?.value === "send") report(); });
+
+/** Skip or report, for the reason that is ticked. */
+function report() {
   const option = $("reasons-form").elements.reason.value;
-  if ($("reasons").returnValue !== "send" || !option) return;
+  if (!option) return say("Choose a reason first.", true);
   const [kind, ...text] = option.split(":");
   const reason = text.join(":") || $("reason-text").value.trim();
   if (!reason) return say("Say in a few words what is wrong.", true);
   done({ value: { reason } }, kind);
-});
+}
 
 function edit() {
   if (!now || !now.assignment.answers.length) return;

@@ -17,7 +17,6 @@ export function write(given) {
     make("button", { type: "button", textContent: label, onclick: () => start(place, text), aria: { role: "radio" } })));
   $("editor-text").value = open.text;
   mark();
-  $("editor").returnValue = "";
   $("editor").showModal();
   $("editor-text").focus();
 }
@@ -34,9 +33,11 @@ function mark() {
 }
 
 $("editor-text").addEventListener("input", (event) => open.input(event.target.value, open.at));
+// Kept at once, not when the dialog says that it has closed: the next key may come before that.
+const keep = () => open.save($("editor-text").value, open.at);
 $("editor-text").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("editor").close("send");
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  $("editor").close();
+  keep();
 });
-$("editor").addEventListener("close", () => {
-  if ($("editor").returnValue === "send") open.save($("editor-text").value, open.at);
-});
+$("editor-form").addEventListener("submit", (event) => { if (event.submitter?.value === "send") keep(); });
