@@ -76,10 +76,12 @@ GROUPS = (
         (
             Command(
                 "align",
-                "SFT, reward model and PPO (or DPO) on your own comparisons",
-                ("accord.config.options:AlignOptions",),
-                "accord.recipes.align:run_align",
-                ("data", "model", "method", "columns", "output_dir", "max_new_tokens", "iterations", "seed", "force", "dry_run"),
+                "SFT, reward model and PPO (or DPO) on your own comparisons, or rounds of fresh labels",
+                ("accord.config.options:AlignOptions", "accord.config.rounds:RoundsOptions"),
+                "accord.commands.align:run",
+                tuple(
+                    "data model method columns output_dir max_new_tokens iterations seed dry_run rounds feedback labels reward select no_serve".split()
+                ),
                 positional="data",
             ),
         ),
@@ -178,6 +180,14 @@ GROUPS = (
                 ),
                 positional="run",
             ),
+            Command(
+                "lab",
+                "over-optimisation where the true reward is known: the hump, and what removes it",
+                ("accord.config.lab:LabOptions",),
+                "accord.recipes.lab:run",
+                ("level", "seeds", "output_dir"),
+                positional="level",
+            ),
         ),
     ),
     Group(
@@ -185,10 +195,10 @@ GROUPS = (
         (
             Command(
                 "chat",
-                "talk to a model or a run",
-                ("accord.config.options:ChatOptions",),
+                "talk to a model or a run; --learn: in the browser, learning from what you prefer",
+                ("accord.config.options:ChatOptions", "accord.config.options:LearnOptions"),
                 "accord.commands.chat:chat",
-                ("system", "max_new_tokens", "temperature", "seed", "force"),
+                tuple("system max_new_tokens temperature seed force learn output_dir learning_rate beta steps pairs port".split()),
                 positional="model",
             ),
             Command(

@@ -167,6 +167,16 @@ def test_packed_and_row_by_row_draw_the_same() -> None:
         assert torch.allclose(torch.tensor(ours.sampler_logprobs), torch.tensor(theirs.sampler_logprobs), atol=1e-4)
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_watcher_sees_each_answer_a_token_at_a_time(packed: bool) -> None:
+    policy = adapted(packed=packed)
+    seen: dict[tuple[str, int], list[tuple[int, ...]]] = {}
+    config = SamplingConfig(12, 3, seed=4, max_batch=4)
+    found = sampler(policy).sample(prompts(), config, watch=lambda name, index, ids: seen.setdefault((name, index), []).append(tuple(ids)))
+    assert seen == {key: [ids[: end + 1] for end in range(len(ids))] for key, ids in drawn(found).items()}
+    assert drawn(found) == drawn(sampler(policy).sample(prompts(), config))
+
+
 def test_siblings_stand_together_in_prompt_order() -> None:
     found = sampler(adapted()).sample(prompts(), SamplingConfig(max_new_tokens=4, num_samples=3, max_batch=4))
     assert [(rollout.prompt_id, rollout.sample_index) for rollout in found] == [(f"p{i}", k) for i in range(5) for k in range(3)]

@@ -160,7 +160,8 @@ def _work(connection: Any, annotator: Any, round: int, rules: Rules, now: float,
             for row in _preferred(rows, annotator.id, selector):
                 if claim(connection, row.number, annotator.number, now):
                     task = task_of(row)
-                    arm: Arm = "selected" if selector else "random"
+                    # A pair that a rule made stays selected, whoever gets it and however tasks are ordered.
+                    arm: Arm = "selected" if selector or task.columns.get("arm") == "selected" else "random"
                     return Choice(row.number, task, "work", arm, shown_order(rules.seed, annotator.id, task))
             after = rows[-1].position
     unfinished = sa.select(tasks.c.number).where(

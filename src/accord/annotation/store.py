@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -187,6 +187,28 @@ class Store(Administration):
                     return Idle(choice)
                 row = assign.lease(connection, choice, person, now, self.rules)
             return self._assignment(connection, row)
+
+    def take(self, annotator: str, task: str, shown_order: Sequence[int]) -> Assignment:
+        """Keep a certain task for an annotator: for pages that make a task as they show it.
+
+        Args:
+            shown_order: which of the task's answers stands at each place of the page.
+        Raises:
+            Unknown: if there is no such annotator or task.
+            Conflict: if there is no room on it, because it has the answers that it wants or others hold it.
+            DataError: if the order is none of the task's answers.
+        """
+        now = self.clock()
+        with self.database.writing() as connection:
+            person = answers.find_annotator(connection, annotator)
+            row = answers.find_task(connection, task, lock=True)
+            asked, order = task_of(row), tuple(shown_order)
+            if sorted(order) != list(range(len(asked.completions))):
+                raise DataError(f"Task {task}: shown_order {list(order)} is no order of its {len(asked.completions)} answers.")
+            if not assign.claim(connection, row.number, person.number, now, wait=True):
+                raise Conflict(f"There is no room on task {task}: it has the answers that it wants, or others hold it.")
+            choice = assign.Choice(row.number, asked, "work", "random", order)
+            return self._assignment(connection, assign.lease(connection, choice, person, now, self.rules))
 
     def _round(self, connection: Any, round: int | None) -> int | None:
         return connection.execute(sa.select(sa.func.max(tasks.c.round))).scalar() if round is None else round

@@ -1,13 +1,17 @@
-"""`accord chat` and `accord sample`: answers from a model or a run."""
+"""`accord chat` and `accord sample`: answers from a model or a run, in the terminal; `accord chat --learn`: in the browser, learning."""
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
+from functools import partial
+from pathlib import Path
 
-from accord.config.options import ChatOptions
+from accord.config.options import ChatOptions, LearnOptions
 from accord.errors import ConfigError
 from accord.models.opened import Opened, open_model
+from accord.recipes.conversation import fitted
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.sampler import Prompt, SamplingConfig
 from accord.types import Message, Rollout, to_json
@@ -17,33 +21,59 @@ def _answer(opened: Opened, options: ChatOptions, messages: list[Message], turn:
     sampler = LocalSampler(opened.policy, opened.renderer, opened.stack)
     prompt = Prompt(f"turn {turn}", tuple(_ids(opened, options, messages)), tuple(messages))
     config = SamplingConfig(
-        options.max_new_tokens, options.num_samples, options.temperature, top_p=options.top_p, seed=options.seed, step=turn
+        options.max_new_tokens,
+        options.num_samples,
+        options.temperature,
+        top_p=0.95 if options.top_p is None else options.top_p,
+        seed=options.seed,
+        step=turn,
     )
     return sampler.sample([prompt], config)
 
 
 def _ids(opened: Opened, options: ChatOptions, messages: list[Message]) -> list[int]:
-    """The conversation as tokens; its oldest turns are taken out of `messages`, and said, where the model has no positions for them.
-
-    Raises:
-        ConfigError: if the last turn alone leaves no room for an answer.
-    """
-    positions = getattr(opened.policy.text_config, "max_position_embeddings", None)
-    first = int(messages[0].role == "system")
-    while True:
-        ids = opened.renderer.prompt_ids(messages)
-        if positions is None or len(ids) + options.max_new_tokens <= positions:
-            return ids
-        if len(messages) <= first + 2:
-            raise ConfigError(
-                f"The prompt has {len(ids)} tokens and the answer may have {options.max_new_tokens}: the model has {positions} positions. Shorten one of them."
-            )
+    """The conversation as tokens; its oldest turns are taken out of `messages`, and said, where the model has no positions for them."""
+    kept, ids = fitted(opened, messages, options.max_new_tokens)
+    for _ in range(len(kept), len(messages), 2):
+        positions = opened.policy.text_config.max_position_embeddings
         print(f"(The oldest turn is forgotten: the model has {positions} positions.)", file=sys.stderr)
-        del messages[first : first + 2]
+    messages[:] = kept
+    return ids
 
 
-def chat(options: ChatOptions) -> int:
-    """Talk until an empty line or the end of input; each turn sees the ones before it."""
+def chat(options: ChatOptions, learning: LearnOptions) -> int:
+    """Talk until an empty line or the end of input; each turn sees the ones before it. With --learn a page is served instead."""
+    return learn(options, learning) if learning.learn else _talk(options)
+
+
+def learn(options: ChatOptions, learning: LearnOptions) -> int:
+    """Serve the chat that learns until Ctrl-C, then save."""
+    from accord.recipes.learn import open_learner
+    from accord.recipes.learn_thread import Background
+    from accord.web import chat as page
+    from accord.web.serve import Listening, serve
+
+    certificate, key = (Path(path) if path else None for path in (learning.tls_cert, learning.tls_key))
+    listening = Listening(learning.host, learning.port, certificate, key, learning.behind)
+    learner = open_learner(options, learning)
+    print(learner.opened.line, file=sys.stderr)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a service is Ctrl-C here
+    try:
+        with Background(learner) as background:
+            serve(
+                learner.project,
+                listening,
+                open_browser=learning.open_browser,
+                page=page.PAGE,
+                mount=partial(page.mount, background=background),
+            )
+    finally:
+        print(f"Saved in {learner.save()}. The same command goes on from there.", file=sys.stderr)
+        learner.store.close()
+    return 0
+
+
+def _talk(options: ChatOptions) -> int:
     opened = open_model(options.model, accept_licence=options.accept_licence, force=options.force)
     print(opened.line, file=sys.stderr)
     messages = [Message("system", options.system)] if options.system else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from accord.errors import ConfigError
 
@@ -44,15 +44,15 @@ class AlignOptions:
     """`accord align`."""
 
     data: str = ""
-    """Your comparisons, say prompt, chosen, rejected (or rankings): any file `accord data check` reads."""
+    """Your comparisons, say prompt, chosen, rejected (or rankings): any file `accord data check` reads. With --rounds: prompts."""
     model: str = "smollm2-135m"
-    """Name, folder, GGUF file or hub id of the model to align."""
+    """Name, folder, run, GGUF file or hub id of the model to align."""
     method: str = "ppo"
-    """ppo (SFT, reward model, PPO) or dpo (SFT, DPO)."""
+    """ppo (SFT, reward model, PPO) or dpo (SFT, DPO); with --rounds also grpo, and no SFT."""
     columns: dict[str, str] | None = None
     """Which of your columns is which: prompt=question chosen=best rejected=worst."""
     output_dir: str | None = None
-    """Folder of the run. None is runs/align-<file>."""
+    """Folder of the run. None is runs/align-<file>, with --rounds runs/rounds-<project>."""
     max_new_tokens: int = 96
     """Longest answer in tokens while training and in the report."""
     iterations: int = 12
@@ -71,8 +71,8 @@ class AlignOptions:
             raise ConfigError(
                 f"accord align --iterations {self.iterations} --max_new_tokens {self.max_new_tokens}: both must be 1 or more."
             )
-        if self.method not in ("ppo", "dpo"):
-            raise ConfigError(f"accord align --method {self.method!r}: the methods are ppo and dpo.")
+        if self.method not in ("ppo", "dpo", "grpo"):
+            raise ConfigError(f"accord align --method {self.method!r}: the methods are ppo and dpo, and with --rounds grpo.")
         if not self.data:
             raise ConfigError(
                 "accord align needs --data: a file of comparisons, for example pairs.csv. Start one with: accord data template preference pairs.csv"
@@ -216,15 +216,15 @@ class ChatOptions:
     model: str = "smollm2-135m"
     """Name, folder or run folder of the model to talk to."""
     prompt: list[str] | None = None
-    """Prompts to answer and exit. None reads lines from the terminal."""
+    """Prompts to answer and exit. None reads lines from the terminal. With --learn the one whose answer is shown at the start and now."""
     system: str | None = None
     """A system message before every conversation."""
     max_new_tokens: int = 128
     """Longest answer in tokens."""
     temperature: float = 0.7
     """0 takes the most likely token; 1 is the model's own distribution."""
-    top_p: float = 0.95
-    """Keep the likeliest tokens with this much probability together. 1 keeps all."""
+    top_p: float | None = None
+    """Keep the likeliest tokens with this much probability together; 1 keeps all. None is 0.95, with --learn 1."""
     num_samples: int = 1
     """Answers to each prompt."""
     seed: int = 0
@@ -239,10 +239,62 @@ class ChatOptions:
             ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
             ("num_samples", self.num_samples >= 1, "1 or more"),
             ("temperature", self.temperature >= 0, "0 or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
         ):
             if not holds:
                 raise ConfigError(f"--{name} {getattr(self, name)} must be {allowed}.")
+
+
+@dataclass
+class LearnOptions:
+    """`accord chat --learn`."""
+
+    learn: bool = False
+    """True opens a chat page in the browser: each time you prefer one of two answers, the model learns from it. False talks in the terminal."""
+    output_dir: str | None = None
+    """--learn: folder of the adapter and of your preferences; the same folder again goes on. None is runs/learn-<model>."""
+    learning_rate: float = 2e-4
+    """--learn: rate of AdamW, the same at every step. Higher is seen sooner and harms the text sooner."""
+    beta: float = 0.1
+    """--learn: how strongly the policy is held to its start. 0.05 to 0.5."""
+    steps: int = 2
+    """--learn: optimizer steps after each preference."""
+    pairs: int = 4
+    """--learn: preferences in a step: the new one, the others drawn from those before it."""
+    replay: int = 40
+    """--learn: how many of the newest preferences those others are drawn from. 0 learns from each preference alone."""
+    lora_r: int = 16
+    """--learn: rank of the LoRA adapter that is trained."""
+    lora_layers: float = 0.5
+    """--learn: share of the layers, from the top, that get the adapter. 1 trains all, in about twice the time."""
+    host: str = "127.0.0.1"
+    """--learn: address to listen on; another than this machine's own needs TLS, and people need an invitation."""
+    port: int = 8321
+    """--learn: port to listen on; 0 takes a free one."""
+    tls_cert: str | None = None
+    """--learn: certificate file, for people on other machines. None: plain HTTP, on this machine alone."""
+    tls_key: str | None = None
+    """--learn: its key file."""
+    behind: str | None = None
+    """--learn: https:// address of a proxy or tunnel with TLS before this server. None: there is none."""
+    open_browser: bool = True
+    """--learn: True opens the page. False prints its address alone."""
+
+    def __post_init__(self) -> None:
+        for name, holds, allowed in (
+            ("learning_rate", 0 <= self.learning_rate < 1, "0 or more and below 1"),
+            ("beta", self.beta > 0, "above 0"),
+            ("steps", self.steps >= 1, "1 or more"),
+            ("pairs", self.pairs >= 1, "1 or more"),
+            ("replay", self.replay >= 0, "0 or more"),
+            ("lora_r", self.lora_r >= 1, "1 or more"),
+            ("lora_layers", 0 < self.lora_layers <= 1, "above 0 and at most 1"),
+        ):
+            if not holds:
+                raise ConfigError(f"accord chat --{name} {getattr(self, name)} must be {allowed}.")
+        given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        if given and not self.learn:
+            raise ConfigError(f"accord chat --{given[0]} belongs to --learn, which trains on what you prefer.")
 
 
 @dataclass

@@ -180,11 +180,15 @@ class PolicyModel:
         assert self.peft is not None
         trained = [name for name in self.adapters if any(p.requires_grad for p in self.adapter_parameters(name).values())]
         self.add_adapter(copy, self.peft.peft_config[name])
+        self.copy_weights(name, copy)
+        self.train_only(*trained)
+
+    def copy_weights(self, name: str, copy: str) -> None:
+        """Give an adapter the weights of another one of the same shape."""
         own = self.adapter_parameters(copy)
         with torch.no_grad():
             for key, parameter in self.adapter_parameters(name).items():
                 own[".".join(copy if part == name else part for part in key.split("."))].copy_(parameter)
-        self.train_only(*trained)
 
     def load_adapter(self, name: str, folder: str) -> None:
         """Add a saved peft adapter, frozen, on top of the stack."""

@@ -25,6 +25,8 @@ class Opened:
     """The run's adapters, bottom first; () for a base model."""
     line: str
     """Name, source, licence and hash, for the user."""
+    resolved: ResolvedModel
+    """The base model."""
 
 
 def open_model(
@@ -56,7 +58,9 @@ def open_model(
         policy.model.generation_config = _generation_config(folder)
     tokenizer = load_tokenizer(_with_tokenizer(folder, resolved))
     line = str(resolved) + (f" + adapters {' + '.join(stack)} of {folder}" if stack else "")
-    return Opened(policy, tokenizer, Renderer(tokenizer, end_ids=stop_token_ids(tokenizer, policy.model.generation_config)), stack, line)
+    return Opened(
+        policy, tokenizer, Renderer(tokenizer, end_ids=stop_token_ids(tokenizer, policy.model.generation_config)), stack, line, resolved
+    )
 
 
 def open_tokenizer(name: str) -> tuple[Any, list[int]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from accord.config.options import AlignOptions
 from accord.data.kinds import as_kind
-from accord.errors import DataError
+from accord.errors import ConfigError, DataError
 from accord.models.free_memory import available_memory
 from accord.models.size import model_size
 from accord.planning.memory import MemoryNeed, check_fits, predict
@@ -34,9 +34,12 @@ def run_align(options: AlignOptions) -> Path:
     """Align a model with a file of comparisons; returns the path of the report (of the folder that it would be in, for a dry run).
 
     Raises:
+        ConfigError: if the method needs rounds.
         DataError: if the rows are not comparisons, or there are too few prompts to hold any out.
         MachineError: if it cannot fit in memory.
     """
+    if options.method == "grpo":
+        raise ConfigError("accord align --method grpo goes with --rounds. On the comparisons of a file: --method ppo or dpo.")
     data = split(read_rows(options.data, options.columns, options.seed), options.data)
     folder = Path(options.output_dir or Path("runs") / f"align-{re.sub(r'[^a-z0-9]+', '-', Path(options.data).stem.lower())}")
     say(expectations(data))

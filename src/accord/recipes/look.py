@@ -57,12 +57,25 @@ def answers_table(
     """Sample one answer a prompt from each policy at the temperature of training and measure it. JSON-able rows of `Answer` by policy."""
     table = {name: pipeline.answers(name, prompts) for name in who}
     measured = pipeline.measure(table, {name: model for name, model in (("reward", reward), ("heldout_reward", heldout)) if model})
-    return {name: _answers(prompts, rollouts, measured[name], check, is_starter=name == "starter") for name, rollouts in table.items()}
+    return {
+        name: answer_rows(prompts, rollouts, measured[name], check=check, is_starter=name == "starter") for name, rollouts in table.items()
+    }
 
 
-def _answers(
-    prompts: Sequence[Example], rollouts: Sequence[Rollout], measured: dict[str, list[float]], check: Check | None, *, is_starter: bool
+def answer_rows(
+    prompts: Sequence[Example],
+    rollouts: Sequence[Rollout],
+    measured: dict[str, list[float]],
+    *,
+    check: Check | None = None,
+    is_starter: bool = False,
 ) -> list[dict[str, Any]]:
+    """What one policy answered and what was measured on it, as JSON-able rows of `Answer`.
+
+    Args:
+        measured: what `Pipeline.measure` says of this policy.
+        is_starter: True leaves out the KL, which is measured from a policy that came after the starter. False keeps it.
+    """
     found = []
     for index, (row, rollout) in enumerate(zip(prompts, rollouts, strict=True)):
         finished = rollout.finish_reason == "stop"
@@ -154,8 +167,8 @@ def grouped(rollouts: Sequence[Rollout]) -> list[Unit]:
     return [Unit(group[0].prompt_ids, tuple(Branch(r.completion_ids) for r in group), name) for name, group in groups.items()]
 
 
-def measures(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The rows of the before/after table that detectors give, as text."""
+def measures(rows: Sequence[dict[str, Any]], reference: str = "SFT") -> dict[str, str]:
+    """The rows of the before/after table that detectors give, as text. reference: what the KL is measured from."""
     count = len(rows)
     found = {
         "finished by itself": f"{100 * sum(row['finished'] for row in rows) / count:.0f} %",
@@ -169,7 +182,7 @@ def measures(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
             found[title] = _share([refuses(row["text"]) is wanted for row in part])
     found["repeats itself"] = _share([repetition(row["text"]) > 0.3 for row in rows])
     found["gibberish"] = _share([gibberish(row["text"]) > 0.5 for row in rows])
-    for key, title in (("reward", "reward"), ("heldout_reward", "held-out reward"), ("kl", "KL from SFT, nats an answer")):
+    for key, title in (("reward", "reward"), ("heldout_reward", "held-out reward"), ("kl", f"KL from {reference}, nats an answer")):
         values = [row[key] for row in rows if row[key] is not None]
         found[title] = decimals(sum(values) / len(values)) if values else "–"
     return found

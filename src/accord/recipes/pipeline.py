@@ -1,4 +1,4 @@
-"""SFT, reward model, PPO or DPO on one base model, stage by stage. The demo and `accord align` are this with different data."""
+"""SFT, reward model, PPO, GRPO or DPO on one base model, stage by stage. The demo and `accord align` are this with different data."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import torch
 from torch import Tensor
 
 from accord.config.dpo import DPOConfig
+from accord.config.grpo import GRPOConfig
 from accord.config.ppo import PPOConfig
 from accord.config.reward import RewardConfig
 from accord.config.sft import SFTConfig
 from accord.data.packing import Branch, Unit, pack, split_by_budget
-from accord.data.render import Renderer
 from accord.evaluation.accuracy import accuracy_table
 from accord.methods.reference_answers import reference_answers, rollout_units, sample_answers
-from accord.models.adapters import PolicyModel, Stack, Want
-from accord.models.load import load_model, load_tokenizer, resolve
+from accord.models.adapters import Stack, Want
 from accord.models.lora import lora_config
-from accord.models.save import load_stack
-from accord.models.tokens import stop_token_ids
+from accord.models.opened import Opened, open_model
+from accord.models.save import adapter_hash, load_stack
 from accord.objectives.segments import segment_sum
 from accord.recipes.pairs import pairs_of
 from accord.recipes.stages import Stages
@@ -46,6 +45,7 @@ class Settings:
     sft: dict[str, Any] = field(default_factory=dict)
     reward: dict[str, Any] = field(default_factory=dict)
     ppo: dict[str, Any] = field(default_factory=dict)
+    grpo: dict[str, Any] = field(default_factory=dict)
     dpo: dict[str, Any] = field(default_factory=dict)
     max_new_tokens: int = 48
     temperature: float = 1.0
@@ -71,7 +71,7 @@ class Pipeline:
 
     def __init__(
         self,
-        model: str,
+        model: str | Opened,
         data: PipelineData,
         settings: Settings,
         stages: Stages,
@@ -81,26 +81,51 @@ class Pipeline:
         before_loading: Callable[[Any], None] | None = None,
     ) -> None:
         """Args:
-        model: name, folder, GGUF file or hub id.
+        model: name, folder, run, GGUF file or hub id; or one that is open already.
         before_loading: called with the model's config before any weight is read; raises when the work cannot fit.
         """
         self.data, self.settings, self.stages, self.say = data, settings, stages, say
-        self.resolved = resolve(model, accept_licence=accept_licence)
-        if before_loading is not None:
-            from transformers import AutoConfig
-
-            before_loading(AutoConfig.from_pretrained(self.resolved.folder))
-        self.tokenizer = load_tokenizer(self.resolved)
-        self.policy = PolicyModel(load_model(self.resolved))
-        self.renderer = Renderer(self.tokenizer, end_ids=stop_token_ids(self.tokenizer, self.policy.model.generation_config))
-        self.stacks: dict[str, Stack] = {"starter": ()}
+        opened = model if isinstance(model, Opened) else open_model(model, accept_licence=accept_licence, before_loading=before_loading)
+        self.resolved, self.tokenizer, self.policy, self.renderer = opened.resolved, opened.tokenizer, opened.policy, opened.renderer
+        self.stacks: dict[str, Stack] = {"starter": opened.stack}
         self._features: dict[str, Tensor] = {}
         self._reference: list[Rollout] = []
-        self._keys: dict[str, str] = {"starter": content_hash([str(self.resolved.name), self.resolved.sha256])}
+        adapters = [adapter_hash(self.policy, name) for name in opened.stack]
+        self._keys: dict[str, str] = {"starter": content_hash([str(self.resolved.name), self.resolved.sha256, *adapters])}
+
+    def without_imitation(self) -> None:
+        """Have the model as it was given take the place of what `sft` makes."""
+        self.stacks["sft"], self._keys["sft"] = self.stacks["starter"], self._keys["starter"]
 
     def key(self, stage: str) -> str:
         """Hash of everything a stage's result depends on."""
         return self._keys[stage]
+
+    def go_on_from(self, stack: Stack, key: str) -> None:
+        """Have PPO and GRPO begin with the weights of a policy that an earlier pipeline made from the same `sft`, which stays the reference.
+
+        Args:
+            stack: of that policy: `sft` and one adapter more.
+            key: what it depends on.
+        """
+        self.stacks["old"], self._keys["old"] = stack, key
+
+    def _begin(self, stack: Stack) -> None:
+        """Put the weights of the policy that is gone on from into a fresh adapter."""
+        if "old" in self.stacks:
+            self.policy.copy_weights(self.stacks["old"][-1], stack[-1])
+
+    def _online(self, folder: Path) -> dict[str, Any]:
+        """What configs of PPO and GRPO share. A policy that goes on is no longer its reference, so it is not checked to be."""
+        return {
+            "output_dir": str(folder),
+            "seed": self.settings.seed,
+            "temperature": self.settings.temperature,
+            "skip_step0_checks": "old" in self.stacks,
+        }
+
+    def _online_parents(self) -> list[str]:
+        return ["sft", "reward", *(["old"] if "old" in self.stacks else [])]
 
     def lora(self) -> Any:
         return lora_config(self.policy, rank=self.settings.lora_r, alpha=self.settings.lora_alpha, layers=self.settings.lora_layers)
@@ -129,7 +154,9 @@ class Pipeline:
 
         def work(folder: Path, resume: bool) -> dict[str, Any]:
             config = SFTConfig(output_dir=str(folder), seed=self.settings.seed, **options)
-            trainer = SFTTrainer(self.policy, config, list(rows), processing_class=self.tokenizer, peft_config=self.lora(), start=())
+            trainer = SFTTrainer(
+                self.policy, config, list(rows), processing_class=self.tokenizer, peft_config=self.lora(), start=self.stacks["starter"]
+            )
             last = trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
             trainer.save_model()
             self.stacks["sft"] = trainer.prepared.stack
@@ -189,13 +216,7 @@ class Pipeline:
         options = self.settings.ppo
 
         def work(folder: Path, resume: bool) -> dict[str, Any]:
-            config = PPOConfig(
-                output_dir=str(folder),
-                seed=self.settings.seed,
-                max_new_tokens=self.settings.max_new_tokens,
-                temperature=self.settings.temperature,
-                **options,
-            )
+            config = PPOConfig(max_new_tokens=self.settings.max_new_tokens, **self._online(folder), **options)
             trainer = PPOTrainer(
                 config,
                 self.tokenizer,
@@ -205,6 +226,7 @@ class Pipeline:
                 peft_config=self.lora(),
                 start=self.stacks["sft"],
             )
+            self._begin(trainer.stack)
             last = trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
             trainer.save_model()
             self.stacks["ppo"] = trainer.stack
@@ -215,8 +237,38 @@ class Pipeline:
                 "prompts": len(trainer.prompts),
             }
 
-        self.stages.run("ppo", self._inputs("ppo", ["sft", "reward"], self.data.prompts, options), work, planned_seconds=planned_seconds)
+        self.stages.run(
+            "ppo", self._inputs("ppo", self._online_parents(), self.data.prompts, options), work, planned_seconds=planned_seconds
+        )
         return self._loaded("ppo")
+
+    def grpo(self, reward: RewardModel, *, planned_seconds: float | None = None) -> Stack:
+        """The same without a critic. Adds the stack `grpo`."""
+        from accord.methods.grpo import GRPOTrainer
+
+        options = self.settings.grpo
+
+        def work(folder: Path, resume: bool) -> dict[str, Any]:
+            config = GRPOConfig(max_completion_length=self.settings.max_new_tokens, **self._online(folder), **options)
+            prompts, start = list(self.data.prompts), self.stacks["sft"]
+            trainer = GRPOTrainer(
+                self.policy, reward, config, prompts, processing_class=self.tokenizer, peft_config=self.lora(), start=start
+            )
+            self._begin(trainer.stack)
+            last = trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
+            trainer.save_model()
+            self.stacks["grpo"] = trainer.stack
+            rows = [row for row in trainer.log_history if "reward" in row]
+            return {
+                "iterations": [{k: v for k, v in row.items() if "/" in k or k.startswith("reward")} for row in rows],
+                "last": last,
+                "prompts": len(trainer.prompts),
+            }
+
+        self.stages.run(
+            "grpo", self._inputs("grpo", self._online_parents(), self.data.prompts, options), work, planned_seconds=planned_seconds
+        )
+        return self._loaded("grpo")
 
     def dpo(self, *, planned_seconds: float | None = None) -> Stack:
         """Preferences straight into the policy. Adds the stack `dpo`."""

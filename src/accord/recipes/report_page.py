@@ -122,7 +122,7 @@ def base_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
     if after == "dpo":
         _dpo_part(report, stages["dpo"])
     _reward_chart(report, table, who, iterations, result["heldout_curve"])
-    report.alarms += _alarms(report, table, before, after)
+    report.alarms += policy_alarms(table, before, after)
     report.stages = [*pipeline.stages.records, _total(pipeline.stages.records)]
     resolved = pipeline.resolved
     report.lineage = [
@@ -236,11 +236,17 @@ def _ppo_part(report: Report, iterations: Sequence[dict[str, Any]]) -> None:
     """Length over training, and alarms of its last round."""
     steps = [float(index + 1) for index in range(len(iterations))]
     report.length_lines = [Line("mean tokens an answer", steps, [row["completions/mean_length"] for row in iterations])]
+    report.alarms += training_alarms(iterations)
+
+
+def training_alarms(iterations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Alarms of the last iteration of an online method: whether reward heads disagree more than at first, and answers that do not end."""
+    found: list[dict[str, Any]] = []
     last = iterations[-1]
     spread, start = last.get("rewards/disagreement/mean"), iterations[0].get("rewards/disagreement/mean")
     if spread is not None and start is not None:
         limit = 2 * start
-        report.alarms.append(
+        found.append(
             {
                 "name": "reward heads disagree",
                 "value": f"{spread:.2f}",
@@ -250,7 +256,7 @@ def _ppo_part(report: Report, iterations: Sequence[dict[str, Any]]) -> None:
             }
         )
     clipped = last["completions/clipped_ratio"]
-    report.alarms.append(
+    found.append(
         {
             "name": "answers cut off",
             "value": f"{100 * clipped:.0f} %",
@@ -259,15 +265,22 @@ def _ppo_part(report: Report, iterations: Sequence[dict[str, Any]]) -> None:
             "words": "last round of training",
         }
     )
+    return found
 
 
-def _alarms(report: Report, table: dict[str, list[dict[str, Any]]], before: str, after: str) -> list[dict[str, Any]]:
+def policy_alarms(table: dict[str, list[dict[str, Any]]], before: str, after: str, reference: str = "SFT") -> list[dict[str, Any]]:
+    """Alarms of a policy's answers to held-out prompts: KL, length, and a reward that a reward learned from other labels does not follow.
+
+    Args:
+        table: rows of `look.Answer` by policy.
+        reference: what the KL is measured from.
+    """
     found: list[dict[str, Any]] = []
     kl = _mean(table[after], "kl")
     if kl is not None and after != "sft":  # SFT is what KL is measured from
         found.append(
             {
-                "name": "KL from SFT",
+                "name": f"KL from {reference}",
                 "value": decimals(kl, 1),
                 "limit": f"{KL_BUDGET:g}",
                 "ok": kl <= KL_BUDGET,

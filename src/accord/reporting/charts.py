@@ -90,6 +90,39 @@ def bar_rows(rows: Sequence[tuple[str, float, str]], *, maximum: float, width: i
     return "".join(parts) + "</svg>"
 
 
+def interval_rows(rows: Sequence[tuple[str, float, float, float]], *, middle: float = 0.5, label: str, width: int = 420) -> str:
+    """Shares as dots on their intervals, a row each, from 0 to 1.
+
+    Args:
+        rows: (name, share, low, high).
+        middle: where a thin line stands: what chance gives.
+        label: what the shares are of.
+    """
+    if not rows:
+        return f'<p class="note">No data for {escape(label)} yet.</p>'
+    left, right, step = 120, 60, 26
+    height = step * len(rows) + 34
+
+    def at(share: float) -> float:
+        return left + share * (width - left - right)
+
+    told = ", ".join(f"{name} {share:.2f}" for name, share, _, _ in rows)
+    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(f"{label}: {told}")}">']
+    bottom = step * len(rows) + 4
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        parts.append(f'<line x1="{at(tick):.1f}" x2="{at(tick):.1f}" y1="4" y2="{bottom}" stroke="{GRID}"/>')
+        parts.append(_text(at(tick), bottom + 14, f"{tick:g}", anchor="middle"))
+    parts.append(f'<line x1="{at(middle):.1f}" x2="{at(middle):.1f}" y1="4" y2="{bottom}" stroke="{FAINT}" stroke-dasharray="2 3"/>')
+    for index, (name, share, low, high) in enumerate(rows):
+        y, color = step * index + 18, COLORS[0]
+        parts.append(_text(left - 8, y + 4, name, anchor="end", color=INK))
+        parts.append(f'<line x1="{at(low):.1f}" x2="{at(high):.1f}" y1="{y}" y2="{y}" stroke="{color}" stroke-width="2"/>')
+        parts.append(_dot(at(share), y, color, 4.5, hollow=False))
+        parts.append(_text(width - right + 8, y + 4, f"{share:.2f}", color=INK))
+    parts.append(_text((left + width - right) / 2, height - 4, label, anchor="middle"))
+    return "".join(parts) + "</svg>"
+
+
 def _dot(x: float, y: float, color: str, radius: float, *, hollow: bool) -> str:
     fill = f'fill="#fff" stroke="{color}" stroke-width="2"' if hollow else f'fill="{color}"'
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" {fill}/>'

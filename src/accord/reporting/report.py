@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -52,6 +53,26 @@ class BlindPair:
     """left or right: where the trained model's answer stands."""
 
 
+@dataclass(frozen=True)
+class Chart:
+    """One of `reporting.charts` with what it shows."""
+
+    svg: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section that only some reports have: a table, charts, or both."""
+
+    title: str
+    words: str = ""
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    """Cells as text, as many as the header has; the first one names the row."""
+    charts: Sequence[Chart] = ()
+
+
 @dataclass
 class Report:
     """Everything on the page. Empty parts are left out, never faked."""
@@ -59,6 +80,8 @@ class Report:
     title: str
     sentence: str
     notes: list[str] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    """Sections before all others."""
     who: list[Who] = field(default_factory=list)
     slices: list[dict[str, Any]] = field(default_factory=list)
     """{"title", "counts": [..]} in the order of `who`."""

@@ -5,7 +5,7 @@ It drives the model's own forward through the packed-attention interface: a step
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,8 @@ from accord.rollouts.sampler import Prompt, SamplingConfig
 from accord.types import Rollout
 
 WEIGHTS = ("exact", "int8")
+Watch = Callable[[str, int, Sequence[int]], None]
+"""Told an answer's prompt id, its sample index and its token ids so far, after each token."""
 
 
 class LocalSampler:
@@ -63,8 +65,12 @@ class LocalSampler:
         self.int8 = weights == "int8" and not problem
 
     @torch.no_grad()
-    def sample(self, prompts: Sequence[Prompt], config: SamplingConfig) -> list[Rollout]:
-        """`num_samples` rollouts for each prompt, siblings next to each other."""
+    def sample(self, prompts: Sequence[Prompt], config: SamplingConfig, *, watch: Watch | None = None) -> list[Rollout]:
+        """`num_samples` rollouts for each prompt, siblings next to each other.
+
+        Args:
+            watch: sees answers grow. None: nobody does.
+        """
         rows = [_Row(prompt, index) for prompt in prompts for index in range(config.num_samples)]
         packed = self.policy.packed
         together = min(config.max_batch, len(rows)) if self.prepack else None
@@ -75,13 +81,13 @@ class LocalSampler:
             else self.policy.using(self.stack, packed=packed),
         ):
             if packed:
-                self._decode(rows, config)
+                self._decode(rows, config, watch)
             else:
                 for row in rows:
-                    self._decode_alone(row, config)
+                    self._decode_alone(row, config, watch)
         return [self._rollout(row, config) for row in rows]
 
-    def _decode(self, rows: list[_Row], config: SamplingConfig) -> None:
+    def _decode(self, rows: list[_Row], config: SamplingConfig, watch: Watch | None) -> None:
         """Decode up to `max_batch` rows side by side; as rows end, others take their place."""
         if not rows:
             return
@@ -99,6 +105,9 @@ class LocalSampler:
                 states = torch.cat((states, first)) if alive else first
                 alive += entering
             tokens = self._draw(states, alive, config)
+            if watch:
+                for row in alive:
+                    watch(row.prompt.id, row.index, row.ids)
             unfinished = [
                 slot for slot, row in enumerate(alive) if row.ids[-1] not in self.renderer.end_ids and len(row.ids) < config.max_new_tokens
             ]
@@ -142,7 +151,7 @@ class LocalSampler:
         output = self.policy.backbone(input_ids=tokens[None], position_ids=positions[None], use_cache=False, packed=layout)
         return output.last_hidden_state[0]
 
-    def _decode_alone(self, row: _Row, config: SamplingConfig) -> None:
+    def _decode_alone(self, row: _Row, config: SamplingConfig, watch: Watch | None) -> None:
         """For models that cannot pack: one row through the model's own forward and cache."""
         tokens, past = torch.tensor([list(row.prompt.ids)], device=self.policy.device), None
         for position in range(config.max_new_tokens):
@@ -154,6 +163,8 @@ class LocalSampler:
             token, logprob = draw(output.logits[:, -1].float(), step.to(output.logits.device), config)
             row.ids.append(int(token))
             row.logprobs.append(float(logprob))
+            if watch:
+                watch(row.prompt.id, row.index, row.ids)
             if row.ids[-1] in self.renderer.end_ids:
                 break
             tokens = token[None]

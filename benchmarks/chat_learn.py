@@ -1,0 +1,213 @@
+"""Does `accord chat --learn` move a model while you watch? A script in a browser prefers the shorter of two answers, forty times.
+
+python benchmarks/chat_learn.py            # the starter model, a real server, Chromium through Playwright; about ten minutes on two cores
+
+Before and after, answers to prompts that were never asked on the page are drawn with the same seeds: from the model, and from the adapter
+that the page saved. Needs pip install 'accord[annotate]' playwright, and Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peak import gemm_gflops
+
+from accord.models.opened import open_model
+from accord.rollouts.local import LocalSampler
+from accord.rollouts.sampler import Prompt, SamplingConfig
+from accord.types import Message
+
+ASKED = """What is a rainbow?
+How do I boil an egg?
+Why is the sky blue?
+What should I cook for dinner tonight?
+How can I fall asleep faster?
+What is the capital of France?
+How do bees make honey?
+Give me a tip for learning a language.
+What is a good name for a cat?
+How do I write a thank-you note?
+Why do leaves fall in autumn?
+What does a dentist do?
+How can I save money?
+Tell me something about elephants.
+What is a healthy breakfast?
+How do planes fly?
+Why do we have seasons?
+How do I remove a coffee stain?
+What is a noun?
+How do I start running?
+What is the moon made of?
+Suggest a game for a rainy day.
+How do I make tea?
+Why is exercise good for me?
+What is a bicycle for?
+How do I make a new friend?
+What does the heart do?
+How long does rice take to cook?
+What is a poem?
+How can I be on time?
+What do plants need to grow?
+Give me advice for a job interview.
+Why do people dream?
+How do I fold a shirt?
+What is snow?
+How do I water a cactus?
+What is a library?
+How can I stop biting my nails?
+What is music?
+How do I say sorry?""".splitlines()
+MEASURED = """What is a volcano?
+How do I clean a window?
+Why is the sea salty?
+What should I read next?
+How can I wake up early?
+What is the largest animal?
+How does a candle burn?
+Give me a tip for a long flight.
+What is a good gift for a teacher?
+How do I plan a picnic?
+Why do cats purr?
+What does a baker do?
+How can I remember names?
+Tell me something about trains.
+What is a verb?
+How do I plant a tree?""".splitlines()
+DRAWS = 2
+"""Answers to each measured prompt."""
+LONGEST = 128
+
+
+def measured(name: str) -> tuple[float, list[str]]:
+    """Mean length in tokens of answers to the prompts that are never asked, and the first answer to each."""
+    opened = open_model(name)
+    prompts = [Prompt(text, tuple(opened.renderer.prompt_ids([Message("user", text)])), (Message("user", text),), {}) for text in MEASURED]
+    config = SamplingConfig(LONGEST, DRAWS, 1.0, seed=1)
+    rollouts = LocalSampler(opened.policy, opened.renderer, opened.stack).sample(prompts, config)
+    return sum(len(r.completion_ids) for r in rollouts) / len(rollouts), [rollout.text for rollout in rollouts[::DRAWS]]
+
+
+class Server:
+    """`accord chat --learn` as people start it."""
+
+    def __init__(self, folder: Path, more: list[str]) -> None:
+        command = [sys.executable, "-m", "accord", "chat", "smollm2-135m", "--learn", "--output_dir", str(folder)]
+        command += ["--max_new_tokens", str(LONGEST), "--port", "0", "--open_browser", "no", *more]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        line = next(line for line in self.process.stdout if "http://" in line)
+        found = re.search(r"http://\S+", line)
+        assert found is not None
+        self.address = found[0]
+
+    def peak_gb(self) -> float:
+        """Highest resident memory so far."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        return int(text.partition("VmHWM:")[2].split()[0]) / 1e6
+
+    def stop(self) -> None:
+        """Ctrl-C, which saves."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(120)
+
+
+@contextmanager
+def page_of(address: str) -> Iterator[Any]:
+    """The page in Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(300_000)
+        page.goto(address)
+        yield page
+        browser.close()
+
+
+def click(page: Any, question: str) -> tuple[int, int]:
+    """Ask in a new conversation, prefer the shorter answer; returns both lengths in characters."""
+    page.locator("#fresh").click()
+    page.locator("#question").fill(question)
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.body.dataset.task")
+    one, two = (len(text.strip()) for text in page.locator("#pair .answer .text").all_inner_texts())
+    page.keyboard.press("t" if one == two else "1" if one < two else "2")
+    page.wait_for_function("!document.body.dataset.task")
+    return one, two
+
+
+def learned(page: Any) -> dict[str, Any]:
+    """Wait until every preference was learned from; what the page says then."""
+    while True:
+        state = page.evaluate("fetch('/api/chat/state').then((reply) => reply.json())")
+        if not state["waiting"]:
+            return {"clicks": state["clicks"], "steps": state["steps"], **state["newest"], "problem": state["problem"]}
+        time.sleep(0.5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clicks", type=int, default=40)
+    parser.add_argument("--to", type=Path, default=Path(__file__).parent / "results" / "chat_learn.json")
+    parser.add_argument("--shots", type=Path, default=None, help="folder for screenshots of the page at its end")
+    parser.add_argument("more", nargs="*", help="further options of accord chat, after --")
+    given = parser.parse_args()
+    before, first = measured("smollm2-135m")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "learned"
+        server = Server(folder, given.more)
+        with page_of(server.address) as page:
+            started = time.perf_counter()
+            lengths = [click(page, question) for question in ASKED[: given.clicks]]
+            state = learned(page)
+            minutes = (time.perf_counter() - started) / 60
+            if given.shots is not None:
+                shoot(page, given.shots)
+        peak = server.peak_gb()
+        server.stop()
+        after, last = measured(str(folder))
+    found = {
+        "clicks": state["clicks"],
+        "steps": state["steps"],
+        "minutes": round(minutes, 2),
+        "tokens before": round(before, 1),
+        "tokens after": round(after, 1),
+        "fall": round(1 - after / before, 3),
+        "kl nats on the page": round(state["kl_nats"], 2),
+        "peak GB": round(peak, 2),
+        "options": given.more,
+        "cores": len(os.sched_getaffinity(0)),
+        "nice": os.nice(0),
+        "gemm GF/s": round(gemm_gflops(), 1),
+        "characters shown": lengths,
+        "answers": [{"prompt": p, "before": b, "after": a} for p, b, a in zip(MEASURED, first, last, strict=True)],
+    }
+    given.to.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(json.dumps({name: value for name, value in found.items() if name not in ("characters shown", "answers")}))
+
+
+def shoot(page: Any, folder: Path) -> None:
+    """The page at two widths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.screenshot(path=folder / f"chat-{width}.png", full_page=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Do rounds of fresh labels beat as many labels at once? A simulated panel that errs on a quarter of the pairs, and the true reward.
+
+    python benchmarks/rounds.py                       # sixteen seeds, under ten minutes on one core
+
+The policy is the lab's bigram language model (`accord.lab.bigram`), whose true reward is a program. Everything else is what `accord align --rounds` runs:
+the panel's flips, five reward heads with the demo's settings and their Bradley-Terry loss, learned anew from all labels so far, mean 0 and variance 1 on
+the start's texts, the policy gradient with the other samples as baseline and the demo's price of KL from the start, each round's policy going on from the
+one before, double Thompson sampling.
+
+Every arm is asked for the same number of labels and makes the same number of updates from the same start. Differences are paired by seed.
+Results go to `benchmarks/results/rounds.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from accord.evaluation.intervals import paired_bootstrap
+from accord.lab.bigram import Log, Texts, optimise, reference, sample
+from accord.models.heads import RewardHeads, pair_weights
+from accord.objectives.ranking import bradley_terry
+from accord.recipes.demo import QUICK
+from accord.recipes.feedback import turned
+from accord.recipes.selection import ANSWERS, by_chance, double_thompson
+from accord.rollouts.random import shuffled
+
+RESULTS = Path(__file__).parent / "results" / "rounds.json"
+ROUNDS, LABELS, NOISE, UPDATES, TESTED, RANDOM_SHARE = 8, 250, 0.25, 200, 4000, 0.3
+"""Rounds, labels and updates: 250 labels and 25 updates a round, or 2,000 labels and 200 updates at once."""
+KL_COEF = float(QUICK.ppo["kl_coef"])
+HIGHER_KL = 0.1
+ARMS = ("at once", "at once, KL 0.1", "rounds", "rounds, active")
+
+
+@dataclass
+class Labels:
+    """Judged pairs of texts."""
+
+    first: Tensor
+    """Features of the text that was preferred. (N, F)"""
+    second: Tensor
+    """Of the other one. (N, F)"""
+    ids: list[str]
+
+    def __add__(self, other: Labels) -> Labels:
+        return Labels(torch.cat([self.first, other.first]), torch.cat([self.second, other.second]), self.ids + other.ids)
+
+
+def judged(first: Texts, second: Texts, seed: int, name: str) -> Labels:
+    """What the panel says; texts that are equally good (a few in a hundred) are left out, as ties teach no order."""
+    gaps = (first.gold() - second.gold()).tolist()
+    ids = [f"{name}-{index}" for index in range(len(gaps))]
+    said = [turned("tie" if gap == 0 else 0 if gap > 0 else 1, NOISE, seed, 1, key) for gap, key in zip(gaps, ids, strict=True)]
+    kept = [index for index, verdict in enumerate(said) if verdict != "tie"]
+    wins = torch.tensor([said[index] == 0 for index in kept])[:, None]
+    a, b = first.features()[kept].float(), second.features()[kept].float()
+    return Labels(torch.where(wins, a, b), torch.where(wins, b, a), [ids[index] for index in kept])
+
+
+def fresh(policy: Tensor, count: int, generator: torch.Generator, seed: int, name: str) -> Labels:
+    """Labels of independent pairs of the policy's texts."""
+    return judged(sample(policy, count, generator), sample(policy, count, generator), seed, name)
+
+
+def chosen(policy: Tensor, heads: RewardHeads, count: int, generator: torch.Generator, seed: int, name: str) -> Labels:
+    """Labels of pairs that double Thompson sampling chose among four texts each, and a share that chance chose."""
+    candidates = ANSWERS["active"]
+    texts = sample(policy, count * candidates, generator)
+    with torch.no_grad():
+        scores = heads(texts.features().float()).view(count, candidates, -1)
+    names = [f"{name}-{index}" for index in range(count)]
+    control = by_chance(names, RANDOM_SHARE, seed, name)
+    pairs = [(0, 1) if key in control else double_thompson(scores[index], 1, seed, key)[0] for index, key in enumerate(names)]
+    one, other = (torch.tensor([index * candidates + pair[side] for index, pair in enumerate(pairs)]) for side in (0, 1))
+    return judged(picked(texts, one), picked(texts, other), seed, name)
+
+
+def picked(texts: Texts, rows: Tensor) -> Texts:
+    return Texts(texts.tokens[rows], texts.before[rows], texts.written[rows])
+
+
+def learned(labels: Labels, start: Texts, seed: int) -> RewardHeads:
+    """Five heads with the demo's settings: width, rate, weight decay, batches, epochs."""
+    settings = QUICK.reward
+    features = torch.cat([labels.first, labels.second])
+    heads = RewardHeads(features.shape[1], 5, width=settings["head_width"], seed=seed)
+    heads.standardise(features)
+    weights = pair_weights(labels.ids, heads.num_heads, seed=seed)
+    batch, epochs, rate = settings["per_device_train_batch_size"], settings["num_train_epochs"], settings["learning_rate"]
+    optimizer = torch.optim.AdamW(heads.parameters(), lr=rate, weight_decay=settings["weight_decay"])
+    total = epochs * -(-len(labels.ids) // batch)
+    step = 0
+    for epoch in range(epochs):
+        order = torch.tensor(shuffled(len(labels.ids), "rows", seed, epoch))
+        for rows in order.split(batch):
+            optimizer.param_groups[0]["lr"] = rate * (1 - step / total)
+            scores = heads.raw(torch.cat([labels.first[rows], labels.second[rows]]))
+            losses = bradley_terry(scores[: len(rows)], scores[len(rows) :])
+            loss = (losses * weights[rows] / weights[rows].sum(0).clamp_min(1e-9)).sum() / heads.num_heads
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(heads.parameters(), 1.0)
+            optimizer.step()
+            step += 1
+    heads.normalise(start.features().float())
+    return heads
+
+
+def trained(
+    heads: RewardHeads, policy: Tensor, start: Tensor, seed: int, updates: int, log: Log | None = None, beta: float = KL_COEF
+) -> tuple[Tensor, Log]:
+    """The policy after some updates towards the heads' mean, near the start."""
+
+    @torch.no_grad()
+    def reward(texts: Texts) -> Tensor:
+        return heads(texts.features().float()).mean(1).double()
+
+    @torch.no_grad()
+    def doubt(texts: Texts) -> Tensor:
+        return heads(texts.features().float()).std(1).double()
+
+    generator = torch.Generator().manual_seed(1000 + seed)
+    return optimise(reward, policy, start, generator, updates=updates, doubt=doubt, log=log, beta=beta)
+
+
+def measured(policy: Tensor, heads: RewardHeads, log: Log, labels: Labels, seed: int) -> dict[str, float]:
+    """True reward and length of the policy, where its reward led it on the way, and how often its reward is right on fresh pairs of its own texts."""
+    generator = torch.Generator().manual_seed(5000 + seed)
+    texts, others = sample(policy, TESTED, generator), sample(policy, TESTED, generator)
+    with torch.no_grad():
+        gaps = heads(texts.features().float()).mean(1) - heads(others.features().float()).mean(1)
+    truth = texts.gold() - others.gold()
+    apart = truth != 0
+    return {
+        "true reward": float(texts.gold().mean()),
+        "best true reward on the way": max(log.gold),
+        "proxy": log.proxy[-1],
+        "kl": log.kl[-1],
+        "length": float(texts.length().mean()),
+        "accuracy on its own texts": float(((gaps > 0) == (truth > 0))[apart].double().mean()),
+        "labels": float(len(labels.ids)),
+    }
+
+
+def at_once(start: Tensor, seen: Texts, seed: int, beta: float) -> dict[str, float]:
+    """All labels from the start, one reward model, one policy."""
+    labels = fresh(start, ROUNDS * LABELS, torch.Generator().manual_seed(seed + 100), seed, "start")
+    heads = learned(labels, seen, seed)
+    policy, log = trained(heads, start, start, seed, UPDATES, beta=beta)
+    return measured(policy, heads, log, labels, seed)
+
+
+def in_rounds(start: Tensor, seen: Texts, seed: int, *, active: bool) -> dict[str, float]:
+    """As many labels an eighth at a time, each from the policy as it is then.
+
+    active: True chooses pairs by the rule from the second round on. False leaves all to chance.
+    """
+    generator = torch.Generator().manual_seed(seed + 100)
+    policy, log = start, Log()
+    labels = fresh(start, LABELS, generator, seed, "round 1")
+    heads = learned(labels, seen, seed)
+    for number in range(1, ROUNDS + 1):
+        if number > 1:
+            ask = (
+                chosen(policy, heads, LABELS, generator, seed, f"round {number}")
+                if active
+                else fresh(policy, LABELS, generator, seed, f"round {number}")
+            )
+            labels += ask
+            heads = learned(labels, seen, seed)
+        policy, log = trained(heads, policy, start, 100 * number + seed, UPDATES // ROUNDS, log)
+    return measured(policy, heads, log, labels, seed)
+
+
+def one_seed(seed: int) -> dict[str, dict[str, float]]:
+    """Every arm."""
+    generator = torch.Generator().manual_seed(seed)
+    start = reference(generator)
+    seen = sample(start, 2000, generator)
+    arms: dict[str, Callable[[], dict[str, float]]] = {
+        "at once": lambda: at_once(start, seen, seed, KL_COEF),
+        "at once, KL 0.1": lambda: at_once(start, seen, seed, HIGHER_KL),
+        "rounds": lambda: in_rounds(start, seen, seed, active=False),
+        "rounds, active": lambda: in_rounds(start, seen, seed, active=True),
+    }
+    return {"start": {"true reward": float(seen.gold().mean())}, **{name: run() for name, run in arms.items()}}
+
+
+def summary(seeds: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """Means and standard deviations of each arm, and paired differences with their intervals over seeds."""
+
+    def difference(new: str, old: str, key: str, old_key: str | None = None) -> dict[str, float]:
+        found = paired_bootstrap([seed[new][key] - seed[old][old_key or key] for seed in seeds])
+        return {"mean": found.mean, "low": found.low, "high": found.high}
+
+    arms = {
+        name: {
+            key: [statistics.fmean(seed[name][key] for seed in seeds), statistics.stdev(seed[name][key] for seed in seeds)]
+            for key in seeds[0][name]
+        }
+        for name in ARMS
+    }
+    return {
+        "arms": arms,
+        "rounds minus at once": difference("rounds", "at once", "true reward"),
+        "rounds minus the best of at once on the way": difference("rounds", "at once", "true reward", "best true reward on the way"),
+        "rounds minus at once, KL 0.1": difference("rounds", "at once, KL 0.1", "true reward"),
+        "active minus random": difference("rounds, active", "rounds", "true reward"),
+        "active minus at once": difference("rounds, active", "at once", "true reward"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--first-seed", type=int, default=0)
+    chosen_options = parser.parse_args()
+    torch.set_num_threads(1)
+    began = time.process_time()
+    found: list[dict[str, dict[str, float]]] = []
+    for seed in range(chosen_options.first_seed, chosen_options.first_seed + chosen_options.seeds):
+        found.append(one_seed(seed))
+        told = ", ".join(f"{name} {values['true reward']:.2f}" for name, values in found[-1].items())
+        print(f"seed {seed}: {told}   ({time.process_time() - began:.0f} s)", flush=True)
+    about = {
+        "rounds": ROUNDS, "labels a round": LABELS, "noise": NOISE, "updates": UPDATES, "kl_coef": KL_COEF, "seeds": len(found),
+        "seconds": round(time.process_time() - began),
+    }  # fmt: skip
+    report = {"schema": 1, **about, **summary(found), "by seed": found}
+    RESULTS.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({key: value for key, value in report.items() if key != "by seed"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""`accord align`: once on the comparisons of a file, or round after round on fresh labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from accord.config.options import AlignOptions
+from accord.config.rounds import RoundsOptions
+
+
+def run(options: AlignOptions, rounds: RoundsOptions) -> int:
+    """Align; with rounds, the page to judge on is served while labels are wanted, unless the options say otherwise."""
+    if not rounds.rounds:
+        from accord.recipes.align import run_align
+
+        run_align(options)
+        return 0
+    from accord.annotation.project import Project
+    from accord.recipes.rounds import run_rounds
+    from accord.web.serve import Listening, serve
+
+    def wait(project: Project, done: Callable[[], bool]) -> None:
+        serve(project, Listening(port=rounds.port), open_browser=rounds.open_browser, until=done)
+
+    run_rounds(options, rounds, wait=None if rounds.no_serve else wait)
+    return 0
