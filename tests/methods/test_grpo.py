@@ -13,7 +13,7 @@ import torch
 import tiny
 from accord import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from accord.data.packing import Branch, Unit, pack
-from accord.errors import ConfigError, DivergedError
+from accord.errors import ConfigError, DataError, DivergedError
 from accord.methods.group_rewards import compared
 from accord.methods.prompts import PromptQueue
 from accord.rollouts.local import LocalSampler
@@ -359,6 +359,13 @@ def test_a_classifier_is_a_reward(tmp_path: Path) -> None:
     ids = torch.tensor([tiny.tokenizer()(text, add_special_tokens=False)["input_ids"]])
     with torch.no_grad():
         assert row["score"]["value"] == pytest.approx(float(judge(ids).logits[0, 0]), abs=1e-5)
+    judge.save_pretrained(tmp_path / "judge")
+    tiny.tokenizer().save_pretrained(tmp_path / "judge")
+    named = build(tmp_path / "named", str(tmp_path / "judge"), policy=tiny.policy())
+    named.train()  # the same policy, the same draws, the same judge by its name and with its own tokenizer
+    assert [r["score"]["value"] for r in rollouts(tmp_path / "named")] == pytest.approx([r["score"]["value"] for r in rollouts(tmp_path)])
+    with pytest.raises(DataError, match="Reward model .*nowhere cannot be loaded"):
+        build(tmp_path / "none", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match="has 3 outputs"):
         build(tmp_path, LlamaForSequenceClassification(LlamaConfig(**{**tiny._SHAPE, "num_labels": 3})))
 
