@@ -148,9 +148,13 @@ def test_other_models_fall_back_and_say_so(architecture: str) -> None:
 def test_unknown_attention_arguments_are_rejected(keyword: dict[str, Any]) -> None:
     query, key = torch.randn(1, 4, 3, 8), torch.randn(1, 2, 3, 8)
     layout = TreeLayout(pack([Unit((1, 2), (Branch((3,)),))]))
-    packed_attention(torch.nn.Identity(), query, key, key, None, packed=layout, position_ids=torch.arange(3))
+    module = torch.nn.Identity()
+    with pytest.raises(UnsupportedAttention, match="without layer_idx"):
+        packed_attention(module, query, key, key, None, packed=layout)
+    module.layer_idx = 0  # type: ignore[assignment]
+    packed_attention(module, query, key, key, None, packed=layout, position_ids=torch.arange(3))
     with pytest.raises(UnsupportedAttention, match="attention argument"):
-        packed_attention(torch.nn.Identity(), query, key, key, None, packed=layout, **keyword)
+        packed_attention(module, query, key, key, None, packed=layout, **keyword)
 
 
 def two_adapters(*, checkpointing: bool) -> PolicyModel:

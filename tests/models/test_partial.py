@@ -79,6 +79,23 @@ def test_states_of_another_stack_are_not_used() -> None:
     assert not torch.allclose(reference, plain, atol=1e-2)
 
 
+def test_states_of_another_model_are_not_used(tmp_path: Path) -> None:
+    """A reference of its own runs its own lower layers, whatever the policy's have put out for the same rows and adapters' names."""
+    rows, policy = units(), stacked()
+    keep_lower_states(policy, rows, ("sft", "top"), 1000)
+    other = tiny.policy(num_hidden_layers=4, seed=5)
+    expected = other.forward(pack(units()), ()).logprobs
+    assert torch.equal(other.forward(pack(rows), ()).logprobs, expected)
+    found = []
+    for keep in (True, False):
+        policy, args = tiny.policy(num_hidden_layers=4), DPOConfig(output_dir=str(tmp_path), cache_lower_layers=keep, cache_reference=False)
+        trainer = DPOTrainer(policy, other, args, tiny.pairs(), None, tiny.tokenizer(), peft_config=upper(policy))
+        trainer.before_training()
+        assert all(("lower" in unit.data) is keep for unit in trainer.train_units)
+        found.append(torch.tensor([unit.data["reference"] for unit in trainer.train_units]))
+    assert torch.allclose(found[0], found[1], atol=1e-4)
+
+
 def test_reward_features_of_a_middle_layer_stop_there() -> None:
     policy = stacked()
     want = Want(logprobs=False, ends=(Reading(3),))

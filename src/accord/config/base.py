@@ -71,6 +71,8 @@ class TrainingConfig:
     """True keeps only each layer's input and recomputes the rest: about a third more time, much less memory. False keeps all."""
     dtype: str = "auto"
     """float32, bfloat16 or auto: bfloat16 on CUDA of capability 8 or more, else float32 (on a CPU bfloat16 is slower even where it has instructions for it)."""
+    attention: str = "branches"
+    """branches attends branch by branch with torch's kernels. flex is one call of torch's flex attention, for GPUs: a CPU has no gradient of it."""
     tokens_per_microbatch: int | None = None
     """Tokens that go through the model at once. None chooses from free memory (256 to 1024, on a GPU to 4096), says it and records it. Kept on resume."""
     cache_lower_layers: bool = True
@@ -123,6 +125,7 @@ class TrainingConfig:
         self.require("tokens_per_microbatch", self.tokens_per_microbatch is None or self.tokens_per_microbatch >= 1, "1 or more, or None")
         self.choice("lr_scheduler_type", ("linear", "cosine", "constant"))
         self.choice("dtype", ("auto", "float32", "bfloat16", "float16"))
+        self.choice("attention", ("branches", "flex"))
         for name in ("logging_steps", "save_steps", "eval_steps", "overfit"):
             self.require(name, getattr(self, name) >= 0, "0 or more")
         self.require(

@@ -12,16 +12,19 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from accord.data.packing import PackedBatch
 from accord.errors import ConfigError
 from accord.models import packed_attention
+from accord.models.adapter_kinds import check_adapter, check_head, head_weight
 from accord.models.allocator import return_freed_memory
+from accord.models.checkpointing import checkpointed_modules, run_checkpointed
+from accord.models.flex_attention import FlexLayout
 from accord.models.fuse import fuse
 from accord.models.heads import Reading
 from accord.models.merged import merged_weights
@@ -29,8 +32,10 @@ from accord.models.packed_attention import Layout, TreeLayout
 from accord.models.partial import LowerStates, kept_states, midway_problem, only_layers
 from accord.models.sharding import Sharding
 from accord.objectives.logprobs import chunked_logprobs
+from accord.objectives.segments import at_least_fp32
 
 Stack = tuple[str, ...]
+_NUMBERS = count()
 
 
 @dataclass
@@ -79,15 +84,21 @@ class PolicyModel:
         self.frozen_base = self.peft is not None
         self.origins: dict[str, str] = {}
         """The run folder an adapter was loaded from or saved to."""
+        self.number = next(_NUMBERS)
+        """Tells the models of one process apart; processes that do the same in the same order give the same numbers."""
         self.note: str | None = None
         """Why the packed path is off, in one line; None when it is on."""
         self.checkpointing = False
+        self.attention = "branches"
+        """How packed batches attend: `branches` (`TreeLayout`) or `flex` (`FlexLayout`)."""
         self.sharding: Sharding | None = None
         """Set when the weights are split over processes."""
         self._midway: bool | None = None
         self._active: Stack | None = None
         self.fused = fused
-        self._fuse()
+        for config in self.peft.peft_config.values() if self.peft is not None else ():
+            check_adapter(config)
+        self._prepare_modules()
         packed_attention.register()
         self.packed = True if packed is None else packed
         if packed is None:
@@ -139,9 +150,12 @@ class PolicyModel:
                 return getattr(self.backbone, name)
         return nn.Identity()
 
-    def _fuse(self) -> None:
+    def _prepare_modules(self) -> None:
+        """Modules that are new: no dropout, and fused functions where they fit."""
+        self.model.eval()
         if self.fused:
             fuse(self.model)
+        check_head(self.model.get_output_embeddings())
 
     def tuner_layers(self) -> list[Any]:
         """Every module that carries adapters."""
@@ -163,13 +177,14 @@ class PolicyModel:
 
         if name in self.adapters:
             raise ConfigError(f"An adapter named {name!r} is already on this model. Choose another name.")
+        check_adapter(config)
         with torch.random.fork_rng(devices=[]), _without_noise():
             torch.manual_seed(seed)
             if self.peft is None:
                 self.peft = get_peft_model(self.model, config, adapter_name=name)
             else:
                 self.peft.add_adapter(name, config)
-        self._fuse()
+        self._prepare_modules()
         self.adapters.append(name)
         self.frozen_base = True
         self.train_only(name)
@@ -191,15 +206,20 @@ class PolicyModel:
                 own[".".join(copy if part == name else part for part in key.split("."))].copy_(parameter)
 
     def load_adapter(self, name: str, folder: str) -> None:
-        """Add a saved peft adapter, frozen, on top of the stack."""
-        from peft import PeftModel
+        """Add a saved peft adapter, frozen, on top of the stack.
 
+        Raises:
+            ConfigError: if it is of a kind that a stack cannot hold.
+        """
+        from peft import PeftConfig, PeftModel
+
+        check_adapter(PeftConfig.from_pretrained(folder))
         if self.peft is None:
             with _without_noise():
                 self.peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name, is_trainable=False)
         else:
             self.peft.load_adapter(folder, adapter_name=name, is_trainable=False)
-        self._fuse()
+        self._prepare_modules()
         self.adapters.append(name)
         self.frozen_base = True
         self.train_only(None)
@@ -295,10 +315,9 @@ class PolicyModel:
         """Trade one more forward pass for memory: keep only the input of each decoder layer."""
         self.checkpointing = True
         return_freed_memory()
-        for module in self.model.modules():
-            if hasattr(module, "_gradient_checkpointing_func") or hasattr(module, "gradient_checkpointing"):
-                module.gradient_checkpointing = True
-                module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=self._recompute_contexts)
+        for module in checkpointed_modules(self.model):
+            module.gradient_checkpointing = True
+            module._gradient_checkpointing_func = partial(run_checkpointed, module, self._recompute_contexts)
 
     def _recompute_contexts(self) -> tuple[Any, Any]:
         stack = self._active or ()
@@ -331,19 +350,23 @@ class PolicyModel:
             return forward_rows(self, batch, stack, want, temperature=temperature)
         layers = {reading.layer for reading in want.ends if reading.layer is not None}
         start = kept_states(batch, min(layers) - 1 if layers else self.num_layers)
-        if start is not None and self.adapters_below(stack, start.layer) != start.adapters:
+        if start is not None and (start.model != self.number or self.adapters_below(stack, start.layer) != start.adapters):
             start = None
         only_layers_read = layers and all(reading.layer for reading in want.ends) and not (want.logprobs or want.entropy or want.states)
         hidden, middle = self.hidden_states(
             batch.tokens,
             batch.positions,
-            TreeLayout(batch),
+            self.layout(batch),
             stack,
             layers=layers,
             start=start,
             stop=max(layers) if only_layers_read else None,
         )
-        return self.read(hidden, middle, batch, want, temperature)
+        return self.read(hidden, middle, batch, want, temperature, stack)
+
+    def layout(self, batch: PackedBatch) -> Layout:
+        """Who sees whom in a batch, computed as `attention` says."""
+        return FlexLayout(batch) if self.attention == "flex" else TreeLayout(batch)
 
     def hidden_states(
         self,
@@ -373,9 +396,9 @@ class PolicyModel:
             return self.layers[layer - 1].register_forward_hook(hook)
 
         hooks = [keep(layer) for layer in layers if layer < stop]
-        # Checkpointing is transformers' and runs in training mode only; dropout is refused by the attention function.
         if self.checkpointing and torch.is_grad_enabled():
-            self.model.train()
+            for module in checkpointed_modules(self.model):
+                module.training = True
         inputs = {"input_ids": tokens[None]} if start is None else {"inputs_embeds": start.states[None]}
         partly = only_layers(self.layers, start.layer if start else 0, stop) if start or stop < self.num_layers else nullcontext()
         try:
@@ -396,8 +419,11 @@ class PolicyModel:
             self.backbone(input_ids=tokens[None], position_ids=positions[None], use_cache=False, packed=layout)
             return skipped.seen[0]
 
-    def read(self, hidden: Tensor, middle: dict[int, Tensor], batch: PackedBatch, want: Want, temperature: float) -> Outputs:
-        """Apply the LM head to the counted positions alone, in chunks; take from `hidden` and `middle` (outputs of layers) what reward heads read."""
+    def read(
+        self, hidden: Tensor, middle: dict[int, Tensor], batch: PackedBatch, want: Want, temperature: float, stack: Sequence[str] = ()
+    ) -> Outputs:
+        """Apply the LM head, with the adapters of `stack` on it, to the counted positions alone, in chunks; take from `hidden` and `middle`
+        (outputs of layers) what reward heads read."""
         out = Outputs()
         if want.logprobs or want.entropy or want.states:
             states = hidden[batch.sources]
@@ -406,7 +432,7 @@ class PolicyModel:
                 head = self.model.get_output_embeddings()
                 out.logprobs, out.entropy, out.greedy = chunked_logprobs(
                     states,
-                    head.weight,
+                    head_weight(head, stack),
                     batch.targets,
                     bias=getattr(head, "bias", None),
                     temperature=temperature,
@@ -420,8 +446,8 @@ class PolicyModel:
         return out
 
     def logits(self, states: Tensor) -> Tensor:
-        """LM head on given states (n, d): (n, V) fp32. For sampling, where every logit is needed."""
-        logits = self.model.get_output_embeddings()(states).float()
+        """LM head on given states (n, d): (n, V), at least fp32. For sampling, where every logit is needed."""
+        logits = at_least_fp32(self.model.get_output_embeddings()(states))
         return self.softcap * torch.tanh(logits / self.softcap) if self.softcap else logits
 
     @property

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from accord.data.packing import PackedBatch
-from accord.models.tree_attention import Piece, TreeAttention, fits, pieces_of
+from accord.models.tree_attention import LARGEST_KEPT_MASK, Piece, TreeAttention, fits, pieces_of
 
 NAME = "accord_packed"
 _HARMLESS = {"position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states", "is_causal", "past_key_values"}
@@ -56,7 +56,9 @@ def packed_attention(
     if unknown or packed is None or dropout:
         raise UnsupportedAttention(f"attention argument {', '.join(unknown) or 'dropout'}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    layer = int(getattr(module, "layer_idx", 0))
+    layer: Any = getattr(module, "layer_idx", None)
+    if layer is None:  # by their number layers keep their keys apart while sampling
+        raise UnsupportedAttention("attention without layer_idx")
     output = packed.attend(layer, query, key, value, scale=scale, window=sliding_window, softcap=softcap)
     return output.transpose(1, 2), None
 
@@ -115,13 +117,20 @@ def grouped_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, s
     return torch.matmul(weights, value.unsqueeze(2)).reshape(batch, heads, length, width)
 
 
-@lru_cache(maxsize=128)
 def _causal_mask(length: int, total: int, window: int | None, device: torch.device) -> Tensor:
     """(L, K) bool: query i stands at position K - L + i and sees positions up to its own, at most `window` of them."""
+    make = _kept_mask if total <= LARGEST_KEPT_MASK else _new_mask
+    return make(length, total, window, device)
+
+
+def _new_mask(length: int, total: int, window: int | None, device: torch.device) -> Tensor:
     queries = torch.arange(total - length, total, device=device)[:, None]
     keys = torch.arange(total, device=device)[None, :]
     mask = keys <= queries
     return mask if window is None else mask & (keys > queries - window)
+
+
+_kept_mask = lru_cache(maxsize=64)(_new_mask)
 
 
 def register() -> None:

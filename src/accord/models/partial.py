@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +30,12 @@ class LowerStates:
     """The adapters below that layer that made these states, bottom first: valid for any stack with the same ones there."""
     states: Tensor
     """(T, d): its whole prompt, then its completions end to end."""
+    model: int
+    """`PolicyModel.number` of the model that made them: another one has other weights below, whatever its adapters are called."""
+
+    def joins(self, other: LowerStates) -> bool:
+        """Whether the two can enter the model side by side."""
+        return (self.layer, self.adapters, self.model) == (other.layer, other.adapters, other.model)
 
 
 class Skipped(nn.Module):
@@ -65,15 +71,15 @@ def only_layers(layers: nn.ModuleList, first: int, stop: int) -> Iterator[None]:
 
 
 def kept_states(batch: PackedBatch, allowed: int) -> LowerStates | None:
-    """The kept states of a whole batch, when every unit has them for the same layer, at most `allowed`, and the same adapters."""
+    """The kept states of a whole batch, when every unit has them for the same layer, at most `allowed`, and the same adapters and model."""
     found: list[LowerStates] = [unit.data["lower"] for unit in batch.units if "lower" in unit.data]
     if not found or len(found) < len(batch.units):
         return None
     first = found[0]
-    if first.layer > allowed or any((one.layer, one.adapters) != (first.layer, first.adapters) for one in found):
+    if first.layer > allowed or any(not one.joins(first) for one in found):
         return None
     states = torch.cat([first.states[: batch.prefix], *(one.states[batch.prefix :] for one in found)]) if len(found) > 1 else first.states
-    return LowerStates(first.layer, first.adapters, states.to(batch.tokens.device))
+    return replace(first, states=states.to(batch.tokens.device))
 
 
 @torch.no_grad()
@@ -89,10 +95,10 @@ def keep_lower_states(policy: PolicyModel, units: Sequence[Unit], stack: Stack, 
     missing = [unit for unit in units if "lower" not in unit.data]
     for part in split_by_budget(missing, token_budget):
         batch = pack(part, policy.device)
-        states = policy.layer_input(batch.tokens, batch.positions, TreeLayout(batch), stack, layer)
+        states = policy.layer_input(batch.tokens, batch.positions, policy.layout(batch), stack, layer)
         prefix, *own = states.split([batch.prefix, *(unit.num_tokens - batch.prefix for unit in part)])
         for unit, mine in zip(part, own, strict=True):
-            unit.data["lower"] = LowerStates(layer, adapters, torch.cat((prefix, mine)))
+            unit.data["lower"] = LowerStates(layer, adapters, torch.cat((prefix, mine)), policy.number)
     return layer
 
 
@@ -106,7 +112,7 @@ def midway_problem(policy: PolicyModel) -> str | None:
         with torch.no_grad():
             states = policy.layer_input(batch.tokens, batch.positions, layout, (), middle)
             whole = policy.hidden_states(batch.tokens, batch.positions, layout, ())[0]
-            again = policy.hidden_states(batch.tokens, batch.positions, layout, (), start=LowerStates(middle, (), states))[0]
+            again = policy.hidden_states(batch.tokens, batch.positions, layout, (), start=LowerStates(middle, (), states, policy.number))[0]
     except Exception as error:  # any failure of the trial means the same: every pass runs all layers
         return f"{type(error).__name__}: {str(error).splitlines()[0][:80] if str(error) else 'no message'}"
     difference = float((whole - again).abs().max() / whole.abs().max().clamp_min(1e-6))

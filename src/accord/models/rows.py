@@ -10,6 +10,7 @@ from torch import Tensor
 
 from accord.data.packing import PackedBatch
 from accord.objectives.logprobs import logprobs_from_logits
+from accord.objectives.segments import at_least_fp32
 
 if TYPE_CHECKING:
     from accord.models.adapters import Outputs, PolicyModel, Want
@@ -31,7 +32,7 @@ def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], 
             rows = batch.prefix + torch.where(sources < prompt_end, sources - start, sources - first + (prompt_end - start))
             with policy.using(stack, packed=False):
                 output = policy.model(input_ids=tokens[None], use_cache=False, output_hidden_states=want.states or bool(want.ends))
-            logits = output.logits[0, rows].float() / temperature
+            logits = at_least_fp32(output.logits[0, rows]) / temperature
             if want.logprobs:
                 parts["logprobs"].append(logprobs_from_logits(logits, targets))
                 parts["greedy"].append(logits.gather(-1, targets[:, None])[:, 0] == logits.amax(-1))

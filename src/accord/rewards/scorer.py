@@ -146,7 +146,7 @@ def _kept(prompt: tuple[int, ...], branches: Sequence[Branch], sources: Sequence
     lower = [source.data.get("lower") for source in sources]
     first = lower[0]
     kept = [one for one in lower if one is not None]
-    if first is None or len(kept) < len(lower) or any((one.layer, one.adapters) != (first.layer, first.adapters) for one in kept):
+    if first is None or len(kept) < len(lower) or any(not one.joins(first) for one in kept):
         return {}
     parts = [one.states[start : start + len(branch.ids)] for one, branch, start in zip(kept, branches, starts, strict=True)]
     return {"lower": replace(first, states=torch.cat([first.states[: len(prompt)], *parts]))}

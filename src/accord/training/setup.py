@@ -103,6 +103,9 @@ def prepare(
         )
     if args.gradient_checkpointing:
         policy.enable_checkpointing()
+    if args.attention == "flex" and policy.device.type == "cpu":
+        raise ConfigError("attention='flex' is for GPUs: on a CPU torch has no gradient of it. Leave it at 'branches'.")
+    policy.attention = args.attention
     if policy.note:
         say(policy.note)
     if not args.disable_dropout:
