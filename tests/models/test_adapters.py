@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -26,6 +28,7 @@ from accord.rewards.learned import RewardModel
 
 UNITS = [Unit((5, 6, 7, 8), (Branch((9, 10, 11)), Branch((12, 2)))), Unit((20, 21), (Branch((22, 23, 24, 25, 2)),))]
 ROW = torch.tensor([[5, 6, 7, 8, 12, 2]])
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def stacked(*names: str, **changes: Any) -> PolicyModel:
@@ -144,6 +147,19 @@ def test_merged_equals_unmerged_and_leaves_the_weights(architecture: str) -> Non
     assert torch.equal(logprobs(policy, ("sft", "dpo")), unmerged)
 
 
+@pytest.mark.parametrize("int8", [False, True])
+def test_without_memory_for_a_second_set_the_adapters_run_beside_the_base(int8: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = stacked("sft", "dpo")
+    layers = policy.tuner_layers()
+    held = [layer.get_base_layer().weight for layer in layers]
+    needed = sum(weight.nbytes for weight in held)
+    for free, merges in ((64e9, True), (2.1 * needed, True), (0.4 * needed, False)):
+        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=int(free)))
+        with policy.merged(("sft", "dpo"), rows=4, int8=int8):
+            assert all(layer._active_adapter == ([] if merges else ["sft", "dpo"]) for layer in layers)
+            assert merges or all(layer.get_base_layer().weight is weight for layer, weight in zip(layers, held, strict=True))
+
+
 # -- folders that others load -------------------------------------------------------------------------------------------------------
 
 
@@ -162,8 +178,6 @@ def test_saved_folder_loads_with_plain_peft(tmp_path: Path, names: tuple[str, ..
 
 def test_modules_that_one_adapter_lacks(tmp_path: Path) -> None:
     """Adapters on different modules are still one adapter when saved."""
-    from peft import LoraConfig
-
     policy = stacked("sft")
     policy.add_adapter("dpo", LoraConfig(r=3, lora_alpha=5, target_modules=["q_proj", "up_proj"], use_rslora=True, task_type="CAUSAL_LM"))
     tiny.shake(policy, "dpo", seed=8)
@@ -172,6 +186,55 @@ def test_modules_that_one_adapter_lacks(tmp_path: Path) -> None:
         ours = policy.model(ROW).logits
     loaded = PeftModel.from_pretrained(tiny.model(), str(tmp_path)).eval()
     assert torch.allclose(loaded(ROW).logits, ours, atol=1e-5)
+
+
+SUMS: dict[str, dict[str, Any]] = {
+    "upper layers": {"layers_to_transform": [1]},
+    "one layer": {"layers_to_transform": 0},
+    "ranks": {"rank_pattern": {"q_proj": 5, "down_proj": 1}, "alpha_pattern": {"up_proj": 3}},
+    "excluded": {"exclude_modules": ["k_proj"]},
+}
+
+
+@pytest.mark.parametrize("kind", SUMS)
+@pytest.mark.parametrize("below", [False, True])
+def test_what_adapters_choose_is_in_their_sum(kind: str, below: bool, tmp_path: Path) -> None:
+    """Layers, ranks and modules of each adapter, alone and on one that has all of them."""
+    policy = stacked("sft") if below else tiny.policy()
+    policy.add_adapter("dpo", LoraConfig(r=3, lora_alpha=5, target_modules=ALL, task_type="CAUSAL_LM", **SUMS[kind]))
+    tiny.shake(policy, "dpo", seed=8)
+    save_policy(policy, policy.adapters, tiny.tokenizer(), tmp_path)
+    with torch.no_grad(), policy.using(policy.adapters, packed=False):
+        ours = policy.model(ROW).logits
+    loaded = PeftModel.from_pretrained(tiny.model(), str(tmp_path)).eval()
+    assert torch.allclose(loaded(ROW).logits, ours, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bias", "embedding"])
+def test_what_is_no_plain_lora_is_saved_as_it_is(kind: str, tmp_path: Path) -> None:
+    """And is sampled from beside the base, not merged without its bias."""
+    config = tiny.lora(lora_bias=True) if kind == "bias" else tiny.lora()
+    if kind == "embedding":
+        config.target_modules = {"q_proj", "embed_tokens"}
+    policy = tiny.policy("qwen2")
+    if kind == "bias":
+        config.target_modules = {"q_proj", "v_proj"}
+    policy.add_adapter("sft", config)
+    tiny.shake(policy, "sft")
+    with torch.no_grad():
+        for name, parameter in policy.adapter_parameters("sft").items():
+            if name.endswith("bias") or "lora_embedding_A" in name:  # which peft starts with zeros
+                parameter.fill_(0.3)
+    batch, before = pack(UNITS), logprobs(policy, ("sft",))
+    with torch.no_grad(), policy.merged(("sft",), rows=4):
+        hidden = policy.backbone(
+            input_ids=batch.tokens[None], position_ids=batch.positions[None], use_cache=False, packed=TreeLayout(batch)
+        ).last_hidden_state[0]
+        assert torch.allclose(policy.read(hidden, {}, batch, Want(), 1.0).logprobs, before, atol=1e-5)
+    save_policy(policy, ("sft",), tiny.tokenizer(), tmp_path)
+    loaded = PeftModel.from_pretrained(tiny.model("qwen2"), str(tmp_path)).eval()
+    with torch.no_grad(), policy.using(("sft",), packed=False):
+        assert torch.allclose(loaded(ROW).logits, policy.model(ROW).logits, atol=1e-5)
 
 
 def test_load_stack_shares_adapters_by_hash(tmp_path: Path) -> None:

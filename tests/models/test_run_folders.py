@@ -124,6 +124,9 @@ def test_a_run_is_opened_and_exported_with_its_own_template_and_stops(base: Path
     assert opened.renderer.prompt_ids(row) == trainer.renderer.prompt_ids(row) != open_model(str(base)).renderer.prompt_ids(row)
     assert opened.renderer.end_ids == trainer.renderer.end_ids
     assert main(["export", str(run), "--to", str(target)]) == 0
+    row = torch.tensor([[5, 6, 7]])
+    with torch.no_grad(), opened.policy.using(opened.stack, packed=False):
+        assert torch.allclose(AutoModelForCausalLM.from_pretrained(target)(row).logits, opened.policy.model(row).logits, atol=1e-5)
     assert stops(target) == stops(run)
     assert (target / "chat_template.jinja").read_text(encoding="utf-8") == OTHER_TEMPLATE
 

@@ -40,7 +40,7 @@ def run(options: ExportOptions) -> int:
             f"{source} is a reward model, and a causal language model has no place for its heads. "
             "Add --sequence_classification to write a classifier, or --merged false to copy the run as it is."
         )
-    opened = open_model(options.run, force=options.force)
+    opened = open_model(options.run, dtype="float32", force=options.force)  # adapters add up exactly in no half type
     if options.sequence_classification:
         reward = RewardModel.load(opened.policy, source, opened.renderer)
         constant = export_classifier(reward, opened.tokenizer, target)

@@ -5,7 +5,7 @@ Training weights are never written; the second set lives as long as the context.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from accord.models.free_memory import available_memory
 from accord.models.fuse import read_together
 from accord.models.int8 import int8_linear
 from accord.models.prepacked import can_prepack, prepackable, prepacked_linear
@@ -28,7 +29,8 @@ Product = Callable[[Tensor, Tensor | None], Callable[..., Tensor]]
 def merged_weights(
     policy: PolicyModel, stack: Sequence[str], *, packed: bool = True, rows: int | None = None, int8: bool = False
 ) -> Iterator[None]:
-    """Run `stack` from merged weights. A layer whose adapter is not plain LoRA on a float weight keeps running unmerged.
+    """Run `stack` from merged weights. A layer whose adapter is not plain LoRA on a float weight keeps running unmerged, and so do all
+    where memory is too short for the second set (only without `rows` it is made in any case).
 
     Args:
         rows: how many rows a step has: the second set is then reordered for fast products with so many, where the machine can.
@@ -47,6 +49,8 @@ def merged_weights(
         module.__dict__[name] = function
 
     merging, rest = _adapted(policy, stack)
+    if rows is not None and (product is None or int8) and not _has_room(policy, merging, int8=int8):
+        merging, rest = {}, {base: list(stack) for base in rest}
 
     def weight_of(base: nn.Linear) -> Tensor:
         return merging[base]() if base in merging else base.weight.detach()
@@ -94,6 +98,12 @@ def _adapted(policy: PolicyModel, stack: Sequence[str]) -> tuple[dict[nn.Linear,
     return merging, rest
 
 
+def _has_room(policy: PolicyModel, merging: Iterable[nn.Linear], *, int8: bool) -> bool:
+    """Whether memory holds a second set of these weights, with as much to spare. int8: True for a quarter of their size."""
+    needed = sum(base.weight.nbytes for base in merging) / (4 if int8 else 1)
+    return 2 * needed < available_memory(str(policy.device))
+
+
 def _merged(layer: Any, base: nn.Linear, names: Sequence[str]) -> Tensor:
     weight = base.weight.detach().clone()
     for name in names:
@@ -130,5 +140,5 @@ def _runs_joined(*_: Any, **__: Any) -> Tensor:
 
 
 def _mergeable(layer: Any, base: Any, names: list[str]) -> bool:
-    plain = not any(name in getattr(layer, "lora_variant", {}) for name in names)
+    plain = not any(name in getattr(layer, "lora_variant", {}) or layer.lora_B[name].bias is not None for name in names)
     return plain and isinstance(base, nn.Linear) and base.weight.dtype == torch.float32

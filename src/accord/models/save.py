@@ -186,30 +186,34 @@ def _save_config(config: Any, policy: PolicyModel, folder: Path, **changes: Any)
 
 def _plain_lora(policy: PolicyModel, name: str) -> bool:
     config = policy.peft.peft_config[name]
-    simple = getattr(config, "r", 0) and not getattr(config, "use_dora", False) and not getattr(config, "modules_to_save", None)
-    return bool(simple) and all(name not in getattr(layer, "lora_variant", {}) for layer in policy.tuner_layers())
+    simple = getattr(config, "r", 0) and not getattr(config, "use_dora", False) and not getattr(config, "lora_bias", False)
+    odd = ("lora_variant", "lora_embedding_A")
+    return bool(simple) and not any(name in getattr(layer, kind, {}) for layer in policy.tuner_layers() for kind in odd)
 
 
 def _save_sum(policy: PolicyModel, stack: Sequence[str], folder: Path) -> None:
-    """The stack as one adapter with scaling 1. A module that one adapter lacks gets zeros of its rank, so all modules share one rank."""
+    """The stack as one adapter with scaling 1. What a module lacks of an adapter's (largest) rank is zeros, so all modules share one rank."""
     tensors: dict[str, Tensor] = {}
-    ranks = {name: int(policy.peft.peft_config[name].r) for name in stack}
+    layers = policy.tuner_layers()
+    ranks = {name: max(int(layer.r[name]) for layer in layers if name in layer.r) for name in stack}
     targets: set[str] = set()
     for key, layer in policy.model.named_modules():
         if not hasattr(layer, "lora_A") or not any(name in layer.lora_A for name in stack):
             continue
         lefts, rights = [], []
         for name in stack:
+            left, right = torch.zeros(ranks[name], layer.in_features), torch.zeros(layer.out_features, ranks[name])
             if name in layer.lora_A:
-                lefts.append(layer.lora_A[name].weight.detach().float())
-                rights.append(layer.lora_B[name].weight.detach().float() * layer.scaling[name])
-            else:
-                lefts.append(torch.zeros(ranks[name], layer.in_features))
-                rights.append(torch.zeros(layer.out_features, ranks[name]))
-        tensors[f"base_model.model.{key}.lora_A.weight"] = torch.cat(lefts, 0).cpu().contiguous()
-        tensors[f"base_model.model.{key}.lora_B.weight"] = torch.cat(rights, 1).cpu().contiguous()
+                left[: layer.r[name]] = layer.lora_A[name].weight.detach()
+                right[:, : layer.r[name]] = layer.lora_B[name].weight.detach() * layer.scaling[name]
+            lefts.append(left)
+            rights.append(right)
+        tensors[f"base_model.model.{key}.lora_A.weight"] = torch.cat(lefts, 0)
+        tensors[f"base_model.model.{key}.lora_B.weight"] = torch.cat(rights, 1)
         targets.add(key.rsplit(".", 1)[-1])
     rank = sum(ranks.values())
+    chosen = [policy.peft.peft_config[name].layers_to_transform for name in stack]
+    some = None if None in chosen else sorted({index for one in chosen for index in ([one] if isinstance(one, int) else one)})
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = policy.peft.peft_config[stack[-1]]
     _save_config(
@@ -219,6 +223,8 @@ def _save_sum(policy: PolicyModel, stack: Sequence[str], folder: Path) -> None:
         r=rank,
         lora_alpha=rank,
         target_modules=sorted(targets),
+        exclude_modules=None,
+        layers_to_transform=some,
         use_rslora=False,
         rank_pattern={},
         alpha_pattern={},
