@@ -223,6 +223,7 @@ def test_rewards_read_along_with_the_reference_are_the_same(tmp_path: Path) -> N
     assert [score.value for score in found] == pytest.approx(
         [0.5 * s.parts["reward_model"] + 2 * s.parts["other"] for s in found], abs=1e-5
     )
+    assert trainer.experience.make([], 1024, exact=True, stack=trainer.stack, temperature=1.0) == []  # fewer prompts than processes
 
 
 def _sampling() -> Any:

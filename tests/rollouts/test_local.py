@@ -16,8 +16,9 @@ import tiny
 from accord.data.packing import Branch, Unit, pack
 from accord.data.render import Renderer
 from accord.models.adapters import PolicyModel
+from accord.rollouts import local
 from accord.rollouts.local import LocalSampler, draw
-from accord.rollouts.random import shuffled, uniform
+from accord.rollouts.random import fraction, shuffled, uniform
 from accord.rollouts.sampler import Prompt, SamplingConfig
 from accord.types import Rollout
 
@@ -131,6 +132,11 @@ def test_uniforms_are_a_function_of_their_key() -> None:
     assert float((found - (torch.arange(len(found)) + 0.5) / len(found)).abs().max()) < 1.95 / len(found) ** 0.5
 
 
+def test_no_bytes_give_1() -> None:
+    assert [fraction(value.to_bytes(8, "little")) for value in (0, 1 << 63)] == [0.0, 0.5]
+    assert fraction(b"\xff" * 8) == 1 - 2.0**-53
+
+
 def test_shuffled_is_a_permutation_of_its_key() -> None:
     assert sorted(shuffled(50, "rows", 1, 0)) == list(range(50))
     assert shuffled(50, "rows", 1, 0) == shuffled(50, "rows", 1, 0) != shuffled(50, "rows", 1, 1)
@@ -221,6 +227,19 @@ def test_finished_rows_leave_the_batch() -> None:
     assert seen[-1] < seen[1]
 
 
+def test_prompts_are_encoded_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as fit into a number of tokens, a longer one alone, and what is drawn stays the same."""
+    config, seen = SamplingConfig(max_new_tokens=6, num_samples=3), []
+    whole = drawn(sampler(adapted()).sample(prompts(), config))
+    monkeypatch.setattr(local, "PROMPT_TOKENS", 17)
+    policy = adapted()
+    policy.backbone.register_forward_hook(
+        lambda module, arguments, keywords, output: seen.append(keywords["input_ids"].shape[1]), with_kwargs=True
+    )
+    assert drawn(sampler(policy).sample(prompts(), config)) == whole
+    assert [len(prompt.ids) for prompt in prompts()] == [2, 6, 10, 14, 18] and seen[:4] == [8, 10, 14, 18]
+
+
 @pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "qwen2"])
 def test_greedy_equals_transformers_generate(architecture: str) -> None:
     policy = tiny.policy(architecture)
@@ -241,3 +260,8 @@ def test_sampling_leaves_the_weights() -> None:
     sampler(policy).sample(prompts(), SamplingConfig(max_new_tokens=4))
     after = policy.model.state_dict()
     assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_nothing_asked_is_nothing_answered() -> None:
+    """Where there are fewer prompts than processes, one of them has none."""
+    assert sampler(adapted()).sample([], SamplingConfig()) == []

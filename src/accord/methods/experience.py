@@ -73,6 +73,8 @@ class Experience:
             stack: the policy's adapters.
             held_out: True reads the reference where there is one, whether or not training needs it. False as `reads_reference` says.
         """
+        if not groups:  # fewer prompts than processes
+            return []
         units = []
         for group in groups:
             branches = tuple(Branch(rollout.completion_ids, rollout.sampled_mask) for rollout in group)

@@ -130,6 +130,10 @@ class LocalSampler:
 
     def _admit(self, rows: list[_Row], cache: RowCache) -> Tensor:
         """Encode each prompt of these rows once and give them places in the cache; returns the state that predicts each row's first token (B, d)."""
+        return torch.cat([self._encode(part, cache) for part in _by_prompt_tokens(rows)])
+
+    def _encode(self, rows: list[_Row], cache: RowCache) -> Tensor:
+        """The same for rows whose prompts go through the model at once."""
         order: dict[str, int] = {}
         for row in rows:
             order.setdefault(row.prompt.id, len(order))
@@ -195,6 +199,24 @@ class _Row:
     logprobs: list[float] = field(default_factory=list)
 
 
+def _by_prompt_tokens(rows: list[_Row]) -> list[list[_Row]]:
+    """Rows in their order, cut where their different prompts would be more than `PROMPT_TOKENS` at once."""
+    parts: list[list[_Row]] = []
+    seen: set[str] = set()
+    room = 0
+    for row in rows:
+        new = 0 if row.prompt.id in seen else len(row.prompt.ids)
+        if not parts or (new and new > room):
+            parts.append([])
+            seen, room, new = set(), PROMPT_TOKENS, len(row.prompt.ids)
+        parts[-1].append(row)
+        seen.add(row.prompt.id)
+        room -= new
+    return parts
+
+
+PROMPT_TOKENS = 4096
+"""Tokens of prompts that are encoded at once: with long prompts and many rows, their activations would be most of the memory."""
 BLOCK = 256
 
 

@@ -12,7 +12,12 @@ import struct
 def uniform(seed: int, step: int, prompt_id: str, sample_index: int, position: int) -> float:
     """The uniform in [0, 1) for one token: a function of run seed, policy step, prompt, sample and position alone."""
     key = struct.pack("<qqqq", seed, step, sample_index, position) + prompt_id.encode("utf-8")
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") / 2.0**64
+    return fraction(hashlib.blake2b(key, digest_size=8).digest())
+
+
+def fraction(digest: bytes) -> float:
+    """Eight bytes as a number in [0, 1). The last 512 of 2^64 would round to 1."""
+    return min(int.from_bytes(digest, "little") / 2.0**64, 1 - 2.0**-53)
 
 
 def shuffled(count: int, *key: object) -> list[int]:
