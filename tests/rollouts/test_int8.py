@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import tiny
-from accord import PPOConfig, PPOTrainer
+from accord import GRPOConfig, GRPOTrainer, PPOConfig, PPOTrainer
 from accord.data.packing import pack
 from accord.data.render import Renderer
 from accord.errors import ConfigError
@@ -170,6 +170,27 @@ def test_ppo_corrects_for_int8_samples(how: str, tmp_path: Path) -> None:
     difference = (old - sampler).double()
     assert values["sampling/mismatch_kl"] == pytest.approx(float((difference.exp() - 1 - difference).mean()), rel=1e-3)
     assert values["sampling/logprob_difference_max"] == pytest.approx(float(difference.abs().max()), abs=1e-4)
+
+
+def test_grpo_corrects_for_int8_samples(tmp_path: Path) -> None:
+    """The gradient of - sum of advantage w, over G max_completion_length a group, w the truncated weights of an exact policy that was read again."""
+    options: dict[str, Any] = {"per_device_train_batch_size": 12, "num_generations": 3, "max_completion_length": 8, "learning_rate": 1e-3}
+    config = GRPOConfig(output_dir=str(tmp_path), sampler_weights="int8", max_steps=2, **options)
+    trainer = GRPOTrainer(tiny.policy(), length, config, tiny.prompts(), processing_class=tiny.tokenizer(), peft_config=tiny.lora())
+    units, _ = trainer._collect()
+    old, sampled, advantages = (gathered(units, name, torch.device("cpu")) for name in ("old_logprobs", "sampler_logprobs", "advantages"))
+    weights = (old - sampled).exp().clamp_max(config.truncated_importance_cap)
+    with torch.no_grad():
+        exact = trainer.policy.forward(pack(units), trainer.stack).logprobs
+        loss, metrics = trainer.loss(units, trainer.totals(units))
+    assert exact is not None and torch.allclose(old, exact, atol=1e-5) and float((weights - 1).abs().mean()) > 1e-3
+    answers = sum(len(unit.branches) for unit in units)
+    assert float(loss) == pytest.approx(-float((advantages * weights).sum()) / (answers * 8), abs=1e-6)
+    assert float(loss) != pytest.approx(-float(advantages.sum()) / (answers * 8), abs=1e-6)
+    assert metrics.compute()["sampling/importance_weight"] == pytest.approx(float(weights.mean()), abs=1e-6)
+    trainer.train()
+    rounds = [row for row in trainer.log_history if "sampling/mismatch_kl" in row]
+    assert len(rounds) == 2 and all(row["sampling/mismatch_kl"] > 1e-7 for row in rounds)
 
 
 def test_the_mismatch_is_logged_and_evaluation_is_exact(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
     torchrun --nproc_per_node 2 run_sharded.py FOLDER PLAIN SETTINGS CASE...
 
-A case is METHOD, METHOD-full or METHOD-full-checkpointing. Each is trained in FOLDER/CASE from the start, and in FOLDER/CASE-resumed from the checkpoint after two steps that an
+A case is METHOD, METHOD-upper, METHOD-full or METHOD-full-checkpointing. Each is trained in FOLDER/CASE from the start, and in FOLDER/CASE-resumed from the checkpoint after two steps that an
 unsplit run left in PLAIN/CASE.
 """
 
@@ -29,7 +29,9 @@ from training.run_training import build
 def trained(case: str, folder: Path, settings: dict[str, Any], resume: Path | None = None) -> Loop:
     """The trainer of a case after training."""
     method, *kinds = case.split("-")
-    trainer = build(method, folder, [], {**settings, "gradient_checkpointing": "checkpointing" in kinds}, full="full" in kinds)
+    trainer = build(
+        method, folder, [], {**settings, "gradient_checkpointing": "checkpointing" in kinds}, full="full" in kinds, upper="upper" in kinds
+    )
     trainer.train(None if resume is None else str(resume))
     return trainer
 

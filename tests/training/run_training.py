@@ -68,16 +68,20 @@ GRPO: dict[str, dict[str, Any]] = {
 """Variants of GRPO that add token losses up in other ways; plain `grpo` divides by a constant."""
 
 
-def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, Any], *, full: bool = False) -> Loop:
+def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, Any], *, full: bool = False, upper: bool = False) -> Loop:
     """A trainer with uneven batches: 9 rows, 4 a step.
 
     Args:
         full: True trains all weights (in SFT with a head that is tied to the embeddings). False a fresh adapter.
+        upper: True puts the adapter on the upper of the two layers. False on both.
     """
     shared: dict[str, Any] = {"output_dir": str(folder), "learning_rate": 1e-4, **changes}
     if method not in ("ppo", "grpo", *GRPO):
         shared = {"per_device_train_batch_size": 4, **shared}
-    common: dict[str, Any] = {"processing_class": tiny.tokenizer(), "callbacks": callbacks, "peft_config": None if full else tiny.lora()}
+    adapter = tiny.lora()
+    if upper:
+        adapter.target_modules, adapter.layers_to_transform = ["q_proj", "o_proj", "up_proj", "down_proj"], [1]
+    common: dict[str, Any] = {"processing_class": tiny.tokenizer(), "callbacks": callbacks, "peft_config": None if full else adapter}
     if method == "sft":
         return SFTTrainer(
             tiny.policy(tie_word_embeddings=full),

@@ -20,7 +20,7 @@ from training.run_sharded import sampled, trained
 
 SCRIPT = Path(__file__).with_name("run_sharded.py")
 LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-CASES = ("sft-full", "dpo-full-checkpointing", "reward-full", "kto-full", "ppo", "grpo-full")
+CASES = ("sft-full", "dpo-full-checkpointing", "reward-full", "kto-full", "ppo", "sft-upper", "grpo-full")
 STEPS = 6  # whole rounds of PPO, which has two steps in each
 SETTINGS = {"max_steps": STEPS, "save_steps": 2, "tokens_per_microbatch": 64, "eval_steps": 0}
 
