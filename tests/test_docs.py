@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
@@ -65,3 +67,17 @@ def test_every_metric_is_explained() -> None:
     assert len(found) > 30
     missing = sorted(name for name in found if f"`{name}`" not in page)
     assert not missing, f"docs/metrics.md does not explain {missing}"
+
+
+def test_the_table_of_speed_is_what_was_measured() -> None:
+    """docs/speed.md shows every kept row of the benchmark, failures too: `python benchmarks/table.py --write`."""
+    spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks" / "table.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    results = json.loads(module.RESULTS.read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert len(results) > 5 and module.written(page, results) == page, "run python benchmarks/table.py --write"
+    assert module.line("a", {"failed": "> 180 s"}) == "| a |  | | > 180 s | | | |"
+    busy = {"ratio": 2.04, "ratios": [1.0, 2.04, 3.0], "foreign share": 0.2, "peak GB ours": 1, "peak GB theirs": 2.26}
+    assert module.line("b", busy) == "| b |  | 3 | 2.0 (1.0, 3.0), disturbed: other programs had 20% |  |  | 1.0, 2.3 |"
