@@ -220,7 +220,7 @@ def test_accept_licence_reaches_the_model(tmp_path: Path, monkeypatch: pytest.Mo
         asked.append(accept_licence)
         raise MachineError("far enough")
 
-    monkeypatch.setattr("accord.recipes.pipeline.resolve", resolve)
+    monkeypatch.setattr("accord.models.opened.resolve", resolve)
     path = csv_of_pairs(tmp_path / "pairs.csv")
     given = ["--data", str(path), "--model", "gemma3-270m", "--output-dir", str(tmp_path / "run")]
     columns = ["--columns", "prompt=question", "chosen=best", "rejected=worst"]

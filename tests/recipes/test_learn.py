@@ -37,7 +37,7 @@ Start = Callable[..., Any]
 def start(tmp_path: Path) -> Start:
     """Opens a learner on a tiny model in the test's folder, with options of the chat and of learning."""
     model = tiny_demo.model_folder(tmp_path / "model")
-    chat = ChatOptions(model, max_new_tokens=8)
+    chat = ChatOptions(model, max_new_tokens=8, temperature=1.0)
     options = LearnOptions(True, str(tmp_path / "run"), learning_rate=1e-2, lora_r=4)
 
     @contextmanager

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,13 @@ from accord.annotation.results import Assignment
 from accord.annotation.store import Store
 from accord.cli import main
 from accord.models.load import resolve
+from accord.models.opened import open_model
 from accord.recipes import align
 from accord.recipes.demo import QUICK
+from accord.recipes.pipeline import Pipeline
 from accord.recipes.selection import COMPARES
 from accord.recipes.sittings import still_wanted, win_rate
+from accord.recipes.stages import Stages
 from accord.types import Task
 from accord.web.serve import Listening, serve
 
@@ -189,6 +193,31 @@ def killed_at(given: list[str], sign: Path) -> None:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait(30)
+
+
+@pytest.mark.parametrize("method", ["ppo", "grpo"])
+def test_a_policy_goes_on_from_the_one_before(method: str, random_model: str, tmp_path: Path) -> None:
+    """With a rate of 0 the second policy is the first one, weight for weight, in an adapter of its own; KL is measured from the model that was given."""
+    opened = open_model(random_model)
+    rates = ({"learning_rate": 3e-3}, {"learning_rate": 0.0})
+    grpo = {"per_device_train_batch_size": 6, "num_generations": 2, "max_steps": 3, "beta": 0.03}
+    small = tiny_demo.small(QUICK)
+    made: list[Pipeline] = []
+    for number, rate in enumerate(rates):
+        settings = replace(small, ppo={**small.ppo, **rate}, grpo={**grpo, **rate})
+        pipeline = Pipeline(opened, tiny_demo.data(), settings, Stages(tmp_path / str(number), lambda line: None), lambda line: None)
+        pipeline.without_imitation()
+        if made:
+            pipeline.go_on_from(made[0].stacks[method], made[0].key(method))
+        getattr(pipeline, method)(pipeline.reward())
+        made.append(pipeline)
+    first, second = (pipeline.stacks[method] for pipeline in made)
+    assert len(first) == len(second) == 1 and first != second and made[0].key(method) != made[1].key(method)
+    weights = [[value for _, value in sorted(opened.policy.adapter_parameters(stack[-1]).items())] for stack in (first, second)]
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+    assert any(bool((value != 0).any()) for name, value in opened.policy.adapter_parameters(second[-1]).items() if "lora_B" in name)
+    kl = [pipeline.stages.records[-1]["result"]["iterations"][0]["objective/kl"] for pipeline in made]
+    assert kl[0] == pytest.approx(0.0, abs=1e-4) and abs(kl[1]) > 1e-3
 
 
 def test_a_judge_s_labels_are_a_rule_s(random_model: str, place: Path, small: None, monkeypatch: pytest.MonkeyPatch) -> None:

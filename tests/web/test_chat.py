@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -375,7 +376,9 @@ class Process:
     def __init__(self, model: str, folder: Path) -> None:
         command = [sys.executable, "-m", "accord", "chat", model, "--learn", "--output_dir", str(folder), "--port", "0"]
         command += ["--max_new_tokens", "4", "--lora_r", "2", "--open_browser", "no"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # A suite that runs in the background has Ctrl-C ignored, and its children would too.
+        heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)} if os.name == "posix" else {}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heard)
         assert self.process.stdout is not None
         line = next(line for line in self.process.stdout if "http://" in line)
         address = line.split()[1]

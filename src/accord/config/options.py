@@ -55,7 +55,7 @@ class AlignOptions:
     """Folder of the run. None is runs/align-<file>, with --rounds runs/rounds-<project>."""
     max_new_tokens: int = 96
     """Longest answer in tokens while training and in the report."""
-    iterations: int = 12
+    iterations: int = 14
     """PPO rounds of 12 prompts with 8 answers each."""
     seed: int = 42
     """The same seed gives the same run. Which 20 % of the prompts are held out does not depend on it, so runs compare."""

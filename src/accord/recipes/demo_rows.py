@@ -13,7 +13,7 @@ MAX_FULL = 10**9
 
 def _rows(name: str) -> list[dict[str, Any]]:
     text = (resources.files("accord.demo_data") / name).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    return [json.loads(line) for line in text.removesuffix("\n").split("\n")]
 
 
 def _prompt(row: dict[str, Any]) -> tuple[Message, ...]:

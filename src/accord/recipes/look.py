@@ -134,7 +134,7 @@ def heldout_curve(pipeline: Pipeline, heldout: RewardModel) -> list[dict[str, fl
     if not path.exists():
         pipeline.say(f"look: {path} is gone, so the report has no held-out reward by iteration.")
         return []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").removesuffix("\n").split("\n"):  # splitlines() also splits at what may stand in a text
         rollout = from_json(json.loads(line), Rollout)
         rounds.setdefault(rollout.policy_step, []).append(rollout)
     chosen = {step: some_of(rounds[step], CURVE_ANSWERS) for step in spread(sorted(rounds), CURVE_ROUNDS)}

@@ -140,7 +140,7 @@ def practise(settings: Settings, start: str, folder: Path, control: str, *, resu
     trainer.save_model()
     history = [row for row in trainer.log_history if "reward" in row]
     right = "rewards/accuracy/mean" if control == "none" else f"rewards/{control}/accuracy/mean"
-    lines = (folder / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (folder / "rollouts.jsonl").read_text(encoding="utf-8").removesuffix("\n").split("\n")
     return {
         "right": [row[right] for row in history],
         "reward": [row["reward"] for row in history],

@@ -1,7 +1,8 @@
 """`accord align --rounds`: sample, judge, reward model, policy, new against old, and again; the same command goes on wherever it was stopped.
 
-Every round trains its reward model anew on all labels so far and its policy anew from the model that was given (Bai et al. 2022, arXiv:2204.05862, section 4.5,
-and Touvron et al. 2023 did so): what an early reward got wrong does not stay in the policy, and KL is measured from one place.
+Every round learns its reward model anew from all labels so far. PPO and GRPO then go on from the policy of the round before, a little, with KL measured from the
+model that was given: policies that started anew each time ran into new errors of the reward each time (`benchmarks/rounds.py`, docs/rounds.md). DPO, whose loss holds
+it to its labels, starts anew.
 """
 
 from __future__ import annotations

@@ -112,10 +112,11 @@ def _notes(standing: Standing, done: int) -> list[str]:
         if rounds.select == "active"
         else "Chance chose all pairs."
     )
+    goes_on = "starts anew from the model that was given" if options.method == "dpo" else "goes on from the one before"
     return [
         f"Labels come from {standing.who}. {done} of {rounds.rounds} rounds have learned, from {rounds.labels} pairs each.",
         *([f"{wanted} answers are wanted now."] if wanted else []),
-        f"Each round's reward model learns from every label so far, each policy ({options.method.upper()}) starts anew from the model that was given. {chosen} "
+        f"Each round's reward model learns anew from every label so far; its policy ({options.method.upper()}) {goes_on}. {chosen} "
         "Accuracies and win rates are of held-out prompts and of pairs that chance chose; a win rate's sides are shuffled and unnamed.",
     ]
 
