@@ -35,6 +35,7 @@ def open_model(
     dtype: str = "auto",
     accept_licence: bool = False,
     before_loading: Callable[[Any], None] | None = None,
+    weights_too: bool = False,
     force: bool = False,
 ) -> Opened:
     """Load a base model, or a run folder with its base. A run's tokenizer, template and stops are those it was trained with.
@@ -42,6 +43,8 @@ def open_model(
     Args:
         before_loading: called with the model's config before any weight is read; raises when the work cannot fit. None asks for
             memory for the weights alone.
+        weights_too: True asks for the memory of the file's weights after `before_loading` as well; it may hold more than its config says.
+            False leaves that to `before_loading`.
         force: True loads the model however little memory is free. False refuses what cannot fit.
     Raises:
         DataError: if a run folder does not say which base it belongs to.
@@ -52,7 +55,7 @@ def open_model(
     resolved = resolve(base_of(folder) if on_a_base else name, accept_licence=accept_licence)
     if before_loading is not None:
         before_loading(load_config(resolved))
-    policy = PolicyModel(load_model(resolved, dtype=dtype, force=force or before_loading is not None))
+    policy = PolicyModel(load_model(resolved, dtype=dtype, force=force or (before_loading is not None and not weights_too)))
     stack = load_stack(policy, folder) if adapters else ()
     if on_a_base and (folder / "generation_config.json").exists():
         policy.model.generation_config = _generation_config(folder)

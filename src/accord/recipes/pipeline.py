@@ -85,7 +85,10 @@ class Pipeline:
         before_loading: called with the model's config before any weight is read; raises when the work cannot fit.
         """
         self.data, self.settings, self.stages, self.say = data, settings, stages, say
-        opened = model if isinstance(model, Opened) else open_model(model, accept_licence=accept_licence, before_loading=before_loading)
+        if isinstance(model, Opened):
+            opened = model
+        else:
+            opened = open_model(model, accept_licence=accept_licence, before_loading=before_loading, weights_too=True)
         self.resolved, self.tokenizer, self.policy, self.renderer = opened.resolved, opened.tokenizer, opened.policy, opened.renderer
         self.stacks: dict[str, Stack] = {"starter": opened.stack}
         self._features: dict[str, Tensor] = {}

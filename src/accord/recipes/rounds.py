@@ -154,6 +154,7 @@ def _opened(options: AlignOptions) -> tuple[Opened, MemoryNeed]:
         options.model,
         accept_licence=options.accept_licence,
         before_loading=lambda config: needs.append(check_memory(config, settings, options.model)),
+        weights_too=True,
     )
     return opened, needs[-1]
 
