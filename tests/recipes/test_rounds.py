@@ -125,7 +125,7 @@ def test_simulated_to_its_end(stories: str, place: Path, capsys: pytest.CaptureF
         record = json.loads(Path(f"labels/rounds/{number}/snapshot.json").read_text(encoding="utf-8"))
         trained_on = json.loads(Path(f"runs/rounds-labels/round-{number}/reward/run.json").read_text(encoding="utf-8"))
         assert trained_on["data"]["train_dataset"]["snapshots"] == [record["hash"]]
-        rows = [json.loads(line) for line in Path(f"labels/rounds/{number}/snapshot.jsonl").read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in Path(f"labels/rounds/{number}/snapshot.jsonl").read_text(encoding="utf-8").split("\n")[:-1]]
         assert {row["task"]["round"] for row in rows} <= set(range(1, number + 1))
         held = {json.dumps(row["task"]["prompt"]) for row in rows if row["split"] == "heldout"}
         assert held.isdisjoint(json.dumps(row["task"]["prompt"]) for row in rows if row["split"] == "train")
@@ -246,7 +246,7 @@ def test_active_selection_keeps_its_control(random_model: str, place: Path, smal
         tasks, arms = rounds_of(store), {one.task: one.arm for one in store.annotations()}
     heldout = {
         row["task"]["id"]
-        for row in map(json.loads, Path("labels/rounds/2/snapshot.jsonl").read_text().splitlines())
+        for row in map(json.loads, Path("labels/rounds/2/snapshot.jsonl").read_text(encoding="utf-8").split("\n")[:-1])
         if row["split"] == "heldout"
     }
     assert {arms[task.id] for task in tasks[1]} == {"random"}

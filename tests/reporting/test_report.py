@@ -8,8 +8,8 @@ import pytest
 
 from accord.evaluation.intervals import Interval
 from accord.recipes.look import blind_pairs, decimals, interval_text, measures, worst
-from accord.reporting.charts import COLORS, Line, line_chart
-from accord.reporting.report import Report, Sample, Who, render
+from accord.reporting.charts import COLORS, Line, interval_rows, line_chart
+from accord.reporting.report import Chart, Part, Report, Sample, Who, render
 
 
 def page(clear: bool) -> str:
@@ -108,3 +108,24 @@ def test_accuracies_have_their_interval_and_count(part: str) -> None:
     html = render(Report("t", "s", **{part: [{"name": "all", "value": 0.861, "low": 0.81, "high": 0.9, "count": 267}]}))
     assert "0.86" in html and "0.81 to 0.90" in html and ">267<" in html
     assert ("Did the preferences arrive?" in html) == (part == "implicit")
+
+
+def test_shares_lie_on_their_intervals() -> None:
+    """From 0 at 120 to 1 at 360 of 420: a share of 0.75 stands at 300, its interval from 0.5 to 1."""
+    chart = interval_rows([("round <1>", 0.75, 0.5, 1.0)], label="win rate")
+    assert '<circle cx="300.0" cy="18.0"' in chart and 'x1="240.0" x2="360.0" y1="18" y2="18"' in chart
+    assert "round &lt;1&gt;" in chart and "<1>" not in chart and ">0.75</text>" in chart
+    assert interval_rows([], label="win rate") == '<p class="note">No data for win rate yet.</p>'
+
+
+def test_a_part_is_a_table_and_charts_and_its_text_stays_text() -> None:
+    part = Part("Ro<b>unds", "wor<b>ds", ("", "won"), [["round <1>", "5"]], [Chart("<svg></svg>", "what <it> shows")])
+    page = render(Report(title="t", sentence="s", parts=[part]))
+    for text in (
+        "Ro&lt;b&gt;unds",
+        "wor&lt;b&gt;ds",
+        '<td>round &lt;1&gt;</td><td class="n">5</td>',
+        "<figure><svg></svg>",
+        "what &lt;it&gt; shows",
+    ):
+        assert text in page, text

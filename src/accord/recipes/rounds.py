@@ -221,7 +221,7 @@ class Loop:
         """Sample pairs from the policy as it is and put them into the project; a judge or a panel labels them at once."""
         drawn = Drawn(replace(self.opened, stack=self.policies[-1]), self.options.model)
         active = self.rounds.select == "active" and self.reward is not None
-        counts = dict(zip(("practice", "heldout"), shares(self.rounds.labels, self.prompts), strict=True))
+        counts: dict[str, int] = dict(zip(("practice", "heldout"), shares(self.rounds.labels, self.prompts), strict=True))
         sides = {name: self._to_sample(name, count, number, active=active and name == "practice") for name, count in counts.items()}
 
         def work(_: Path, resume: bool) -> dict[str, Any]:

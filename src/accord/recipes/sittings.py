@@ -128,8 +128,8 @@ def frozen_labels(project: Project, store: Store, number: int) -> Labels:
 class Counts:
     """The labels of one sitting, comparisons of policies left out."""
 
-    labels: int
     sources: dict[str, int]
+    """Labels by who gave them."""
     selected: int
     """Chosen by the rule."""
     ties: int
@@ -142,7 +142,6 @@ def counts(store: Store, sitting: int) -> Counts:
     found = [one for one in _work(store, sitting) if one.task in tasks]
     said = [one for one in found if one.kind not in ("skip", "flag")]
     return Counts(
-        labels=len(said),
         sources=dict(Counter(one.source for one in said)),
         selected=sum(arm_of(tasks[one.task].columns) == "selected" for one in said),
         ties=sum(one.value.get("choice") in ("tie", "both_bad") for one in said),
