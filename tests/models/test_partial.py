@@ -15,7 +15,7 @@ from accord.data.packing import Branch, Unit, pack
 from accord.models.adapters import PolicyModel, Want
 from accord.models.heads import Reading
 from accord.models.lora import lora_config
-from accord.models.partial import Skipped, keep_lower_states
+from accord.models.partial import Skipped, keep_lower_states, kept_states
 
 ALL = Want(logprobs=True, entropy=True, states=True, ends=(Reading(),))
 
@@ -86,6 +86,10 @@ def test_states_of_another_model_are_not_used(tmp_path: Path) -> None:
     other = tiny.policy(num_hidden_layers=4, seed=5)
     expected = other.forward(pack(units()), ()).logprobs
     assert torch.equal(other.forward(pack(rows), ()).logprobs, expected)
+    mixed, theirs = units(), stacked()
+    keep_lower_states(policy, mixed[:1], ("sft", "top"), 1000)
+    keep_lower_states(theirs, mixed[1:], ("sft", "top"), 1000)
+    assert kept_states(pack(mixed[:1]), 4) is not None and kept_states(pack(mixed), 4) is None
     found = []
     for keep in (True, False):
         policy, args = tiny.policy(num_hidden_layers=4), DPOConfig(output_dir=str(tmp_path), cache_lower_layers=keep, cache_reference=False)

@@ -105,6 +105,17 @@ def test_draw_is_the_exact_inverse(values: list[float], number: float) -> None:
     assert torch.isfinite(logprobs).all()
 
 
+@pytest.mark.parametrize("vocabulary", [255, 256, 257, 1000])
+def test_draw_over_blocks_of_the_vocabulary(vocabulary: int) -> None:
+    """Token by token what one search through the whole cumulative distribution finds, rounding at its borders apart."""
+    logits = torch.randn(1, vocabulary, generator=torch.Generator().manual_seed(vocabulary)) * 2
+    logits[0, ::7] = float("-inf")
+    tokens, logprobs = draw(logits.expand(len(GRID), -1), GRID, SamplingConfig())
+    expected = logits[0].double().log_softmax(0)
+    assert float((tokens != torch.searchsorted(expected.exp().cumsum(0), GRID, right=True)).float().mean()) < 1e-3
+    assert len(tokens.unique()) > vocabulary // 2 and torch.allclose(logprobs.double(), expected[tokens], atol=1e-5)
+
+
 def test_the_last_uniform_does_not_fall_off_the_end() -> None:
     logits = torch.full((1, 50_000), 0.0)
     logits[:, -100:] = float("-inf")
