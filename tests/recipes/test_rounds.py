@@ -134,9 +134,19 @@ def test_simulated_to_its_end(stories: str, place: Path, capsys: pytest.CaptureF
     assert {completion.source["policy"] for task in tasks[3] for completion in task.completions} == {"round 1", "round 2"}
     assert all(task.columns[COMPARES] == 2 for task in tasks[3])
 
+    # Every reward model meets every round's held-out pairs, the first one those of the second round too.
+    held = [
+        row["task"]["round"]
+        for row in rows
+        if row["split"] == "heldout" and row["annotation"]["value"]["choice"] != "tie" and COMPARES not in row["task"]["columns"]
+    ]
+    assert len(stage("rounds-labels", 2, "reward")["result"]["test"]["gaps"]) == len(held)
+    assert [len(gaps) for gaps in stage("rounds-labels", 2, "older_rewards")["result"]["gaps"]] == [held.count(2)] != [0]
+
     page = Path("labels/rounds.html").read_text(encoding="utf-8")
     assert (
         "Round 2 wins" in page
+        and f"of {held.count(2)}</td>" in page.split("<td>reward model of round 1</td>")[1].split("</tr>")[0]
         and "blind comparisons" in page
         and "reward model of round 2" in page
         and "25 % of its labels turned round" in page
@@ -157,7 +167,7 @@ def test_simulated_to_its_end(stories: str, place: Path, capsys: pytest.CaptureF
     before = weights(Path("runs/rounds-labels/round-2/ppo"))
     assert main([*command(stories, *SIMULATED), "--noise", "0.25"]) == 0  # nothing is done twice
     said = capsys.readouterr().err
-    assert said.count("skipped") == 8 and "s, peak memory" not in said
+    assert said.count("skipped") == 9 and "s, peak memory" not in said
     assert all(torch.equal(value, before[name]) for name, value in weights(Path("runs/rounds-labels/round-2/ppo")).items())
 
 
@@ -239,7 +249,23 @@ def test_active_selection_keeps_its_control(random_model: str, place: Path, smal
     """From the second round on 70 % of the training pairs are the rule's; held-out pairs and comparisons are chance's; the page compares the arms."""
     monkeypatch.setattr("accord.recipes.rounds.ARM_LEAST", 3)
     assert (
-        main([*command(random_model, "--feedback", "simulated", "--reward", "truth.py:letters", "--select", "active", "--method", "grpo")])
+        main(
+            [
+                *command(
+                    random_model,
+                    "--feedback",
+                    "simulated",
+                    "--reward",
+                    "truth.py:letters",
+                    "--select",
+                    "active",
+                    "--method",
+                    "grpo",
+                    "--overlap",
+                    "2",
+                )
+            ]
+        )
         == 0
     )
     with opened() as store:
@@ -256,6 +282,7 @@ def test_active_selection_keeps_its_control(random_model: str, place: Path, smal
     assert {arms[task.id] for task in tasks[2] if task.id in heldout} == {arms[task.id] for task in tasks[3]} == {"random"}
     page = Path("labels/rounds.html").read_text(encoding="utf-8")
     assert "What choosing the pairs brought" in page and "selected minus random" in page
+    assert '<td class="n">alpha ' in page and "Krippendorff" in page  # two members judged each pair
     assert stage("rounds-labels", 2, "arm_random")["result"]["pairs"] == stage("rounds-labels", 2, "arm_selected")["result"]["pairs"]
 
 
@@ -335,6 +362,18 @@ def test_the_page_is_served_until_the_labels_are_in(random_model: str, place: Pa
     with opened() as store:
         assert code == [0] and labelled >= 24 + len(rounds_of(store)[2])
     assert "Round 1 wins" in Path("labels/rounds.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif("sys.platform == 'win32'", reason="a Ctrl-C is sent by a signal")
+def test_ctrl_c_while_people_judge(random_model: str, place: Path) -> None:
+    given = [sys.executable, "-m", "accord", *command(random_model, "--port", "0", "--open-browser", "no", rounds=1)]
+    process = subprocess.Popen(given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    assert process.stdout is not None
+    assert "labels: http://127.0.0.1:" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "Stopped; every answer is stored. Give the same command again: it goes on from here."
 
 
 def answers_at(port: int) -> bool:

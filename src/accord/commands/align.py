@@ -17,10 +17,15 @@ def run(options: AlignOptions, rounds: RoundsOptions) -> int:
         return 0
     from accord.annotation.project import Project
     from accord.recipes.rounds import run_rounds
+    from accord.training.setup import say
     from accord.web.serve import Listening, serve
 
     def wait(project: Project, done: Callable[[], bool]) -> None:
-        serve(project, Listening(port=rounds.port), open_browser=rounds.open_browser, until=done)
+        try:
+            serve(project, Listening(port=rounds.port), open_browser=rounds.open_browser, until=done)
+        except KeyboardInterrupt:
+            say("Stopped; every answer is stored. Give the same command again: it goes on from here.")
+            raise
 
     run_rounds(options, rounds, wait=None if rounds.no_serve else wait)
     return 0

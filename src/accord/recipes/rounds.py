@@ -22,6 +22,7 @@ from accord.annotation.project import PROJECT, Project
 from accord.config.options import AlignOptions
 from accord.config.rounds import RoundsOptions
 from accord.errors import DataError
+from accord.evaluation.accuracy import accuracy_table
 from accord.methods.prompts import KINDS, PromptQueue
 from accord.models.adapters import Stack
 from accord.models.opened import Opened, open_model
@@ -179,8 +180,8 @@ class Loop:
         """The model that was given, then each round's policy."""
         self.keys: list[str] = []
         """What each of these policies and the reward models beside them depend on."""
-        self.reward: RewardModel | None = None
-        """The last round's."""
+        self.rewards: list[RewardModel] = []
+        """Each round's."""
         self.results: list[RoundResult] = []
         self.stages: dict[int, Stages] = {}
         self.page = self.project.folder / PAGE
@@ -220,7 +221,7 @@ class Loop:
     def ask(self, number: int) -> None:
         """Sample pairs from the policy as it is and put them into the project; a judge or a panel labels them at once."""
         drawn = Drawn(replace(self.opened, stack=self.policies[-1]), self.options.model)
-        active = self.rounds.select == "active" and self.reward is not None
+        active = self.rounds.select == "active" and bool(self.rewards)
         counts: dict[str, int] = dict(zip(("practice", "heldout"), shares(self.rounds.labels, self.prompts), strict=True))
         sides = {name: self._to_sample(name, count, number, active=active and name == "practice") for name, count in counts.items()}
 
@@ -266,11 +267,11 @@ class Loop:
 
     def _scores(self, groups: Sequence[Sequence[Rollout]], number: int) -> Mapping[str, Tensor]:
         """What each head says of the different answers to the prompts whose pairs are chosen by the rule."""
-        assert self.reward is not None
         control = by_chance([group[0].prompt_id for group in groups], self.project.settings.random_share, self.options.seed, number)
         asked = {group[0].prompt_id: distinct(group) for group in groups if group[0].prompt_id not in control}
         flat = [rollout for answers in asked.values() for rollout in answers]
-        scores = self.reward.score_rollouts(flat) if flat else torch.empty(0, self.reward.heads.num_heads)
+        reward = self.rewards[-1]
+        scores = reward.score_rollouts(flat) if flat else torch.empty(0, reward.heads.num_heads)
         return dict(zip(asked, scores.split([len(answers) for answers in asked.values()]), strict=True))
 
     def put(self, questions: Sequence[Question]) -> None:
@@ -300,10 +301,11 @@ class Loop:
         arms = self._arms(number, labels) if self.rounds.select == "active" and number == self.rounds.rounds else None
         self.policies.append(stack)
         self.keys.append(content_hash([pipeline.key("reward"), pipeline.key(method)]))
-        self.reward = reward
+        older = self._older(number, pipeline, labels)
+        self.rewards.append(reward)
         stages = {record["name"]: record["result"] for record in pipeline.stages.records}
         test = [(int(row.columns.get("round", 0)), gap) for row, gap in zip(labels.heldout, _gaps(stages["reward"]), strict=True)]
-        self.results.append(RoundResult(number, labels.snapshot, stages, test, looked, arms, pipeline.stages.records))
+        self.results.append(RoundResult(number, labels.snapshot, stages, test, older, looked, arms, pipeline.stages.records))
 
     def _pipeline(self, number: int, labels: Labels) -> Pipeline:
         data = PipelineData(comparisons=labels.train, heldout_comparisons=labels.heldout, prompts=self.prompts.practice)
@@ -314,6 +316,20 @@ class Loop:
         if number > 1:
             pipeline.go_on_from(self.policies[-1], self.keys[-1])
         return pipeline
+
+    def _older(self, number: int, pipeline: Pipeline, labels: Labels) -> dict[int, list[float]]:
+        """By how much each earlier round's reward model puts the preferred answer first, on the held-out pairs that this round judged."""
+        rows = [row for row in labels.heldout if int(row.columns.get("round", 0)) == number]
+        if not rows or not self.rewards:
+            return {}
+
+        def work(_: Path, resume: bool) -> dict[str, Any]:
+            known: dict[str, Tensor] = {}
+            return {"gaps": [accuracy_table(reward, pipeline.renderer, rows, known)["gaps"] for reward in self.rewards]}
+
+        inputs = {"stage": "older rewards", "rewards": self.keys[: number - 1], "rows": [row.id for row in rows]}
+        found = pipeline.stages.run("older_rewards", inputs, work)
+        return dict(enumerate(found["gaps"], start=1))
 
     def _look(self, number: int, pipeline: Pipeline, reward: RewardModel, audit: RewardModel | None) -> dict[str, Any]:
         """Answers of the first, the old and the new policy to held-out prompts, measured; new and old go into the next sitting, blind."""

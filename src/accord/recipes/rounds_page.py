@@ -40,6 +40,8 @@ class RoundResult:
     """Result of each stage by name."""
     test: list[tuple[int, float]]
     """For each held-out pair the round it was judged in, and by how much the reward model puts the preferred answer first."""
+    older: dict[int, list[float]]
+    """The same gaps of each earlier round's reward model, on the pairs that this round judged."""
     looked: dict[str, Any]
     """`answers` by policy (start, old, new) as rows of `look.Answer`, with `judged` where a judge scored them; `alike`: equal ones."""
     arms: dict[str, Any] | None
@@ -231,20 +233,17 @@ def _won_alarms(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _trust_part(results: Sequence[RoundResult], store: Store) -> Part:
     """Every reward model on every round's held-out pairs: a reward model that went stale shows on the rounds that came after it."""
-    judged = sorted({number for result in results for number, _ in result.test})
+    tests = {result.number: [*result.test, *_later(result.number, results)] for result in results}
+    judged = sorted({number for test in tests.values() for number, _ in test})
     table: list[list[str]] = []
-    for result in results:
-        cells = [accuracy([(number, gap) for number, gap in result.test if number == wanted]) for wanted in judged]
-        table.append(
-            [f"reward model of round {result.number}", *("–" if one is None else f"{one.mean:.2f} of {one.count}" for one in cells)]
-        )
-    lines = [
-        Line(
-            f"pairs of round {wanted}",
-            *_points([(result.number, [(n, gap) for n, gap in result.test if n == wanted]) for result in results]),
-        )
-        for wanted in judged
-    ]
+    lines: list[Line] = []
+    for maker, test in tests.items():
+        cells = [accuracy([(number, gap) for number, gap in test if number == wanted]) for wanted in judged]
+        table.append([f"reward model of round {maker}", *("–" if one is None else f"{one.mean:.2f} of {one.count}" for one in cells)])
+    for wanted in judged:
+        points = [(maker, accuracy([(number, gap) for number, gap in test if number == wanted])) for maker, test in tests.items()]
+        known = [(float(maker), share.mean) for maker, share in points if share is not None]
+        lines.append(Line(f"pairs of round {wanted}", [maker for maker, _ in known], [value for _, value in known]))
     chart = line_chart(lines, x_label="reward model of round", y_label="accuracy")
     newest = accuracy(results[-1].test)
     agreement = panel(store, results[-1].number).same_decided.value
@@ -252,16 +251,16 @@ def _trust_part(results: Sequence[RoundResult], store: Store) -> Part:
     return Part(
         "Can the reward models be trusted?",
         "Share of held-out pairs where the reward model puts the preferred answer first, by the round in which they were judged. Pairs of later rounds are answers of "
-        f"later policies.{said}",
+        f"later policies: a reward model that went stale is right less often on them.{said}",
         ("", *(f"pairs of round {number}" for number in judged)),
         table,
         [Chart(chart, "Held-out pairs, by the round that judged them.")],
     )
 
 
-def _points(found: Sequence[tuple[int, list[tuple[int, float]]]]) -> tuple[list[float], list[float]]:
-    known = [(number, share.mean) for number, test in found if (share := accuracy(test)) is not None]
-    return [float(number) for number, _ in known], [value for _, value in known]
+def _later(maker: int, results: Sequence[RoundResult]) -> list[tuple[int, float]]:
+    """How a round's reward model did on the pairs of later rounds."""
+    return [(result.number, gap) for result in results for gap in result.older.get(maker, [])]
 
 
 def accuracy(test: Sequence[tuple[int, float]]) -> Interval | None:

@@ -101,7 +101,7 @@ def interval_rows(rows: Sequence[tuple[str, float, float, float]], *, middle: fl
     if not rows:
         return f'<p class="note">No data for {escape(label)} yet.</p>'
     left, right, step = 120, 60, 26
-    height = step * len(rows) + 34
+    height = step * len(rows) + 40
 
     def at(share: float) -> float:
         return left + share * (width - left - right)
