@@ -6,9 +6,12 @@ python benchmarks/peak.py
 from __future__ import annotations
 
 import json
+import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,10 +39,19 @@ def read_gb_per_second(megabytes: int = 400) -> float:
     return array.numel() * 4 / seconds(array.sum) / 1e9
 
 
+def machine() -> dict[str, Any]:
+    """The processor, the instructions that torch uses on it, and how many threads: what a figure belongs to."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    name = next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor() or platform.machine()
+    )
+    return {"processor": name, "capability": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads()}
+
+
 def main() -> None:
     found = {
-        "threads": torch.get_num_threads(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
+        **machine(),
         "gemm GF/s": round(gemm_gflops(), 1),
         "read GB/s": round(read_gb_per_second(), 1),
     }

@@ -2,8 +2,9 @@
 
     python benchmarks/vs_trl.py --data ../shared/data --method dpo            # sft, reward, dpo, update, rollout, grpo
     python benchmarks/vs_trl.py --data ../shared/data --method trajectory     # 50 steps of DPO on a random 10 M Llama
+    python benchmarks/vs_trl.py --data ../shared/data --method ppo            # TRL 1.12, the last with PPO: see vs_trl_ppo.py
 
-Rows: TRL tuned (fp32, no checkpointing, reference cached, batch size swept) on batches in random order and sorted by length, TRL fp32
+Rows: TRL tuned (fp32, reference cached, batch size and checkpointing swept) on batches in random order and sorted by length, TRL fp32
 otherwise at its defaults, TRL untouched (bf16; one step, given up after 180 s). Each side is a process of its own; steps alternate
 A B A B. Before a time is shown, loss (1e-5) and gradients (1e-4) of the first step must agree. Results are kept in
 `benchmarks/results/vs_trl.json`; rows already there are skipped unless `--again`.
@@ -24,10 +25,11 @@ from typing import Any
 import psutil
 import torch
 from job import Job, Setting
-from peak import gemm_gflops
+from peak import gemm_gflops, machine
 from sides import serve
+from vs_trl_ppo import compare
 
-METHODS = ("sft", "reward", "dpo", "update", "rollout", "grpo", "trajectory")
+METHODS = ("sft", "reward", "dpo", "update", "rollout", "grpo", "trajectory", "ppo")
 SAMPLED = ("update", "rollout", "grpo")
 """Methods on sampled answers, which no order of the rows changes."""
 STEP_ROWS = 8
@@ -156,7 +158,7 @@ def measure(job: Job, setting: Setting, order: str, pairs: int, ours: Worker, *,
         for worker in (ours, theirs):  # one warm-up each
             worker.ask("step", groups[0])
         found |= race(ours, theirs, groups)
-        peak = (before + gemm_gflops()) / 2
+        peak = max(before, gemm_gflops())
         gflop = useful_gflop(job, found["counts"], ours.weights)
         found |= {
             "GFLOP": round(gflop),
@@ -218,8 +220,10 @@ def main() -> None:
         "--rows", nargs="+", choices=["tuned", "sorted", "fp32", "untouched"], default=["tuned", "sorted", "fp32", "untouched"]
     )
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--pairs", type=int, default=5, help="A B pairs against the tuned rows; the others get 2")
-    parser.add_argument("--batch", type=int, help="TRL's rows a forward pass in the tuned rows; left out, 2, 4 and 8 are tried")
+    parser.add_argument("--pairs", type=int, default=5, help="A B pairs against the tuned rows (the others get 2) and of PPO")
+    parser.add_argument(
+        "--batch", type=int, help="TRL's rows a forward pass in the tuned rows; left out, 2, 4 and 8 are tried, and 8 checkpointed"
+    )
     parser.add_argument("--again", action="store_true", help="measure rows that are already in the results")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "vs_trl.json")
     given = parser.parse_args()
@@ -233,7 +237,10 @@ def main() -> None:
 
     for method in given.method:
         if method == "trajectory":
-            keep("trajectory", trajectory(Job("dpo", str(given.data), layers=10, max_length=192)))
+            keep("trajectory", {**machine(), **trajectory(Job("dpo", str(given.data), layers=10, max_length=192))})
+            continue
+        if method == "ppo":
+            compare(str(given.data), given.model, given.pairs, keep)
             continue
         job = Job(method, str(given.data), given.model)
         wanted = [row for row in given.rows if given.again or f"{given.model} {method} {row}" not in results]
@@ -242,7 +249,7 @@ def main() -> None:
         tuned = replace(TUNED, batch=given.batch) if given.batch else None
         for row in wanted:
             if row in ("tuned", "sorted") and tuned is None:
-                choices = [replace(TUNED, batch=size) for size in (2, 4, 8)]
+                choices = [*(replace(TUNED, batch=size) for size in (2, 4, 8)), replace(TUNED, batch=8, checkpointing=True)]
                 tuned = swept(job, [TUNED, replace(TUNED, merged=False)] if method == "rollout" else choices)
             setting = {
                 "fp32": Setting("trl", batch=8, checkpointing=True, cached_reference=False, merged=False),
@@ -259,7 +266,7 @@ def main() -> None:
                 found = {"failed": str(error)}
             finally:
                 ours.close()
-            keep(f"{given.model} {method} {row}", {"setting": asdict(setting), **found})
+            keep(f"{given.model} {method} {row}", {**machine(), "setting": asdict(setting), **found})
 
 
 def untouched(job: Job, setting: Setting, ours: Worker) -> dict[str, Any]:

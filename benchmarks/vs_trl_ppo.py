@@ -1,6 +1,6 @@
 """PPO against the last TRL that had it (1.12.0), in seconds per 1,000 sampled tokens: whole rounds of sampling, scoring and updating.
 
-    python benchmarks/vs_trl_ppo.py --data ../shared/data              # about 50 minutes on two cores, kept pair by pair
+    python benchmarks/vs_trl.py --method ppo --data ../shared/data --pairs 2     # about 25 minutes on two cores, kept pair by pair
 
 TRL 1.12.0 goes into a folder of its own (`pip install --no-deps --target`), with the torch, transformers and peft of this environment.
 Both sides: the starter in fp32, 8 prompts x 8 answers of exactly 64 tokens a round, 2 passes in one optimizer step each, LoRA r=16 on the
@@ -18,20 +18,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
-from peak import gemm_gflops
+from peak import gemm_gflops, machine
 
 TRL = "trl==1.12.0"
 PROMPTS, GROUP, ANSWER, EPOCHS, PROMPT_TOKENS = 8, 8, 64, 2, 96
-RATE = 1e-5
+RATE, BATCH = 1e-5, 16
+"""BATCH: TRL's rows a micro-batch of the update."""
+WORK = Path("runs/vs-trl-ppo")
 
 
 class Turn:
@@ -51,7 +54,9 @@ class Turn:
     def on_step_end(self, *_: Any, **__: Any) -> None:
         self.steps += 1
         if self.steps % self.every == 0:
-            tell(seconds=time.perf_counter() - self.started, peak=psutil.Process().memory_info().rss / 1e9)
+            from accord.recipes.stages import peak_rss_gb
+
+            tell(seconds=time.perf_counter() - self.started, peak=peak_rss_gb())
             self.wait()
 
     def __getattr__(self, name: str) -> Any:
@@ -92,13 +97,16 @@ def run_accord(job: dict[str, Any], value: str) -> None:
     trainer.train()
 
 
-def run_trl(job: dict[str, Any], batch: int) -> None:
+def run_trl(job: dict[str, Any]) -> None:
     import torch
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
+    from accord.models.allocator import keep_freed_memory
+
+    keep_freed_memory()  # as on the other side
     tokenizer = AutoTokenizer.from_pretrained(job["folder"], padding_side="left")
     lora: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 
@@ -117,7 +125,7 @@ def run_trl(job: dict[str, Any], batch: int) -> None:
     # The critic's LoRA layers are put into the model itself: TRL looks for its backbone by name.
     critic = get_peft_model(classifier(), LoraConfig(task_type="SEQ_CLS", exclude_modules=["score"], **lora)).base_model.model
     config = PPOConfig(
-        output_dir=job["folder"] + "-trl", per_device_train_batch_size=batch, gradient_accumulation_steps=PROMPTS * GROUP // batch,
+        output_dir=job["folder"] + "-trl", per_device_train_batch_size=BATCH, gradient_accumulation_steps=PROMPTS * GROUP // BATCH,
         num_ppo_epochs=EPOCHS, num_mini_batches=1, response_length=ANSWER, local_rollout_forward_batch_size=PROMPTS * GROUP,
         total_episodes=PROMPTS * GROUP * 1000, learning_rate=RATE, temperature=1.0, bf16=False, use_cpu=True, report_to="none",
         save_strategy="no", gradient_checkpointing=False, num_sample_generations=0, logging_steps=1000, disable_tqdm=True,
@@ -137,8 +145,6 @@ class Player:
     """A side in a process of its own, one round at a time."""
 
     def __init__(self, side: str, job: Path, extra: list[str], path: list[str]) -> None:
-        import os
-
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*path, os.environ.get("PYTHONPATH", "")])}
         command = [sys.executable, __file__, "--side", side, "--job", str(job), *extra]
         self.process = subprocess.Popen(
@@ -187,61 +193,60 @@ def write_job(data: str, model: str, folder: Path) -> Path:
     return job
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder that holds hh_harmless_test")
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=16, help="TRL's rows a micro-batch of the update")
-    parser.add_argument("--value", choices=["head", "adapter"], nargs="+", default=["adapter", "head"], help="accord's critic")
-    parser.add_argument("--work", type=Path, default=Path("runs/vs-trl-ppo"))
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "vs_trl.json")
-    parser.add_argument("--side", choices=["accord", "trl"], help=argparse.SUPPRESS)
-    parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.side:
-        job = json.loads(given.job.read_text(encoding="utf-8"))
-        run_trl(job, given.batch) if given.side == "trl" else run_accord(job, given.value[0])
-        return
-    if not given.data:
-        parser.error("--data is missing: the folder that holds hh_harmless_test")
-    old = install_trl(given.work / TRL.replace("==", "-"))
-    results = json.loads(given.results.read_text(encoding="utf-8")) if given.results.exists() else {}
+def compare(data: str, model: str, pairs: int, keep: Callable[[str, dict[str, Any]], None]) -> None:
+    """Rounds of both sides by turns, accord with either critic; `keep` is given each row's name and what was found so far, after every pair."""
+    old = install_trl(WORK / TRL.replace("==", "-"))
     with tempfile.TemporaryDirectory() as folder:
-        job = write_job(given.data, given.model, Path(folder))
-        theirs = Player("trl", job, ["--batch", str(given.batch)], [str(old)])
-        sides = {value: Player("accord", job, ["--value", value], []) for value in given.value}
+        job = write_job(data, model, Path(folder))
+        theirs = Player("trl", job, [], [str(old)])
+        sides = {value: Player("accord", job, ["--value", value], []) for value in ("adapter", "head")}
+        players = {"trl": theirs, **sides}
         try:
             before = gemm_gflops()
-            for player in (theirs, *sides.values()):
+            for player in players.values():
                 player.round()  # warm-up
-            times: dict[str, list[float]] = {name: [] for name in ("trl", *sides)}
-            sampled = PROMPTS * GROUP * ANSWER / 1000
-            for number in range(given.pairs):
-                # Who goes first changes from pair to pair. What is measured is kept after each pair.
-                players = {"trl": theirs, **sides}
+            times: dict[str, list[float]] = {name: [] for name in players}
+            for number in range(pairs):
+                # Who goes first changes from pair to pair.
                 for name in list(players) if number % 2 == 0 else list(players)[::-1]:
                     times[name].append(players[name].round())
                     print(f"pair {number + 1}: {name} {times[name][-1]:.1f} s", flush=True)
-                peak = (before + gemm_gflops()) / 2
+                peak = max(before, gemm_gflops())
                 for value, player in sides.items():
-                    ratios = [a / b for a, b in zip(times["trl"], times[value], strict=True)]
-                    results[f"{given.model} ppo critic {value}"] = {
-                        "seconds per 1000 tokens ours": round(statistics.median(times[value]) / sampled, 2),
-                        "seconds per 1000 tokens theirs": round(statistics.median(times["trl"]) / sampled, 2),
-                        "ratio": round(statistics.median(ratios), 2),
-                        "ratios": [round(ratio, 2) for ratio in ratios],
-                        "peak GB ours": round(player.peak, 2),
-                        "peak GB theirs": round(theirs.peak, 2),
-                        "gemm GF/s": round(peak, 1),
-                    }
-                given.results.parent.mkdir(parents=True, exist_ok=True)
-                given.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-            for value in sides:
-                print(f"critic {value}", json.dumps(results[f"{given.model} ppo critic {value}"]), flush=True)
+                    keep(f"{model} ppo critic {value}", row(times["trl"], times[value], player.peak, theirs.peak, peak))
         finally:
-            for player in (theirs, *sides.values()):
+            for player in players.values():
                 player.close()
+
+
+def row(theirs: list[float], ours: list[float], peak_ours: float, peak_theirs: float, gemm: float) -> dict[str, Any]:
+    """What is kept of the rounds so far."""
+    sampled = PROMPTS * GROUP * ANSWER / 1000
+    ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
+    return {
+        **machine(),
+        "seconds per 1000 tokens ours": round(statistics.median(ours) / sampled, 2),
+        "seconds per 1000 tokens theirs": round(statistics.median(theirs) / sampled, 2),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratios": [round(ratio, 2) for ratio in ratios],
+        "peak GB ours": round(peak_ours, 2),
+        "peak GB theirs": round(peak_theirs, 2),
+        "gemm GF/s": round(gemm, 1),
+    }
+
+
+def main() -> None:
+    """One side, as the driver starts it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", choices=["accord", "trl"], required=True)
+    parser.add_argument("--job", type=Path, required=True)
+    parser.add_argument("--value", choices=["head", "adapter"], help="accord's critic")
+    given = parser.parse_args()
+    job = json.loads(given.job.read_text(encoding="utf-8"))
+    if given.side == "trl":
+        run_trl(job)
+    else:
+        run_accord(job, given.value)
 
 
 if __name__ == "__main__":
