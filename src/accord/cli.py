@@ -147,6 +147,14 @@ GROUPS = (
                 tuple("data judge prompt principles to answers limit columns max_tokens max_cost concurrency seed".split()),
                 positional="data",
             ),
+            Command(
+                "debate",
+                "questions about evidence that the judge cannot read, argued by debaters who can",
+                ("accord.config.debate:DebateOptions",),
+                "accord.commands.debate:run",
+                tuple("data judge debaters protocols rounds words count decoy debater_prompt to answers max_tokens dry_run seed".split()),
+                positional="data",
+            ),
         ),
     ),
     Group(

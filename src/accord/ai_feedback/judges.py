@@ -89,13 +89,19 @@ class PairwiseJudge(ModelJudge):
     kind = "pairwise"
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
-        principles = [self.principle(one) for one in comparisons]
-        questions = [
-            self._question(shown, principle) for one, principle in zip(comparisons, principles, strict=True) for shown in (one, one.swapped)
-        ]
+        return self.compare_shown([(one, one.swapped) for one in comparisons])
+
+    def compare_shown(self, orders: Sequence[tuple[Comparison, Comparison]]) -> list[Verdict]:
+        """As `compare`, where the two orders are more than each other's mirror: two debates about the same two answers.
+
+        Args:
+            orders: of each comparison, what is shown with its first answer first, and with its second first.
+        """
+        principles = [self.principle(one) for one, _ in orders]
+        questions = [self._question(shown, principle) for both, principle in zip(orders, principles, strict=True) for shown in both]
         answers = ask(self.model, questions, self.store)
-        orders = ORDERS * len(comparisons)
-        readings = [self._reading(*asked) for asked in zip(questions, answers, orders, strict=True)]
+        asked_in = ORDERS * len(orders)
+        readings = [self._reading(*asked) for asked in zip(questions, answers, asked_in, strict=True)]
         return [
             averaged(readings[2 * index], readings[2 * index + 1], judge=self.name, source=self.source, principle=principle)
             for index, principle in enumerate(principles)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from accord.ai_feedback.asking import LanguageModel
-from accord.ai_feedback.judge_prompts import load_prompt
+from accord.ai_feedback.judge_prompts import JudgePrompt, load_prompt
 from accord.ai_feedback.judges import Judge, judge_of
 from accord.ai_feedback.local import LocalModel
 from accord.ai_feedback.scoring import reward_model_judge, rule_judge
 from accord.ai_feedback.server import ServedModel, ServerSettings
 from accord.ai_feedback.store import AnswerStore
-from accord.config.judge import JudgingOptions
+from accord.config.judge import AskingOptions, JudgingOptions
 from accord.errors import ConfigError
 from accord.models.opened import open_model
 from accord.models.save import REWARD
@@ -22,7 +22,7 @@ from accord.models.save import REWARD
 RULE = "rule:"
 
 
-def open_judge(options: JudgingOptions, store: AnswerStore, *, usual_prompt: str = "pairwise") -> Judge:
+def open_judge(options: JudgingOptions, store: AnswerStore, *, usual_prompt: str | JudgePrompt = "pairwise") -> Judge:
     """The judge that the options name: rule:NAME, file.py:function, the folder of a reward model, the address of a server (with #MODEL
     behind it), or a model by name, folder or hub id.
 
@@ -39,20 +39,29 @@ def open_judge(options: JudgingOptions, store: AnswerStore, *, usual_prompt: str
         if options.prompt is not None or options.principles is not None:
             raise ConfigError(f"{named} is asked no question: --prompt and --principles belong to language models.")
         return rule_judge(named.removeprefix(RULE)) if is_rule else reward_model_judge(named, force=options.force)
-    prompt = load_prompt(options.prompt or ("principle" if options.principles else usual_prompt), options.principles)
+    if isinstance(usual_prompt, JudgePrompt) and options.prompt is None and options.principles is None:
+        prompt = usual_prompt
+    else:
+        usual = "principle" if options.principles or not isinstance(usual_prompt, str) else usual_prompt
+        prompt = load_prompt(options.prompt or usual, options.principles)
     return judge_of(open_language_model(options), prompt, store, seed=options.seed)
 
 
 def open_language_model(options: JudgingOptions) -> LanguageModel:
-    """The model behind a judge, which critics and debaters ask too. Raises as `open_judge` does."""
-    if "://" in options.judge:
-        url, _, model = options.judge.partition("#")
+    """The model behind a judge. Raises as `open_judge` does."""
+    return language_model(options.judge, options)
+
+
+def language_model(named: str, options: AskingOptions) -> LanguageModel:
+    """A model to ask, by name, folder, hub id or a server's address: what judges, critics and debaters are. Raises as `open_judge` does."""
+    if "://" in named:
+        url, _, model = named.partition("#")
         return ServedModel(url, model or None, server_settings(options))
-    opened = open_model(options.judge, accept_licence=options.accept_licence, force=options.force)
-    return LocalModel(opened, Path(options.judge).name, token_budget=options.token_budget)
+    opened = open_model(named, accept_licence=options.accept_licence, force=options.force)
+    return LocalModel(opened, Path(named).name, token_budget=options.token_budget)
 
 
-def server_settings(options: JudgingOptions) -> ServerSettings:
+def server_settings(options: AskingOptions) -> ServerSettings:
     """The options that say how a server is used."""
     return ServerSettings(**{item.name: getattr(options, item.name) for item in dataclasses.fields(ServerSettings)})
 

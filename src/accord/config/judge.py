@@ -8,18 +8,11 @@ from accord.errors import ConfigError
 
 
 @dataclass
-class JudgingOptions:
-    """Which judge, and how it is asked."""
+class AskingOptions:
+    """How language models are asked, in this process or behind a server."""
 
-    judge: str = ""
-    """A model's name or folder, a server's address with its model behind it (http://127.0.0.1:8000/v1#MODEL), a reward model's run folder,
-    rule:NAME, or file.py:function."""
-    prompt: str | None = None
-    """What a language model is asked: pairwise, pairwise_reasoned, principle, rating, rubric or a YAML file of yours. None is pairwise."""
-    principles: str | None = None
-    """A YAML file with a list of principles, of which one is drawn for each comparison. None: those of the prompt."""
     answers: str | None = None
-    """File that keeps what the judge answered, so that nothing is paid for twice. None stands beside the output."""
+    """File that keeps what was answered, so that nothing is paid for twice. None stands beside the output."""
     seed: int = 0
     """Of the principles drawn, and of what is reasoned."""
     max_tokens: int | None = None
@@ -50,11 +43,27 @@ class JudgingOptions:
     """True loads the model even when it does not seem to fit in the free memory. False refuses."""
 
     def __post_init__(self) -> None:
-        if not self.judge:
-            raise ConfigError("accord judge needs --judge: a model, a server's address, a reward model's folder, or rule:NAME.")
         for name in ("token_budget", "concurrency", "attempts"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} {getattr(self, name)} must be 1 or more.")
+
+
+@dataclass
+class JudgingOptions(AskingOptions):
+    """Which judge, and how it is asked."""
+
+    judge: str = ""
+    """A model's name or folder, a server's address with its model behind it (http://127.0.0.1:8000/v1#MODEL), a reward model's run folder,
+    rule:NAME, or file.py:function."""
+    prompt: str | None = None
+    """What a language model is asked: pairwise, pairwise_reasoned, principle, rating, rubric or a YAML file of yours. None is pairwise."""
+    principles: str | None = None
+    """A YAML file with a list of principles, of which one is drawn for each comparison. None: those of the prompt."""
+
+    def __post_init__(self) -> None:
+        if not self.judge:
+            raise ConfigError("accord judge needs --judge: a model, a server's address, a reward model's folder, or rule:NAME.")
+        super().__post_init__()
 
 
 @dataclass

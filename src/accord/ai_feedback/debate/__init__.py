@@ -1,0 +1,1 @@
+"""Scalable oversight: a judge who has not seen the evidence, and debaters who have."""
