@@ -27,6 +27,11 @@ class RewardConfig(HeadsConfig):
     """True subtracts a row's strength (column margin) from the score gap. False ignores it."""
     center_rewards_coefficient: float | None = None
     """Weight of (r_chosen + r_rejected)^2, which keeps scores near 0; 0.01 is usual. None leaves it out."""
+    confidence: float = 0.0
+    """Weak-to-strong: how far labels are drawn towards what the model itself prefers, 0 up to (not including) 1; 0.5 is usual (Burns et al.
+    2023). 0 learns the labels alone."""
+    confidence_warmup: float = 0.2
+    """Share of all steps in which `confidence` rises from 0, 0 to 1."""
     normalise: bool = True
     """True fixes mean 0 and variance 1 of each head afterwards, on what normalise_on says. False leaves raw scores."""
     normalise_on: str | None = None
@@ -48,5 +53,9 @@ class RewardConfig(HeadsConfig):
         self.require("max_new_tokens", self.max_new_tokens >= 1, "1 or more")
         self.require("num_heads", self.num_heads >= 1, "1 or more")
         self.require("label_smoothing", 0 <= self.label_smoothing < 0.5, "0 up to (not including) 0.5")
+        self.require("confidence", 0 <= self.confidence < 1, "0 up to (not including) 1")
+        self.require("confidence_warmup", 0 <= self.confidence_warmup <= 1, "0 to 1")
+        if self.loss != "bradley_terry":
+            self.require("confidence", self.confidence == 0, f"0 with loss={self.loss!r}: bradley_terry alone uses it")
         if self.loss in ("plackett_luce", "davidson"):
             self.require("label_smoothing", self.label_smoothing == 0, f"0 with loss={self.loss!r}: bradley_terry and robust use it")

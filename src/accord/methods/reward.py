@@ -20,6 +20,7 @@ from accord.methods.heads import HeadsTrainer
 from accord.methods.reference_answers import reference_answers, rollout_units
 from accord.models.heads import RewardHeads, pair_weights
 from accord.objectives.ranking import accuracy, bradley_terry, centering, davidson, plackett_luce, robust_bradley_terry
+from accord.objectives.weak_to_strong import confident_target, ramped
 from accord.rewards.learned import RewardModel
 from accord.rollouts.sampler import SamplingConfig
 from accord.training.metrics import Metrics
@@ -98,7 +99,9 @@ def comparisons(units: Sequence[Unit], device: torch.device | str = "cpu") -> Co
     )
 
 
-def comparison_losses(scores: Tensor, pairs: Comparisons, config: RewardConfig, log_nu: Tensor | None = None) -> Tensor:
+def comparison_losses(
+    scores: Tensor, pairs: Comparisons, config: RewardConfig, log_nu: Tensor | None = None, *, confidence: float = 0.0
+) -> Tensor:
     """Loss of each unit under each head; every unit weighs 1, however many answers it compares.
 
     Args:
@@ -106,6 +109,7 @@ def comparison_losses(scores: Tensor, pairs: Comparisons, config: RewardConfig, 
         pairs: what `comparisons` made of the units, on the same device.
         config: which loss, and its options.
         log_nu: the tie parameter of `davidson`.
+        confidence: how far a label is drawn towards what each head itself prefers (`weak_to_strong.confident_target`); 0 leaves it.
     Returns:
         (U, K)
     """
@@ -119,6 +123,8 @@ def comparison_losses(scores: Tensor, pairs: Comparisons, config: RewardConfig, 
         losses = robust_bradley_terry(better - worse, flip_rate=config.label_smoothing, margin=margin, probability=probability)
     else:
         soft = probability * (1 - config.label_smoothing) + (1 - probability) * config.label_smoothing
+        if confidence:
+            soft = confident_target(soft, torch.sigmoid(better - worse - margin), confidence=confidence)
         losses = bradley_terry(better, worse, margin=margin, probability=soft)
     whole_rankings = config.loss == "plackett_luce"
     if whole_rankings:  # of two answers it is Bradley-Terry, soft labels and margins included
@@ -202,7 +208,8 @@ class RewardTrainer(HeadsTrainer):
         pairs = comparisons(units, scores.device)
         weights = self._head_weights(units).to(scores.device)
         per_head = torch.tensor([max(totals[f"head{k}"], 1e-9) for k in range(scores.shape[1])], device=scores.device)
-        per_unit = comparison_losses(scores, pairs, self.config, self.log_nu)
+        confidence = ramped(self.global_step, self.total_steps(), most=self.config.confidence, warmup=self.config.confidence_warmup)
+        per_unit = comparison_losses(scores, pairs, self.config, self.log_nu, confidence=confidence)
         # Each head is its own model: the loss is the sum over heads of its weighted mean, divided by K so that it reads as one loss.
         loss = (per_unit * weights / per_head).sum() / scores.shape[1]
         return loss, self._metrics(scores, pairs, units)
