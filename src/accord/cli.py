@@ -62,7 +62,7 @@ GROUPS = (
         (
             Command(
                 "demo",
-                "align a real model on packaged data, with a report: rlhf, dpo, base, reasoning",
+                "align a real model on packaged data, with a report: rlhf, dpo, base, reasoning, constitution",
                 ("accord.config.options:DemoOptions",),
                 "accord.recipes.demo:run_demo",
                 ("full", "output_dir", "seed", "force", "dry_run"),
@@ -145,6 +145,14 @@ GROUPS = (
                 ("accord.config.judge:CheckOptions",),
                 "accord.commands.judge:check",
                 tuple("data judge prompt principles to answers limit columns max_tokens max_cost concurrency seed".split()),
+                positional="data",
+            ),
+            Command(
+                "constitution",
+                "train by principles: critiques, revisions, compared answers (Constitutional AI)",
+                ("accord.config.constitution:ConstitutionOptions",),
+                "accord.recipes.constitution:run",
+                tuple("data model constitution critic judge rl rounds helpful safe pairs limit output_dir max_new_tokens seed dry_run".split()),
                 positional="data",
             ),
             Command(

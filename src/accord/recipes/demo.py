@@ -131,6 +131,10 @@ def run_demo(options: DemoOptions) -> Path:
 
         check_fits(NEEDED_BYTES, available_memory(), what="The demo")
         return run_reasoning(options)
+    if options.route == "constitution":
+        from accord.recipes.constitution import run_demo as run_constitution
+
+        return run_constitution(options)
     folder = Path(options.output_dir or Path("runs") / f"demo-{options.route}{'-full' if options.full else ''}")
     settings = replace(FULL if options.full else QUICK, seed=options.seed)
     check_fits(NEEDED_BYTES, available_memory(), what="The demo")

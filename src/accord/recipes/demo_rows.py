@@ -82,6 +82,19 @@ def heldout_prompts(per_slice: int = MAX_FULL) -> list[Example]:
     ]
 
 
+def constitution_prompts() -> list[Example]:
+    """Prompts without answers, of which `harmful` says whether they ask for harm; none of them is among the others."""
+    return [
+        Example(
+            "prompt",
+            _prompt(row),
+            columns={"harmful": row["harmful"], "topic": row["topic"]},
+            where=f"constitution_prompts.jsonl line {number}",
+        )
+        for number, row in enumerate(_rows("constitution_prompts.jsonl"), 1)
+    ]
+
+
 def agreement() -> dict[str, Any]:
     """The blind second labelling: how often the same answer was preferred both times."""
     rows = _rows("second_labels.jsonl")

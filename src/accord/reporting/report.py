@@ -95,6 +95,8 @@ class Report:
     length_lines: list[Line] = field(default_factory=list)
     alarms: list[dict[str, Any]] = field(default_factory=list)
     """{"name", "value", "limit", "ok": bool, "words"}"""
+    critiques: list[Sample] = field(default_factory=list)
+    """Answers with what a critic said of them and what became of them, in the order of the prompts."""
     samples: list[Sample] = field(default_factory=list)
     worst: list[Sample] = field(default_factory=list)
     worst_words: str = ""
