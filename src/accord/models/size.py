@@ -42,6 +42,10 @@ class ModelSize:
     """Attention heads whose scores are kept whole, because a soft cap rules out fused attention; else 0."""
     kv_floats: int
     """Numbers in the KV cache per token, all layers."""
+    query_floats: int
+    """Numbers in the queries of one layer, per token."""
+    layer_weights: int
+    """Weights of all layers that one token is multiplied with: those of the linear layers, and of as many experts as it is sent to."""
 
 
 def model_size(config: Any) -> ModelSize:
@@ -94,6 +98,8 @@ def measured(model: Any, adapters: Collection[str] = ()) -> ModelSize:
         layer_floats=_layer_floats(parameters, text, heads * width, kv_heads * width),
         score_heads=heads if getattr(text, "attn_logit_softcapping", None) else 0,
         kv_floats=2 * int(text.num_hidden_layers) * kv_heads * width,
+        query_floats=heads * width,
+        layer_weights=sum(inputs * outputs for _, inputs, outputs in linears) + _expert_weights(parameters, text),
     )
 
 
@@ -103,8 +109,8 @@ def upper_layers(layers: int, share: float) -> range:
 
 
 def activation_bytes(
-    size: ModelSize, *, weight_bytes: int = 4, context: int = 512, checkpointing: bool = False, rank: int = 16, lora_layers: float = 1.0
-) -> int:
+    size: ModelSize, *, weight_bytes: float = 4, context: int = 512, checkpointing: bool = False, rank: int = 16, lora_layers: float = 1.0
+) -> float:
     """Bytes kept for the backward pass per token of a micro-batch, in the layers that it runs through: frozen ones below keep nothing."""
     layers = len(upper_layers(size.layers, lora_layers))
     if checkpointing:
@@ -147,6 +153,13 @@ def choose_token_budget(
     per_token = SLACK * (kept + passing_floats(size, checkpointing=checkpointing) * weight_bytes)
     fitting = int(0.5 * max(0.0, free_bytes) / per_token)
     return max(SMALLEST_BUDGET, min(LARGEST_BUDGET.get(device, LARGEST_ELSEWHERE), fitting // BUDGET_STEP * BUDGET_STEP))
+
+
+def _expert_weights(parameters: dict[str, Tensor], text: Any) -> int:
+    """Weights of the experts that one token is sent to, where they stand in one tensor a layer (experts first) and are no linear layers."""
+    stacked = sum(parameter.numel() for parameter in parameters.values() if parameter.dim() == 3)
+    experts = int(getattr(text, "num_experts", None) or getattr(text, "num_local_experts", None) or 1)
+    return stacked * int(getattr(text, "num_experts_per_tok", None) or 1) // experts
 
 
 def _layer_floats(parameters: dict[str, Tensor], text: Any, query: int, key: int) -> int:

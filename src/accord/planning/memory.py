@@ -41,11 +41,15 @@ class MemoryNeed:
     merged: int
     """Second weight set for sampling (adapted layers with their adapters added)."""
     kv_cache: int
+    reference: int = 0
+    """A frozen copy of all weights, where they are trained and a reference is read in every round."""
+    buffers: int = 0
+    """What is kept of rows and sampled answers: log-probs, values, states of frozen layers."""
 
     @property
     def total(self) -> int:
         """The peak: a step trains or samples, never both at once."""
-        steady = self.process + self.weights + self.adapters + self.gradients + self.optimizer
+        steady = self.process + self.weights + self.adapters + self.gradients + self.optimizer + self.reference + self.buffers
         return steady + max(self.activations + self.logits, self.merged + self.kv_cache)
 
     def __str__(self) -> str:
@@ -90,12 +94,17 @@ def predict(
     trained_adapters: int = 1,
     token_budget: int = 1024,
     context: int = 512,
-    weight_bytes: int = 4,
+    weight_bytes: float = 4,
+    compute_bytes: int | None = None,
     checkpointing: bool = False,
     sample_rows: int = 0,
     sample_tokens: int = 0,
     target_modules: str | Sequence[str] = "all-linear",
     lora_layers: float = 1.0,
+    longest: int = 0,
+    cache_tokens: float | None = None,
+    reference_copy: bool = False,
+    buffers: float = 0.0,
 ) -> MemoryNeed:
     """Memory of one stage.
 
@@ -105,34 +114,43 @@ def predict(
         trained_adapters: with gradients and Adam moments.
         token_budget: tokens in a micro-batch.
         context: longest prompt + completion, in tokens.
-        weight_bytes: 4 for float32, 2 for bfloat16. Adapters and their moments are float32.
+        weight_bytes: 4 for float32, 2 for bfloat16, 0.52 for four bits with their scales. Adapters and their moments are float32.
+        compute_bytes: of the numbers that are computed with, where weights are widened as they are used. None: as the weights.
         checkpointing: True keeps only the input of each layer. False keeps what every layer needs for its backward pass.
         sample_rows: answers sampled side by side; 0 for a stage that does not sample.
         sample_tokens: longest prompt + answer of a sampled row.
         target_modules: layers that LoRA adapts.
         lora_layers: share of the decoder layers, from the top, that LoRA adapts; the backward pass ends below them.
+        longest: tokens of the longest row (a prompt with the answers that are compared), which goes through the model alone where it is
+            above the budget.
+        cache_tokens: tokens in the KV cache at most; None is sample_rows * sample_tokens, no prompt shared.
+        reference_copy: True keeps a second, frozen set of all weights. False needs none: adapters are switched off, or values are kept.
+        buffers: bytes kept of rows and answers.
     """
+    tokens = max(token_budget, longest)
+    number = compute_bytes or weight_bytes
     lora_layers = lora_layers if rank else 1.0
     adapter = count_lora(size, rank, target_modules, lora_layers) if rank else 0
     trained = size.parameters if rank is None else adapter * trained_adapters
     training_bytes = weight_bytes if rank is None else 4
     per_token = activation_bytes(
-        size, weight_bytes=weight_bytes, context=context, checkpointing=checkpointing, rank=rank or 0, lora_layers=lora_layers
+        size, weight_bytes=number, context=context, checkpointing=checkpointing, rank=rank or 0, lora_layers=lora_layers
     )
-    layer = token_budget * weight_bytes * passing_floats(size, checkpointing=checkpointing)
+    layer = tokens * number * passing_floats(size, checkpointing=checkpointing)
     adapted = sum(inputs * outputs for _, inputs, outputs in size.linears)
+    cached = sample_rows * sample_tokens if cache_tokens is None else cache_tokens
     return MemoryNeed(
         process=int(PROCESS),
-        weights=size.parameters * weight_bytes,
+        weights=int(size.parameters * weight_bytes),
         adapters=adapter * adapters * 4,
-        gradients=trained * training_bytes,
+        gradients=int(trained * training_bytes),
         optimizer=trained * 8,
-        activations=int(SLACK * (token_budget * per_token + layer))
-        if rank != 0
-        else int(SLACK * 2 * token_budget * weight_bytes * size.layer_floats),
+        activations=int(SLACK * (tokens * per_token + layer)) if rank != 0 else int(SLACK * 2 * tokens * number * size.layer_floats),
         logits=logit_bytes(size),
-        merged=adapted * weight_bytes if sample_rows and adapters and rank else 0,
-        kv_cache=int(SLACK * sample_rows * (sample_tokens * size.kv_floats * weight_bytes + 2 * size.vocabulary * 4)),
+        merged=int(adapted * weight_bytes) if sample_rows and adapters and rank else 0,
+        kv_cache=int(SLACK * (cached * size.kv_floats * number + sample_rows * 2 * size.vocabulary * 4)),
+        reference=int(size.parameters * weight_bytes) if reference_copy else 0,
+        buffers=int(buffers),
     )
 
 
@@ -152,25 +170,57 @@ def check_fits(need: MemoryNeed | float, have: float, *, what: str = "This", fit
         require(need.total if isinstance(need, MemoryNeed) else need, have, what=what, fitting=fitting)
 
 
-def suggest(size: ModelSize, have: float, **settings: Any) -> str:
-    """Changes to a stage's settings (those of `predict`) under which it fits in `have` bytes, best first; "" when nothing helps."""
-    changes: list[tuple[str, dict[str, Any]]] = [
-        ("micro-batches of 256 tokens", {"token_budget": SMALLEST_BUDGET}),
-        ("LoRA on the upper half of the layers (lora_layers 0.5)", {"token_budget": SMALLEST_BUDGET, "lora_layers": 0.5}),
-        ("gradient checkpointing", {"token_budget": SMALLEST_BUDGET, "checkpointing": True}),
-        ("LoRA instead of full fine-tuning", {"rank": 16, "token_budget": SMALLEST_BUDGET, "checkpointing": True}),
-        ("heads on frozen features", {"rank": 0, "token_budget": SMALLEST_BUDGET}),
-    ]
-    found: list[str] = []
-    for name, change in changes:
-        rank = settings.get("rank", 16)
-        if ("instead" in name and rank is not None) or ("upper half" in name and (not rank or settings.get("lora_layers", 1.0) <= 0.5)):
+@dataclass(frozen=True)
+class Way:
+    """A change under which a stage fits."""
+
+    text: str
+    flags: str
+    """What to add to the command for it; "" where another model or method is meant."""
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.flags}" if self.flags else self.text
+
+
+SMALL = f"--tokens_per_microbatch {SMALLEST_BUDGET}"
+CHANGES: tuple[tuple[Way, dict[str, Any]], ...] = (
+    (Way(f"micro-batches of {SMALLEST_BUDGET} tokens", SMALL), {}),
+    (Way("LoRA on the upper half of the layers (lora_layers 0.5)", f"--lora_layers 0.5 {SMALL}"), {"lora_layers": 0.5}),
+    (Way("gradient checkpointing", f"--gradient_checkpointing true {SMALL}"), {"checkpointing": True}),
+    (
+        Way("LoRA instead of full fine-tuning", f"--lora_r 16 --gradient_checkpointing true {SMALL}"),
+        {"rank": 16, "checkpointing": True, "reference_copy": False},
+    ),
+    (Way("heads on frozen features", "--backbone heads"), {"rank": 0}),
+)
+"""What to try, best first; each with micro-batches of the smallest size."""
+
+
+def ways_to_fit(size: ModelSize, have: float, **settings: Any) -> list[Way]:
+    """Changes to a stage's settings (those of `predict`) under which it fits in `have` bytes, best first.
+
+    Args:
+        heads: (in `settings`) True where the method can train heads alone. Left out: True.
+    """
+    heads = settings.pop("heads", True)
+    rank = settings.get("rank", 16)
+    found: list[Way] = []
+    for way, change in CHANGES:
+        if ("instead" in way.text and rank is not None) or ("heads" in way.text and not heads):
             continue
-        if predict(size, **{**settings, **change}).total <= have:
-            found.append(name)
-    if settings.get("sample_rows", 0) > 1 and predict(size, **{**settings, "sample_rows": 1}).total <= have:
-        found.append("fewer answers sampled side by side")
+        if "upper half" in way.text and (not rank or settings.get("lora_layers", 1.0) <= 0.5):
+            continue
+        if predict(size, **{**settings, "token_budget": SMALLEST_BUDGET, **change}).total <= have:
+            found.append(way)
+    if settings.get("sample_rows", 0) > 1 and predict(size, **{**settings, "sample_rows": 1, "cache_tokens": None}).total <= have:
+        found.append(Way("fewer answers sampled side by side", ""))
+    return found
+
+
+def suggest(size: ModelSize, have: float, **settings: Any) -> str:
+    """The best two of `ways_to_fit` in words, or how large a model would fit; "" when nothing helps."""
+    found = ways_to_fit(size, have, **settings)
     if not found:
         small = max(0.0, have - PROCESS) / (4 * SLACK)
         return f"a model of at most {small / 1e6:.0f} million weights" if small > 1e6 else ""
-    return ", or ".join(found[:2])
+    return ", or ".join(str(way) for way in found[:2])
