@@ -254,6 +254,41 @@ def test_labels_land_on_tasks_that_are_there_whatever_their_order(project: Proje
     assert [c.text for c in example.completions] == ["no 1", "yes 1"]
 
 
+VOTES = {"annotator1": 2, "annotator2": 1, "annotator3": 0}
+
+
+def voted(instruction: str, **votes: int) -> Row:
+    return {"idx": 1, "instruction": instruction, "input": "", "response1": "One.", "response2": "Two.", **votes}
+
+
+def test_annotators_who_share_a_row_are_as_many_labels(project: Project, tmp_path: Path) -> None:
+    """Three votes on one pair by three people, one pair with one vote, and back again as two rows. The vote of somebody who was erased leaves alone."""
+    path, back = tmp_path / "pandalm.json", tmp_path / "back.json"
+    path.write_text(json.dumps([voted("Count.", **VOTES), voted("Add.", annotator1=2)]), "utf-8")
+    found = brought(project, path)
+    assert (found.layout, found.tasks.added, found.annotations.added) == ("pandalm", 2, 4)
+    assert (again := brought(project, path)).annotations.added == 0 and again.annotations.known == 4
+    with project.open_store() as store:
+        names = {person.id: person.name for person in store.annotators()}
+        said = {names[one.annotator]: best(store, one) for one in store.annotations()}
+        assert said == {"annotator1": "Two.", "annotator2": "One.", "annotator3": None, "pandalm, not named": "Two."}
+        assert all(one.probability in (None, 0.5) and one.columns["idx"] == 1 for one in store.annotations())
+        assert panel(store).judgements == 3
+        for readable in (True, False):
+            assert export_labels(store, back, "pandalm", names=readable).not_held == {}
+            assert counted(rows_in(back)) == counted(rows_in(path))
+        store.erase(next(key for key, name in names.items() if name == "annotator2"))
+        export_labels(store, back, "pandalm")
+        left = {name: vote for name, vote in VOTES.items() if name != "annotator2"}
+        kept = [row for row in rows_in(back) if "annotation_id" not in row]
+        assert counted(kept) == counted([voted("Count.", **left), voted("Add.", annotator1=2)]) and len(rows_in(back)) == 3
+        store.erase(next(key for key, name in names.items() if name == "annotator1"))
+        export_labels(store, back, "pandalm", names=True)
+        alone = {**voted("Count.", annotator1=0), "annotator": "annotator3"}
+        kept = [row for row in rows_in(back) if "annotation_id" not in row]
+        assert counted(kept) == counted([alone, voted("Add.", annotator1=2)]) and len(rows_in(back)) == 4
+
+
 def test_on_either_database(where: str, tmp_path: Path) -> None:
     """Labels of people come, count, leave as they came, and lose what names them when those people are erased."""
     foreign = next(one for one in FILES if one.format == "argilla")

@@ -13,10 +13,13 @@ from accord.annotation.backup import read_backup, write_backup
 from accord.annotation.duplicates import Unique
 from accord.annotation.exchange import export_file, import_file
 from accord.annotation.project import Project, ProjectSettings
+from accord.annotation.results import Idle
 from accord.annotation.store import Store
 from accord.cli import main
+from accord.data.read import read_examples
 from accord.errors import ConfigError, DataError
-from labelling import label, pair, pairs, submission
+from accord.types import Annotation, to_json
+from labelling import label, pair, pairs, submission, task
 
 
 def filled(folder: Path, **settings: object) -> Project:
@@ -132,6 +135,28 @@ def test_tasks_of_one_kind_are_made_of_rows_of_another(tmp_path: Path, capsys: p
         )
     assert run("project", "import-tasks", folder, tmp_path / "talks.jsonl", "--kind", "ranking") == 2
     assert "talks.jsonl line 1: a demonstration makes no ranking task. It makes: chat, edit, rating." in capsys.readouterr().err
+
+
+def test_a_conversation_that_is_still_to_be_held_is_refused_and_one_that_was_judged_elsewhere_is_kept(tmp_path: Path) -> None:
+    """No page talks to a model for a task, so a chat without answers is given to nobody; its labels are training data all the same."""
+    live = task("chat", "Be brief.")
+    turns = [{"user": "Hi", "answers": ["Yes.", "No."], "choice": 1}]
+    said = Annotation("0" * 16, live.id, "chat", {"turns": turns}, "ann", created="2024-05-01T12:00:00.000Z")
+    asked, judged = tmp_path / "asked.jsonl", tmp_path / "judged.jsonl"
+    for path, rows in ((asked, [live]), (judged, [live, said])):
+        path.write_text("".join(json.dumps(to_json(row)) + "\n" for row in rows), "utf-8")
+    project = Project.new(tmp_path / "labels", gold_rate=0.0, repeat_rate=0.0, heldout=0.0)
+    with project.open_store() as store:
+        with pytest.raises(DataError, match=r"asked\.jsonl line 1 is a chat task without answers, .* accord chat --learn$"):
+            import_file(store, asked)
+        assert list(store.tasks()) == []
+        found = import_file(store, judged)
+        assert (found.tasks.added, found.annotations.added) == (1, 1)
+        store.add_annotator("Bob", id="bob")
+        assert isinstance(store.next_task("bob"), Idle)
+        project.freeze(store)
+    (example,) = read_examples(f"{project.folder}@all")
+    assert (example.prompt[-1].content, [one.text for one in example.completions]) == ("Hi", ["No.", "Yes."])
 
 
 def test_labels_move_to_another_machine_and_importing_twice_changes_nothing(tmp_path: Path) -> None:

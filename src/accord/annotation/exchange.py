@@ -93,8 +93,9 @@ def _import_export(store: Store, path: Path, kinds: Collection[str]) -> Imported
             found[name].append((from_json(dict(row), classes[name]), where))
         except (TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{where} is no {name} ({error}). Export it again.") from error
-    unique = Unique(store, keep={annotation.task for annotation, _ in found["Annotation"]})
-    tasks = store.add_tasks(unique.of(_taken(task, where, kinds) for task, where in found["Task"]))
+    labelled = {annotation.task for annotation, _ in found["Annotation"]}
+    unique = Unique(store, keep=labelled)
+    tasks = store.add_tasks(unique.of(_taken(task, where, kinds, labelled) for task, where in found["Task"]))
     _add_guidelines(store, [guideline for guideline, _ in found["Guideline"]])
     return Imported(tasks, store.record(annotation for annotation, _ in found["Annotation"]), duplicates=unique.words)
 
@@ -107,9 +108,14 @@ def _made(path: Path, round: int, kinds: Collection[str], kind: TaskKind | None,
             yield _taken(task, example.where, kinds)
 
 
-def _taken(task: Task, where: str, kinds: Collection[str]) -> Task:
+def _taken(task: Task, where: str, kinds: Collection[str], labelled: Collection[str] = ()) -> Task:
     if kinds and task.kind not in kinds:
         raise DataError(f"{where} is a {task.kind} task, and the kinds of project.yaml are {', '.join(kinds)}.")
+    if not task.completions and task.kind == "chat" and task.id not in labelled:
+        raise DataError(
+            f"{where} is a chat task without answers, and no page here holds a conversation with a model to judge. Give it one or two recorded "
+            "conversations, or let people talk to a model that learns from them: accord chat --learn"
+        )
     return task
 
 

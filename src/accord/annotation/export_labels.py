@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from accord.annotation import people
-from accord.annotation.import_labels import IMPORTED
+from accord.annotation.import_labels import IMPORTED, VOTE
 from accord.annotation.snapshot import reason_left_out
 from accord.annotation.store import Store
-from accord.annotation.tool_columns import renamed, tool_of
+from accord.annotation.tool_columns import ONE_VOTE, renamed, tool_of, with_all_votes
 from accord.data.annotation_examples import examples_of
 from accord.data.fields import Fields
 from accord.data.files import data_suffix
@@ -72,16 +72,22 @@ def export_labels(store: Store, path: Path, format: str, *, names: bool = False)
     skipped: Counter[str] = Counter()
     kept = 0
     rows: dict[str, list[Example]] = {}
+    votes: dict[str, dict[str, Example]] = {}
     for annotation in found:
         reason = reason_left_out(annotation, settled)
         if reason is not None:
             skipped[reason] += 1
             continue
         for example in writing.examples(annotation):
-            rows.setdefault(example.where if layout.together else str(len(rows)), []).append(example)
+            vote = _vote_in(layout, annotation)
+            key = example.where if layout.together else str(len(rows)) if vote is None else f"{example.where} of {annotation.task}"
+            rows.setdefault(key, []).append(example)
+            if vote is not None:
+                votes.setdefault(key, {})[vote] = example
             kept += 1
     if not rows:
         raise DataError(f"No label of the project fits into the format {format}{_told(writing.not_held | skipped)}.")
+    rows |= {key: _joined(rows[key], group) for key, group in votes.items()}
     report = write_examples((example for group in rows.values() for example in group), path, layout.name)
     del report.lost["plain text"]
     return LabelsExported(report, kept, dict(writing.not_held), dict(skipped), tuple(sorted(writing.personal)))
@@ -200,6 +206,17 @@ def _best_first(example: Example) -> Example:
     levels = sorted(set(ranks))
     dense = tuple(levels.index(ranks[place]) + 1 for place in order)
     return replace(example, completions=tuple(example.completions[place] for place in order), ranks=dense)
+
+
+def _vote_in(layout: Format, annotation: Annotation) -> str | None:
+    """The column of a label that came as one of several votes in a row of the layout."""
+    origin: Mapping[str, Any] = annotation.columns.get(IMPORTED) or {}
+    return origin.get(VOTE) if origin.get("layout") == layout.name else None
+
+
+def _joined(rows: list[Example], votes: Mapping[str, Example]) -> list[Example]:
+    """Votes that came in one row as one row again; each by itself where the first annotator's, without which there is none, is not there."""
+    return [with_all_votes(votes)] if ONE_VOTE in votes else rows
 
 
 def _same_meaning(kind: str, wanted: str) -> bool:

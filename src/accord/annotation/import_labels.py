@@ -20,7 +20,7 @@ from accord.annotation.extras import sa
 from accord.annotation.people import MAX_NAME, Annotator
 from accord.annotation.schema import annotations as annotations_table
 from accord.annotation.store import Added, Store
-from accord.annotation.tool_columns import annotator_in, chosen_stood_first, created_in, seconds_in, tool_of
+from accord.annotation.tool_columns import annotator_in, chosen_stood_first, created_in, seconds_in, tool_of, votes_in
 from accord.data.annotation_examples import MARGINS, tasks_of
 from accord.data.annotation_values import check_annotation, check_task
 from accord.data.fields import MESSAGE_FIELDS, Fields, one_line
@@ -33,6 +33,8 @@ from accord.types import Annotation, Example, LabelSource, Task, content_hash
 
 IMPORTED = "imported"
 """Column of an imported annotation that says which row of which layout it was, and where the row's answers stand in the task."""
+VOTE = "vote"
+"""Its key for the column that a vote had in a row with several."""
 AUTO = "auto"
 THUMBS = {True: 7, False: 1}
 """Ratings that stand for good and bad where a row says no more."""
@@ -107,7 +109,8 @@ def import_labels(
     labels: list[Label] = []
     for layout, example in _located(path, format, columns, on_error):
         try:
-            labels.append(_label(layout, example, there, round, source, kinds))
+            said = votes_in(layout.name, example) or {None: example}
+            labels += [_label(layout, one, vote, there, round, source, kinds) for vote, one in said.items()]
         except DataError as error:
             line = str(error) if str(error).startswith(example.where) else f"{example.where}: {error}"
             if on_error is None:
@@ -150,7 +153,13 @@ def _located(path: Path, format: str, columns: Mapping[str, str] | None, on_erro
 
 
 def _label(
-    layout: Format, example: Example, there: dict[str, Task], round: int, source: LabelSource | None, kinds: Collection[str]
+    layout: Format,
+    example: Example,
+    vote: str | None,
+    there: dict[str, Task],
+    round: int,
+    source: LabelSource | None,
+    kinds: Collection[str],
 ) -> Label:
     if example.kind in ("demonstration", "prompt", "text"):
         raise DataError(f"{example.where} is a {example.kind}, which judges no answer. Make tasks of it: accord project import-tasks")
@@ -174,7 +183,7 @@ def _label(
         rationale=columns["rationale"] if isinstance(columns.get("rationale"), str) and columns["rationale"].strip() else None,
         round=task.round,
         created=created_in(columns),
-        columns={**columns, IMPORTED: _origin(layout, example, order)},
+        columns={**columns, IMPORTED: _origin(layout, example, order) | ({} if vote is None else {VOTE: vote})},
     )
     said, notes = _JUDGED[example.kind](said, example, order)
     if len(order) == 2 and (first := chosen_stood_first(layout.name, columns)) is not None:

@@ -67,6 +67,8 @@ class Store(Administration):
     def add_tasks(self, found: Iterable[Task], *, wanted: int | None = None) -> Added:
         """Put tasks into the queue; one that is there already is left as it is. A task with a gold value measures annotators.
 
+        A chat without recorded answers is a conversation that was held elsewhere: it is kept for its labels, and given to nobody here.
+
         Args:
             wanted: annotators wanted for each. None is the overlap of the rules.
         Raises:
@@ -100,7 +102,7 @@ class Store(Administration):
             "kind": task.kind,
             "round": task.round,
             "role": "work" if task.gold is None else "gold",
-            "state": "open",
+            "state": "open" if task.completions else "retired",
             "wanted": wanted,
             "given": 0,
             "position": assign.position(self.rules.seed, task.id),

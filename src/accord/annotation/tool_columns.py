@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from accord.annotation.records import moment
 from accord.data.fields import Fields
-from accord.data.layouts.comparisons import SUMMARY_CHOICE, signed, winner
+from accord.data.layouts.comparisons import ANNOTATORS, SUMMARY_CHOICE, VOTE, signed, winner
 from accord.data.layouts.label_tools import SCALE, SELECTION
 from accord.data.layouts.pairs import Judge
+from accord.types import Example
 
 ANNOTATOR = (
     "annotator",
@@ -41,6 +43,10 @@ _SHOWN: dict[str, tuple[tuple[str, Judge], ...]] = {
     "potato": (("preference_scale", SCALE), ("preference", SELECTION)),
 }
 """Layouts that keep the order in which two answers were shown, with the column that says who won."""
+VOTING = "pandalm"
+"""The layout whose rows have several annotators' votes."""
+ONE_VOTE = "annotator1"
+"""Where a row of one annotator has theirs."""
 
 
 def tool_of(layout: str) -> str:
@@ -102,6 +108,31 @@ def chosen_stood_first(layout: str, columns: Mapping[str, Any]) -> bool | None:
         if name in columns:
             return judge.read(Fields(columns, "")).vote >= 0.5
     return None
+
+
+def votes_in(layout: str, example: Example) -> dict[str, Example]:
+    """What each annotator of a row said, by the name of their column, as rows of one annotator would say it. Empty where a row is one label."""
+    columns = example.columns
+    own = [name for name in columns if VOTE.fullmatch(name)] if layout == VOTING and annotator_in(columns) is None else []
+    if len(own) < 2:
+        return {}
+    shared = {name: value for name, value in columns.items() if name not in own}
+    return {name: _voted(example, {**shared, ONE_VOTE: columns[name], "annotator": name}) for name in own}
+
+
+def with_all_votes(votes: Mapping[str, Example]) -> Example:
+    """The inverse of `votes_in`."""
+    first = next(iter(votes.values()))
+    shared = {name: value for name, value in first.columns.items() if name not in (ONE_VOTE, "annotator")}
+    return _voted(first, {**shared, **{name: vote.columns[ONE_VOTE] for name, vote in votes.items()}})
+
+
+def _voted(example: Example, columns: dict[str, Any]) -> Example:
+    """The same answers, shown as they were, with other votes."""
+    vote, before = (ANNOTATORS.read(Fields(each, example.where)).vote for each in (columns, example.columns))
+    completions = example.completions if (vote >= 0.5) == (before >= 0.5) else example.completions[::-1]
+    share = max(vote, 1 - vote)
+    return replace(example, completions=completions, probability=None if share == 1 else share, columns=columns)
 
 
 def renamed(columns: Mapping[str, Any], named: Callable[[str], str]) -> tuple[dict[str, Any], set[str]]:

@@ -17,6 +17,8 @@ _SIDE = r"(?:model|answer|response|output|completion|assistant|option|choice|tex
 _FIRST = re.compile(_SIDE + r"(?:a|1|left|first)", re.IGNORECASE)
 _SECOND = re.compile(_SIDE + r"(?:b|2|right|second)", re.IGNORECASE)
 _TIE = re.compile(r"tie\b.*|draw|equal|same|both|neither|none|both[ _-]?(?:bad|good)|no preference", re.IGNORECASE)
+VOTE = re.compile(r"annotator\d+")
+"""Columns of PandaLM's rows, one an annotator: 1 and 2 say which answer is better, 0 is a tie."""
 _HELPSTEER_TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
 
 
@@ -140,7 +142,7 @@ def _read_scores(fields: Fields) -> Verdict:
 
 
 def _read_annotators(fields: Fields) -> Verdict:
-    votes = [fields.integer(name) for name in sorted(fields.row) if re.fullmatch(r"annotator\d+", name)]
+    votes = [fields.integer(name) for name in sorted(fields.row) if VOTE.fullmatch(name)]
     if any(vote not in (0, 1, 2) for vote in votes):
         fields.fail(f"the annotators say {votes}; each must be 1, 2 or 0 (a tie).")
     return Verdict(sum((0.5, 1.0, 0.0)[vote] for vote in votes) / len(votes))
@@ -154,10 +156,10 @@ def _hh_scored(row: Mapping[str, object]) -> bool:
     return "score" in row and isinstance(row.get("text"), (list, tuple))
 
 
+ANNOTATORS = Judge(_read_annotators, _write_annotators)
 SUMMARY_CHOICE = Judge(_read_choice, lambda verdict: {"choice": 0})
 _ARENA = winner("winner", "model_a")
 _SCORES = Judge(_read_scores, lambda verdict: {"score": [0.5, 0.5] if verdict.vote == 0.5 else [1.0, 0.0]})
-_ANNOTATORS = Judge(_read_annotators, _write_annotators)
 _SHP = Judge(lambda fields: Verdict(float(fields.flag("labels"))), lambda verdict: {"labels": 1})
 _INSTRUCTION = Prompt(lambda fields: alpaca_prompt(fields, "input"), lambda example: alpaca_fields(example, "input"))
 _CONTEXT = Prompt(
@@ -199,7 +201,7 @@ FORMATS = [
         _CONTEXT,
     ),
     two_answers("shp", ("history", "human_ref_A", "human_ref_B", "labels"), ("human_ref_A", "human_ref_B"), _SHP, text_prompt("history")),
-    two_answers("pandalm", ("instruction", "response1", "response2", "annotator1"), ("response1", "response2"), _ANNOTATORS, _INSTRUCTION),
+    two_answers("pandalm", ("instruction", "response1", "response2", "annotator1"), ("response1", "response2"), ANNOTATORS, _INSTRUCTION),
     two_answers("llmbar", ("input", "output_1", "output_2", "label"), ("output_1", "output_2"), winner("label", "1"), text_prompt("input")),
     two_answers(
         "winner",
