@@ -31,6 +31,8 @@ class Job:
     max_length: int = 512
     layers: int = 0
     """0 takes the named model; otherwise a random Llama of about ten million weights with so many layers."""
+    double: bool = False
+    """The random Llama in float64, where rounding is no longer what two sides differ by."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def make(job: Job) -> tuple[Any, Any]:
         num_key_value_heads=2, max_position_embeddings=2048, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
         tie_word_embeddings=True,
     )  # fmt: skip
-    return LlamaForCausalLM(config).float().eval(), tokenizer
+    return LlamaForCausalLM(config).to(torch.float64 if job.double else torch.float32).eval(), tokenizer
 
 
 def lora(task: str = "CAUSAL_LM") -> Any:

@@ -1,7 +1,7 @@
 """accord against TRL 1.16 on this machine's CPU: same tokens, same weights, same optimizer, whole optimizer steps, side by side.
 
     python benchmarks/vs_trl.py --data ../shared/data --method dpo            # sft, reward, dpo, update, rollout, grpo
-    python benchmarks/vs_trl.py --data ../shared/data --method trajectory     # 50 steps of DPO on a random 10 M Llama
+    python benchmarks/vs_trl.py --data ../shared/data --method trajectory     # 50 steps of DPO on a random 10 M Llama, in both precisions
     python benchmarks/vs_trl.py --data ../shared/data --method ppo            # TRL 1.12, the last with PPO: see vs_trl_ppo.py
 
 Rows: TRL tuned (fp32, reference cached, batch size and checkpointing swept) on batches in random order and sorted by length, TRL fp32
@@ -74,15 +74,15 @@ class Worker:
         self.folder.cleanup()
 
 
-def groups_of(job: Job, order: str, count: int) -> list[list[int]]:
-    """Rows of each step: the pool in its (random) order, or in order of length and evenly spread over it."""
+def groups_of(job: Job, order: str, count: int, size: int = STEP_ROWS) -> list[list[int]]:
+    """Rows of each step, so many a step: the pool in its (random) order, or in order of length and evenly spread over it."""
     from job import make, rows_of
 
     rows = rows_of(job, make(job)[1])
     indices = list(range(len(rows)))
     if order == "sorted":
         indices.sort(key=lambda i: rows[i]["tokens"])
-    steps = [indices[i : i + STEP_ROWS] for i in range(0, len(indices) - STEP_ROWS + 1, STEP_ROWS)]
+    steps = [indices[i : i + size] for i in range(0, len(indices) - size + 1, size)]
     return [steps[i * len(steps) // count] for i in range(count)] if count <= len(steps) else [steps[i % len(steps)] for i in range(count)]
 
 
@@ -197,16 +197,18 @@ def swept(job: Job, settings: list[Setting]) -> Setting:
 
 
 def trajectory(job: Job, steps: int = 50) -> dict[str, Any]:
-    """Fifty optimizer steps of both sides on the same rows: the largest relative difference of loss and gradient norm."""
-    ours, theirs = Worker(job, OURS), Worker(job, replace(TUNED, batch=STEP_ROWS))
+    """Fifty optimizer steps of both sides on the same rows (two a step in float64, a reference that is not rounded): the largest relative
+    difference of loss and gradient norm."""
+    rows = 2 if job.double else STEP_ROWS
+    ours, theirs = Worker(job, OURS), Worker(job, replace(TUNED, batch=rows, cached_reference=not job.double))
     try:
-        groups = groups_of(job, "random", steps)
-        mine, other = ([worker.ask("step", rows) for rows in groups] for worker in (ours, theirs))
+        groups = groups_of(job, "random", steps, rows)
+        mine, other = ([worker.ask("step", chosen) for chosen in groups] for worker in (ours, theirs))
         gaps = {
             name: max(abs(a[name] - b[name]) / max(abs(b[name]), 1e-6) for a, b in zip(mine, other, strict=True))
             for name in ("loss", "grad_norm")
         }
-        return {"steps": steps, "largest differences": gaps, "loss": [mine[0]["loss"], mine[-1]["loss"]]}
+        return {"steps": steps, "rows a step": rows, "largest differences": gaps, "loss": [mine[0]["loss"], mine[-1]["loss"]]}
     finally:
         ours.close()
         theirs.close()
@@ -237,7 +239,9 @@ def main() -> None:
 
     for method in given.method:
         if method == "trajectory":
-            keep("trajectory", {**machine(), **trajectory(Job("dpo", str(given.data), layers=10, max_length=192))})
+            for double in (False, True):
+                job = Job("dpo", str(given.data), layers=10, max_length=192, double=double)
+                keep("trajectory in float64" if double else "trajectory", {**machine(), **trajectory(job)})
             continue
         if method == "ppo":
             compare(str(given.data), given.model, given.pairs, keep)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -17,6 +19,7 @@ from accord.models.adapters import PolicyModel
 from accord.models.heads import RewardHeads
 from accord.rewards.combine import FunctionReward, LearnedReward
 from accord.rewards.learned import RewardModel
+from accord.rollouts.local import LocalSampler
 
 SIZES: dict[str, Any] = {
     "num_iterations": 4,
@@ -152,6 +155,24 @@ def test_checkpoints_stand_between_rounds_even_where_max_steps_cuts_one_short(tm
     again.train(resume_from_checkpoint=str(tmp_path / "short" / "checkpoint-2"))
     for name, parameter in straight.parameters().items():
         assert torch.equal(parameter, again.parameters()[name]), name
+
+
+def test_a_resumed_run_holds_its_sampling_weights_as_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begun where memory was too short for a second set of weights, resumed where there is plenty: merged weights would round differently."""
+    sizes = {"tokens_per_microbatch": 256, "save_steps": 1, "num_ppo_epochs": 1, "num_mini_batches": 1, "lr_scheduler_type": "constant"}
+    with monkeypatch.context() as patched:
+        patched.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+        build(tmp_path / "short", **sizes, num_iterations=2).train()
+        straight = build(tmp_path / "straight", **sizes)
+        straight.train()
+    resumed = build(tmp_path / "short", **sizes)
+    resumed.train(resume_from_checkpoint=True)
+    fresh = build(tmp_path / "fresh", **sizes, num_iterations=1)
+    fresh.train()
+    sides = [trainer.sampler for trainer in (straight, resumed, fresh)]
+    assert [isinstance(side, LocalSampler) and side.held is not None and side.held.merged for side in sides] == [False, False, True]
+    for name, parameter in straight.parameters().items():
+        assert torch.equal(parameter, resumed.parameters()[name]), name
 
 
 def test_whitened_rewards_have_variance_1_and_keep_their_mean(tmp_path: Path) -> None:

@@ -155,7 +155,8 @@ def test_without_memory_for_a_second_set_the_adapters_run_beside_the_base(int8: 
     needed = sum(weight.nbytes for weight in held)
     for free, merges in ((64e9, True), (2.1 * needed, True), (0.4 * needed, False)):
         monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=int(free)))
-        with policy.merged(("sft", "dpo"), rows=4, int8=int8):
+        stack = ("sft", "dpo")
+        with policy.merged(stack, policy.holding(stack, prepack=True, int8=int8), rows=4, int8=int8):
             assert all(layer._active_adapter == ([] if merges else ["sft", "dpo"]) for layer in layers)
             assert merges or all(layer.get_base_layer().weight is weight for layer, weight in zip(layers, held, strict=True))
 
@@ -226,7 +227,7 @@ def test_what_is_no_plain_lora_is_saved_as_it_is(kind: str, tmp_path: Path) -> N
             if name.endswith("bias") or "lora_embedding_A" in name:  # which peft starts with zeros
                 parameter.fill_(0.3)
     batch, before = pack(UNITS), logprobs(policy, ("sft",))
-    with torch.no_grad(), policy.merged(("sft",), rows=4):
+    with torch.no_grad(), policy.merged(("sft",), policy.holding(("sft",), prepack=True), rows=4):
         hidden = policy.backbone(
             input_ids=batch.tokens[None], position_ids=batch.positions[None], use_cache=False, packed=TreeLayout(batch)
         ).last_hidden_state[0]

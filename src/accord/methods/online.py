@@ -25,6 +25,7 @@ from accord.methods.prompts import PromptQueue, prompt_room, prompts_of
 from accord.methods.reference import check_same_policy
 from accord.models.adapters import PolicyModel
 from accord.models.heads import ValueHead
+from accord.models.merged import Holding
 from accord.models.save import save_policy
 from accord.objectives.policy_gradient import masked_importance_weights, sequence_importance_weights, truncated_importance_weights
 from accord.objectives.segments import segment_sum
@@ -155,11 +156,17 @@ class OnlineTrainer(Loop, Generic[C]):
     """True: `max_steps` may ask for more rounds than the data say (as everywhere in TRL). False: it only cuts them short."""
 
     def method_state(self) -> dict[str, Any]:
-        return {"iteration": self.iteration, "queue": self.queue.state()}
+        return {"iteration": self.iteration, "queue": self.queue.state(), "held": [sampler.held for sampler in self._local_samplers()]}
 
     def load_method_state(self, state: dict[str, Any]) -> None:
         self.iteration = int(state["iteration"])
+        for sampler, held in zip(self._local_samplers(), state.get("held", []), strict=False):
+            sampler.held = Holding(*held) if held is not None else None
         self.queue.load(state.get("queue") or {"position": self.iteration * self.config.prompts_a_round})
+
+    def _local_samplers(self) -> list[LocalSampler]:
+        """Those that draw in this process. How they hold the weights decides the last bits of what is drawn, so a checkpoint keeps it."""
+        return [sampler for sampler in (self.sampler, self.held_out_sampler) if isinstance(sampler, LocalSampler)]
 
     def data_ids(self) -> dict[str, list[str]]:
         return {

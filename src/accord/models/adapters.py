@@ -27,7 +27,7 @@ from accord.models.checkpointing import checkpointed_modules, run_checkpointed
 from accord.models.flex_attention import FlexLayout
 from accord.models.fuse import fuse
 from accord.models.heads import Reading
-from accord.models.merged import merged_weights
+from accord.models.merged import PLAIN, Holding, holding, merged_weights
 from accord.models.packed_attention import Layout, TreeLayout
 from accord.models.partial import LowerStates, kept_states, midway_problem, only_layers
 from accord.models.sharding import Sharding
@@ -454,11 +454,15 @@ class PolicyModel:
     def softcap(self) -> float | None:
         return getattr(self.text_config, "final_logit_softcapping", None)
 
+    def holding(self, stack: Sequence[str], *, prepack: bool, int8: bool = False) -> Holding:
+        """How memory lets a second weight set be held; see `models.merged`."""
+        return holding(self, stack, prepack=prepack, int8=int8)
+
     def merged(
-        self, stack: Sequence[str], *, packed: bool = True, rows: int | None = None, int8: bool = False
+        self, stack: Sequence[str], held: Holding = PLAIN, *, packed: bool = True, rows: int = 1, int8: bool = False
     ) -> AbstractContextManager[None]:
         """Decode from a second weight set; see `models.merged`."""
-        return merged_weights(self, stack, packed=packed, rows=rows, int8=int8)
+        return merged_weights(self, stack, held, packed=packed, rows=rows, int8=int8)
 
 
 @contextmanager

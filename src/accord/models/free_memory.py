@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from accord.errors import MachineError
+from accord.models import control_groups
 
 
 def available_memory(device: str = "cpu") -> int:
@@ -16,7 +17,7 @@ def available_memory(device: str = "cpu") -> int:
 
         return int(torch.cuda.mem_get_info(device)[0])
     free = _free_memory()
-    group = _group_memory(Path("/sys/fs/cgroup")) if sys.platform.startswith("linux") else None
+    group = _group_memory() if sys.platform.startswith("linux") else None
     return free if group is None else min(free, group)
 
 
@@ -67,32 +68,20 @@ def _windows_memory() -> int:
     return int(status.value1)
 
 
-def _group_memory(root: Path, own: str | None = None) -> int | None:
+def _group_memory(root: Path = control_groups.ROOT, own: str | None = None) -> int | None:
     """What is left under the limits of this process's control groups (containers, batch systems); None without a limit.
 
     Args:
-        root: where control groups are mounted.
-        own: text of /proc/self/cgroup; None reads it.
+        root, own: as `control_groups.folders`.
     """
-    if own is None:
-        listing = Path("/proc/self/cgroup")
-        own = listing.read_text(encoding="utf-8") if listing.is_file() else ""
     left: list[int] = []
-    for line in own.splitlines():
-        _, controllers, place = line.split(":", 2)
-        if controllers == "":
-            base, limit, used, inactive = root, "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            base, limit, used, inactive = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-        else:
-            continue
-        folder = base / place.strip("/")
-        for group in (folder, *folder.parents):
-            found = _left_in_group(group, limit, used, inactive)
-            if found is not None:
-                left.append(found)
-            if group == base:
-                break
+    for group, unified in control_groups.folders("memory", root, own):
+        names = ("memory.max", "memory.current", "inactive_file")
+        if not unified:
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        found = _left_in_group(group, *names)
+        if found is not None:
+            left.append(found)
     return min(left, default=None)
 
 

@@ -118,8 +118,10 @@ def load_model(
     from transformers.utils import logging
 
     from accord.models.allocator import keep_freed_memory
+    from accord.models.threads import fit_threads
 
     keep_freed_memory()
+    fit_threads()
     folder = Path(resolved.folder)
     config = folders.read_config(folder)
     stored = folders.check_weights(folder)

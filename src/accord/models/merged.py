@@ -1,6 +1,7 @@
 """A second weight set W + sum(s B A) to sample from: adapters cost nothing, and the weights may be laid out for fast products.
 
-Training weights are never written; the second set lives as long as the context.
+Training weights are never written; the second set lives as long as the context. How it is held depends on free memory (`holding`), and with it
+the last bits of every sampled number: who must sample the same again decides once and passes the decision on.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,21 +26,45 @@ Product = Callable[[Tensor, Tensor | None], Callable[..., Tensor]]
 """From weight and bias to a function x -> x weight^T + bias."""
 
 
-@contextmanager
-def merged_weights(
-    policy: PolicyModel, stack: Sequence[str], *, packed: bool = True, rows: int | None = None, int8: bool = False
-) -> Iterator[None]:
-    """Run `stack` from merged weights. A layer whose adapter is not plain LoRA on a float weight keeps running unmerged, and so do all
-    where memory is too short for the second set (only without `rows` it is made in any case).
+class Holding(NamedTuple):
+    """How weights are held while sampling."""
+
+    merged: bool
+    """In a second set; False runs adapters beside the base."""
+    prepacked: bool
+    """Reordered for fast products with few rows."""
+
+
+PLAIN = Holding(merged=True, prepacked=False)
+
+
+def holding(policy: PolicyModel, stack: Sequence[str], *, prepack: bool, int8: bool = False) -> Holding:
+    """What memory has room for now.
 
     Args:
-        rows: how many rows a step has: the second set is then reordered for fast products with so many, where the machine can.
+        prepack: True asks for reordered weights, and for a second set only where it fits. False makes the second set in any case.
+        int8: True for a set a quarter of the size. It has a layout of its own.
+    """
+    prepacked = prepack and not int8 and can_prepack(policy.model)
+    merged = not prepack or prepacked or _has_room(policy, _adapted(policy, stack)[0], int8=int8)
+    return Holding(merged, prepacked)
+
+
+@contextmanager
+def merged_weights(
+    policy: PolicyModel, stack: Sequence[str], held: Holding = PLAIN, *, packed: bool = True, rows: int = 1, int8: bool = False
+) -> Iterator[None]:
+    """Run `stack` from merged weights. A layer whose adapter is not plain LoRA on a float weight keeps running unmerged.
+
+    Args:
+        held: from `holding`.
+        rows: how many rows a step has: reordered weights are laid out for so many.
         int8: True rounds the second set to int8 (`models.int8`, where `int8_problem` is None). False keeps fp32.
     """
     product: Product | None = None
     if int8:
         product = int8_linear
-    elif rows is not None and can_prepack(policy.model):
+    elif held.prepacked:
         product = partial(prepacked_linear, rows=rows)
     swapped: list[tuple[nn.Module, nn.Parameter]] = []
     replaced: list[tuple[nn.Module, str, Any]] = []
@@ -49,7 +74,7 @@ def merged_weights(
         module.__dict__[name] = function
 
     merging, rest = _adapted(policy, stack)
-    if rows is not None and (product is None or int8) and not _has_room(policy, merging, int8=int8):
+    if not held.merged:
         merging, rest = {}, {base: list(stack) for base in rest}
 
     def weight_of(base: nn.Linear) -> Tensor:

@@ -6,6 +6,7 @@ It drives the model's own forward through the packed-attention interface: a step
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from accord.errors import ConfigError
 from accord.models.adapters import PolicyModel
 from accord.models.int8 import int8_problem
 from accord.models.load import say
+from accord.models.merged import Holding
 from accord.rollouts.random import uniform
 from accord.rollouts.row_cache import Entering, RowCache
 from accord.rollouts.sampler import Prompt, SamplingConfig
@@ -63,6 +65,8 @@ class LocalSampler:
         if problem:
             say(f"Sampling is exact, in the model's own precision: {problem}, so int8 weights are not used.")
         self.int8 = weights == "int8" and not problem
+        self.held: Holding | None = None
+        """How the weights are held: chosen from free memory at the first call, then the same at each; None before."""
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[Prompt], config: SamplingConfig, *, watch: Watch | None = None) -> list[Rollout]:
@@ -73,19 +77,22 @@ class LocalSampler:
         """
         rows = [_Row(prompt, index) for prompt in prompts for index in range(config.num_samples)]
         packed = self.policy.packed
-        together = min(config.max_batch, len(rows)) if self.prepack else None
-        with (
-            self.policy.gathered(),
-            self.policy.merged(self.stack, packed=packed, rows=together, int8=self.int8)
-            if self.merge or self.int8
-            else self.policy.using(self.stack, packed=packed),
-        ):
+        together = min(config.max_batch, len(rows))
+        with self.policy.gathered(), self._weights(packed, together):
             if packed:
                 self._decode(rows, config, watch)
             else:
                 for row in rows:
                     self._decode_alone(row, config, watch)
         return [self._rollout(row, config) for row in rows]
+
+    def _weights(self, packed: bool, rows: int) -> AbstractContextManager[None]:
+        """The adapters of `stack` in the weights or beside them, as the first call found memory for."""
+        if not (self.merge or self.int8):
+            return self.policy.using(self.stack, packed=packed)
+        if self.held is None:
+            self.held = self.policy.holding(self.stack, prepack=self.prepack, int8=self.int8)
+        return self.policy.merged(self.stack, self.held, packed=packed, rows=rows, int8=self.int8)
 
     def _decode(self, rows: list[_Row], config: SamplingConfig, watch: Watch | None) -> None:
         """Decode up to `max_batch` rows side by side; as rows end, others take their place."""
