@@ -52,7 +52,7 @@ class Accord(Side):
         data = [{key: row[key] for key in ("prompt", "chosen", "rejected")} for row in self.rows]
         common: dict[str, Any] = {
             "output_dir": str(folder), "learning_rate": RATE, "weight_decay": DECAY, "adam_epsilon": EPSILON, "max_grad_norm": CLIP,
-            "max_length": job.max_length, "max_steps": 1000,
+            "max_length": job.max_length, "max_steps": 1000, "lr_scheduler_type": "constant",
         }  # fmt: skip
         self.trainer: Any
         if job.method == "sft":

@@ -30,7 +30,8 @@ def line(name: str, found: dict[str, Any]) -> str:
     ratios = found.get("ratios", [found["ratio"]])
     counts = found.get("counts", {})
     tokens = [str(int(counts[key])) for key in ("ours tokens", "theirs padded") if key in counts]
-    memory = [f"{found[key]:.1f}" for key in ("peak GB ours", "peak GB theirs") if key in found]
+    peaks = [found.get(f"peak GB {side}") for side in ("ours", "theirs")]
+    memory = ["-" if peak is None else f"{peak:.1f}" for peak in peaks] if any(peaks) else []
     share = f"{found['share of peak']:.2f}" if "share of peak" in found else ""
     other = found.get("foreign share", 0.0)
     note = f", disturbed: other programs had {other:.0%}" if other > DISTURBED else ""

@@ -283,6 +283,7 @@ def untouched(job: Job, setting: Setting, ours: Worker) -> dict[str, Any]:
             "theirs s": [round(seconds, 2)],
             "ours s": [round(mine, 2)],
             "ratio": round(seconds / mine, 1),
+            "peak GB ours": round(ours.ask("peak"), 2),
             "peak GB theirs": round(worker.ask("peak"), 2),
         }
     except TimeoutError:
