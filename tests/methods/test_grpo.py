@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import tiny
 from accord import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
@@ -281,6 +284,17 @@ def test_curriculum_prefers_prompts_of_middling_difficulty() -> None:
     assert [p.id for p in again.take(10, 51)] == [p.id for p in queue.take(10, 51)]
     plain = PromptQueue(prompts, 0)
     assert sorted(int(p.id[1:]) for _ in range(4) for p in plain.take(10, 0)) == list(range(40))  # each once an epoch
+
+
+@settings(max_examples=60)
+@given(st.integers(2, 12), st.integers(1, 12), st.integers(0, 5))
+def test_rounds_over_the_edge_of_an_epoch_ask_nothing_twice(size: int, count: int, seed: int) -> None:
+    """Not within a round, and not within an epoch."""
+    queue, rounds = PromptQueue([Prompt(f"p{i}", (1,)) for i in range(size)], seed), 12
+    asked = [[prompt.id for prompt in queue.take(count, number)] for number in range(rounds)]
+    assert all(len(set(ids)) == len(ids) == min(count, size) for ids in asked)
+    counts = [sum(ids.count(prompt.id) for ids in asked) for prompt in queue.prompts]
+    assert max(counts) <= math.ceil(queue.epochs) and sum(counts) == rounds * min(count, size)
 
 
 def test_a_prompt_whose_grading_failed_is_no_harder_for_it(tmp_path: Path) -> None:

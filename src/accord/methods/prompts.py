@@ -101,9 +101,10 @@ class PromptQueue:
         """
         available = [prompt for prompt in self.prompts if prompt.id not in but]
         wanted = min(count, len(available))
-        chosen = self._drawn(available, wanted, round_number) if self.adaptive else self._next(wanted, but)
-        self.position += count
-        return chosen
+        if not self.adaptive:
+            return self._next(wanted, but)
+        self.position += wanted
+        return self._drawn(available, wanted, round_number)
 
     def observe(self, prompt_id: str, mean_reward: float) -> None:
         """Note how well a prompt was answered."""
@@ -118,14 +119,14 @@ class PromptQueue:
         self.position, self.rates = int(state["position"]), dict(state.get("rates", {}))
 
     def _next(self, count: int, but: Collection[str]) -> list[Prompt]:
+        """From `position` on, and moves it past them. A round over the edge of an epoch leaves out of the new one what it has asked already."""
         chosen: dict[str, Prompt] = {}
-        position = self.position
         while len(chosen) < count:
-            epoch, index = divmod(position, len(self.prompts))
+            epoch, index = divmod(self.position, len(self.prompts))
             prompt = self.prompts[shuffled(len(self.prompts), "prompts", self.seed, epoch)[index]]
             if prompt.id not in but:
                 chosen.setdefault(prompt.id, prompt)
-            position += 1
+            self.position += 1
         return list(chosen.values())
 
     def _drawn(self, available: Sequence[Prompt], count: int, round_number: int) -> list[Prompt]:
