@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from accord.annotation.import_labels import import_labels
+from accord.annotation.project import Project
 from accord.cli import main
 from accord.data.read import read_examples
 from ai_feedback.serving import JudgeServer, completion
@@ -53,7 +55,7 @@ def test_rules_side_by_side(accord: Runner) -> None:
     assert len(rows) == 30 and {row.columns["label_source"] for row in rows} == {"debate"}
     assert {row.columns["label_source"] for row in read_examples("runs/debate/verdicts-oracle.jsonl")} == {"rule"}
     page = Path("runs/debate/debate.html").read_text(encoding="utf-8")
-    assert "The judge is right: debate 100 %" in page and "&lt;u_quote&gt;" in page and "never lost" in page
+    assert "The judge is right: debate 100 %" in page and "[NOT in the text]" in page and "never lost" in page
     accord("--judge", "rule:verified", "--debaters", "rule:quote", "--count", "4", "--protocols", "naive", "debate")
     assert not Path("runs/debate/verdicts-oracle.jsonl").exists()
 
@@ -119,6 +121,18 @@ def test_a_reward_model_trains_on_verdicts(accord: Runner, tiny_folder: Path) ->
     few = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--learning_rate", "1e-3", "--lora_r", "2"]
     assert main(["reward", "runs/debate/verdicts-debate.jsonl", "--model", str(tiny_folder), "--output_dir", "rm", *few]) == 0
     assert Path("rm/reward.json").exists()
+
+
+def test_verdicts_are_annotations_of_a_project(accord: Runner, tmp_path: Path) -> None:
+    """Imported as they are: the source is debate, the annotator the judge, the probability its own."""
+    accord("--judge", "rule:verified", "--debaters", "rule:quote", "--count", "5", "--protocols", "debate")
+    project = Project.new(tmp_path / "labels", gold_rate=0.0, repeat_rate=0.0, heldout=0.0)
+    with project.open_store() as store:
+        import_labels(store, Path("runs/debate/verdicts-debate.jsonl"))
+        said = list(store.annotations())
+        names = {person.id: person.name for person in store.annotators()}
+    assert len(said) == 5 and {one.source for one in said} == {"debate"} and {one.probability for one in said} <= {0.0, 1.0}
+    assert {names[one.annotator] for one in said} == {"rule:verified"}
 
 
 def test_small_models_are_told_of_the_short_prompt(accord: Runner, server: JudgeServer) -> None:

@@ -13,7 +13,7 @@ from accord.ai_feedback.debate.debater_prompts import load_debater_prompt
 from accord.ai_feedback.debate.debaters import RULE, Assignment, Debater, ModelDebater, messages_for, rule_debater
 from accord.ai_feedback.debate.judging import Overseer, model_overseer, rule_overseer
 from accord.ai_feedback.debate.made_tasks import made_tasks
-from accord.ai_feedback.debate.measures import as_json, measured, points_text, quote_table, ratings, table
+from accord.ai_feedback.debate.measures import accuracy_table, as_json, measured, points_text, quote_table, ratings, trust_table
 from accord.ai_feedback.debate.page import debate_page
 from accord.ai_feedback.debate.protocols import PROTOCOLS, Protocol, protocols_of
 from accord.ai_feedback.debate.records import rows_of, transcript
@@ -130,10 +130,7 @@ def _write(decisions: Sequence[Decision], rules: Rules, about: dict[str, Any], f
     found, rated = measured(decisions, seed=seed), ratings(decisions, seed=seed)
     write_text(folder / "debate.json", json.dumps({"schema": SCHEMA, "about": about, **as_json(found, rated)}, indent=1) + "\n")
     write(debate_page(decisions, found, rated, about, folder), folder / "debate.html")
-    print(aligned(*table(found)))
-    header, rows = quote_table(found)
-    if rows:
-        print("\n" + aligned(header, rows))
+    print("\n\n".join(aligned(header, rows) for header, rows in (accuracy_table(found), trust_table(found), quote_table(found)) if rows))
     for player, points in rated.points.items():
         print(f"{player}: {points_text(points)} points")
     return files

@@ -132,26 +132,43 @@ def as_json(found: Sequence[Measured], rated: Ratings) -> dict[str, Any]:
     return {"protocols": [dataclasses.asdict(one) for one in found], "ratings": dataclasses.asdict(rated)}
 
 
-def table(found: Sequence[Measured]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and a row a protocol, as text."""
-    header = (
-        "protocol",
-        "decisions",
-        "invalid",
-        "judge right (95 %)",
-        "minus naive",
-        "p(right)",
-        "Brier",
-        "ECE",
-        "consistent",
-        "p(first)",
-        "tokens",
-    )
-    return header, [_cells(one) for one in found]
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+"""Header and rows, as text."""
 
 
-def quote_table(found: Sequence[Measured]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and rows on quotes, of protocols in which somebody spoke."""
+def accuracy_table(found: Sequence[Measured]) -> Table:
+    """How often the judge is right, a row a protocol."""
+    header = ("protocol", "judge right (95 %)", "minus naive", "tasks", "decisions", "invalid")
+    return header, [
+        (
+            one.protocol,
+            interval_text(one.accuracy),
+            interval_text(one.minus_naive, signed=True),
+            str(one.tasks),
+            str(one.decisions),
+            str(sum(one.invalid.values())),
+        )
+        for one in found
+    ]
+
+
+def trust_table(found: Sequence[Measured]) -> Table:
+    """How sure it is and whether it may be, what order does, and what a decision costs; a row a protocol."""
+    header = ("protocol", "p(right)", "Brier", "ECE", "consistent", "p(first)", "tokens, judge", "debaters")
+    return header, [
+        (
+            one.protocol,
+            *map(number_text, (one.towards_right, one.brier, one.calibration_error)),
+            *map(number_text, (one.consistency and one.consistency.mean, one.first_bias)),
+            f"{one.judge_tokens:.0f}",
+            f"{one.debater_tokens:.0f}",
+        )
+        for one in found
+    ]
+
+
+def quote_table(found: Sequence[Measured]) -> Table:
+    """What quotes are worth, of protocols in which somebody spoke."""
     header = ("protocol", "quotes, right side", "verified", "quotes, wrong side", "verified", "turns", "silent", "cut")
     rows: list[tuple[str, ...]] = []
     for one in found:
@@ -221,22 +238,6 @@ def _points(games: Sequence[Sequence[Game]], names: Sequence[str]) -> list[float
             wins[place[first], place[second]] += share
             wins[place[second], place[first]] += 1 - share
     return (ELO_POINTS * bradley_terry_strengths(wins, names)).tolist()
-
-
-def _cells(one: Measured) -> tuple[str, ...]:
-    return (
-        one.protocol,
-        str(one.decisions),
-        str(sum(one.invalid.values())),
-        interval_text(one.accuracy),
-        interval_text(one.minus_naive, signed=True),
-        number_text(one.towards_right),
-        number_text(one.brier),
-        number_text(one.calibration_error),
-        number_text(one.consistency and one.consistency.mean),
-        number_text(one.first_bias),
-        f"{one.judge_tokens:.0f} + {one.debater_tokens:.0f}",
-    )
 
 
 def _quoted_cells(said: Quoted | None) -> tuple[str, str]:
