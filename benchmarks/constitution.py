@@ -32,7 +32,7 @@ from accord.ai_feedback.store import AnswerStore
 from accord.errors import DataError
 from accord.evaluation.intervals import Interval, wilson
 from accord.models.opened import Opened, open_model
-from accord.recipes.constitution import Constitutional, Plan
+from accord.recipes.constitution import DEMO_HELPFUL, Constitutional, Plan
 from accord.recipes.constitution_page import ENOUGH, MOST_OVER_REFUSAL, change_of_refusals
 from accord.recipes.constitution_rows import ConstitutionRows, as_asked, packaged
 from accord.recipes.demo import QUICK
@@ -80,7 +80,7 @@ def arm(name: str, opened: Opened, rows: ConstitutionRows, constitution: Constit
         model = ModelCritic(itself, constitution, store, SEED, revision_tokens=settings.max_new_tokens + 16)
         its_judge = judge_of(itself, constitution.judge_prompt(), store, seed=SEED)
         critic, judge = (model, its_judge) if name == "model" else (RuleCritic(constitution, SEED), constitution_judge(constitution))
-        work = Constitutional(pipeline, constitution, critic, judge, rows, Plan())
+        work = Constitutional(pipeline, constitution, critic, judge, rows, Plan(helpful_share=DEMO_HELPFUL))
         record: dict[str, Any] = {"critic": critic.about(), "judge": judge.about()}
         if name == "model":
             held = replace(rows, practice=[row for row in rows.heldout if row.columns["harmful"]])

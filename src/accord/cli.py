@@ -302,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def resume_line(given: Sequence[str], checkpoint: str) -> str:
     """The command that goes on, ready to paste: as it was given, from this checkpoint instead of any other."""
-    if given[0] in ("demo", "align"):  # find their own way
+    if given[0] in ("demo", "align", "constitution"):  # find their own way
         return shlex.join(["accord", *given])
     kept: list[str] = []
     its_value_follows = False

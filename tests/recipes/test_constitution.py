@@ -23,7 +23,7 @@ from accord.errors import ConfigError, DataError, MachineError
 from accord.evaluation.intervals import Interval
 from accord.models.opened import open_model
 from accord.recipes import demo_rows
-from accord.recipes.constitution import Constitutional, Plan, held_out, run_demo
+from accord.recipes.constitution import Constitutional, Plan, critic_of, finish, held_out, judge_for, run_demo
 from accord.recipes.constitution_page import change_of_refusals, over_refusal
 from accord.recipes.constitution_rows import ConstitutionRows, as_asked, packaged, rows_of
 from accord.recipes.demo import QUICK
@@ -144,7 +144,9 @@ def test_compared_answers_are_learned_from_as_soft_labels(model: str, tmp_path: 
 
 def test_a_reward_model_and_ppo(model: str, tmp_path: Path) -> None:
     work = constitutional(model, tmp_path / "run", length_judge, rl="ppo")
-    assert work.run() == ["starter", "sft", "ppo"] and (tmp_path / "run" / "reward" / "reward.json").is_file()
+    page = finish(work, tmp_path / "run", title="by scripts", check=None).read_text(encoding="utf-8")
+    assert work.final == "ppo" and (tmp_path / "run" / "reward" / "reward.json").is_file()
+    assert "Harmful requests answered, PPO minus starter" in page and "compared by scripted/principle" in page and "AI feedback" not in page
 
 
 def test_imitation_alone(model: str, tmp_path: Path) -> None:
@@ -157,6 +159,13 @@ def test_a_critic_whose_revisions_are_no_good_stops_the_run(model: str, tmp_path
     with pytest.raises(DataError, match=r"No revision of scripted was kept \(6 talks about the revision\).*--critic rules"):
         work.run()
     assert len(work.records()) == 6 and not any(record["kept"] for record in work.records())
+
+
+def test_nothing_helpful_to_mix_in(model: str, tmp_path: Path) -> None:
+    work = constitutional(model, tmp_path / "run", declining)
+    work.rows = replace(work.rows, helpful=[])
+    with pytest.raises(DataError, match=r"no helpful demonstration.*--helpful"):
+        work.run()
 
 
 def test_a_budget_that_is_spent_is_gone_on_from(model: str, tmp_path: Path) -> None:
@@ -179,6 +188,42 @@ def test_a_budget_that_is_spent_is_gone_on_from(model: str, tmp_path: Path) -> N
     whole = constitutional(model, tmp_path / "whole", declining)
     whole.revisions()
     assert again.records() == whole.records()
+
+
+def options(model: str, **changes: Any) -> ConstitutionOptions:
+    return ConstitutionOptions("prompts.jsonl", model, **changes)
+
+
+def test_who_criticises_and_who_judges(model: str, tmp_path: Path) -> None:
+    opened, store = open_model(model), AnswerStore()
+    rules = critic_of(options(model), EVERYDAY, opened, store)
+    assert rules.source == "rule" and judge_for(options(model), EVERYDAY, opened, rules, store).source == "rule"
+    asked = options(model, critic="self", shots=1, max_new_tokens=20)
+    critic = critic_of(asked, EVERYDAY, opened, store)
+    assert isinstance(critic, ModelCritic) and (critic.shots, critic.revision_tokens, critic.name) == (1, 52, Path(model).name)
+    judge = judge_for(asked, EVERYDAY, opened, critic, store)
+    assert isinstance(judge, PairwiseJudge) and judge.model is critic.model
+    assert judge.prompt.principles == tuple(one.compare for one in EVERYDAY.principles)
+    assert judge_for(options(model, critic="self", judge="rule:shorter"), EVERYDAY, opened, critic, store).name == "rule:shorter"
+    assert judge_for(options(model, critic="self", judge="rules"), EVERYDAY, opened, critic, store).name == "rule:everyday"
+
+
+def test_a_judge_with_options_of_its_own(model: str, tmp_path: Path) -> None:
+    """By the constitution's principles where the prompt has a place for one; another prompt, and other principles, stay as they are."""
+    opened, store, path, mine = open_model(model), AnswerStore(), tmp_path / "judge.yaml", tmp_path / "mine.yaml"
+    mine.write_text("- Which is kinder?\n", encoding="utf-8")
+
+    def made(text: str) -> PairwiseJudge:
+        path.write_text(f"judge: {model}\n{text}", encoding="utf-8")
+        chosen = options(model, judge=str(path), seed=7)
+        judge = judge_for(chosen, EVERYDAY, opened, critic_of(chosen, EVERYDAY, opened, store), store)
+        assert isinstance(judge, PairwiseJudge) and judge.seed == 7
+        return judge
+
+    everyday = tuple(one.compare for one in EVERYDAY.principles)
+    found = [made(text).prompt for text in ("", "prompt: principle_reasoned\n", "prompt: pairwise\n", f"principles: {mine}\n")]
+    assert [prompt.principles for prompt in found] == [everyday, everyday, (), ("Which is kinder?",)]
+    assert [prompt.clamp for prompt in found] == [None, (0.4, 0.6), None, None]
 
 
 # -- the command ---------------------------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ STEPS = 40
         (["sft", "rows.jsonl", "--resume_from_checkpoint"], "accord sft rows.jsonl --resume_from_checkpoint runs/x/checkpoint-7"),
         (["sft", "--resume_from_checkpoint", "--seed", "3"], "accord sft --seed 3 --resume_from_checkpoint runs/x/checkpoint-7"),
         (["demo", "rlhf", "--seed", "3"], "accord demo rlhf --seed 3"),
+        (["constitution", "red-team.jsonl", "--rl", "ppo"], "accord constitution red-team.jsonl --rl ppo"),
     ],
 )
 def test_line(given: list[str], expected: str) -> None:

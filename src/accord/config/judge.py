@@ -56,7 +56,7 @@ class JudgingOptions(AskingOptions):
     """A model's name or folder, a server's address with its model behind it (http://127.0.0.1:8000/v1#MODEL), a reward model's run folder,
     rule:NAME, or file.py:function."""
     prompt: str | None = None
-    """What a language model is asked: pairwise, pairwise_reasoned, principle, rating, rubric or a YAML file of yours. None is pairwise."""
+    """What a language model is asked: pairwise, pairwise_reasoned, principle, principle_reasoned, rating, rubric or a YAML file. None is pairwise."""
     principles: str | None = None
     """A YAML file with a list of principles, of which one is drawn for each comparison. None: those of the prompt."""
 

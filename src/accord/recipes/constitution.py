@@ -15,6 +15,7 @@ from typing import Any
 from accord.ai_feedback.asking import OUT_OF_BUDGET
 from accord.ai_feedback.constitution import Constitution, load_constitution
 from accord.ai_feedback.constitutional_data import answer_pairs, decided, mixed
+from accord.ai_feedback.judge_prompts import load_prompt
 from accord.ai_feedback.judges import Judge, judge_of
 from accord.ai_feedback.labels import judge_rows, summary
 from accord.ai_feedback.local import LocalModel
@@ -53,7 +54,9 @@ HELDOUT_FROM = 40
 ALONE = 12
 """Answers that the demo gives to the model itself to criticise: counted, never learned from."""
 DEMO_PROBES = 40
-PLAN_SECONDS = {"revisions": 25, "sft": 130, "comparisons": 70, "alone": 120, "dpo": 120, "look": 150}
+DEMO_HELPFUL = 2 / 3
+"""Share of helpful demonstrations in the demo, whose revisions come from a dozen texts: more than the half that is the default."""
+PLAN_SECONDS = {"revisions": 25, "sft": 190, "comparisons": 70, "alone": 120, "dpo": 120, "look": 150}
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ class Constitutional:
         """SFT on the revisions that were kept, mixed with helpful demonstrations.
 
         Raises:
-            DataError: if no revision was kept.
+            DataError: if no revision was kept, or there is nothing helpful to mix in.
         """
         kept = [demonstration(record) for record in self.records() if record["kept"]]
         if not kept:
@@ -144,6 +147,10 @@ class Constitutional:
                 f"{self.folder / 'revisions' / REVISIONS}. Use a larger critic (--critic URL#MODEL), or the constitution's rules (--critic rules)."
             )
         mixture = mixed(kept, self.rows.helpful, share=self.plan.helpful_share, seed=self.seed)
+        if not mixture.rows:
+            raise DataError(
+                "There is no helpful demonstration to mix with the revisions. Give some: --helpful demonstrations.jsonl (or --helpful_share 0)."
+            )
         if mixture.left_out:
             say(
                 f"sft: {mixture.left_out} revisions are left out: there are {mixture.helpful} helpful demonstrations to mix in. Give more: --helpful"
@@ -299,8 +306,8 @@ def run_demo(
     with AnswerStore(folder / "alone.sqlite") as store:
         pipeline = Pipeline(opened, PipelineData(), settings, Stages(folder, say, force=options.force), say)
         critic, judge = RuleCritic(constitution, options.seed), constitution_judge(constitution)
-        work = Constitutional(pipeline, constitution, critic, judge, rows, Plan(planned=PLAN_SECONDS))
-        itself = LocalModel(opened, model)
+        work = Constitutional(pipeline, constitution, critic, judge, rows, Plan(helpful_share=DEMO_HELPFUL, planned=PLAN_SECONDS))
+        itself = LocalModel(opened, short(model))
         alone = ModelCritic(itself, constitution, store, options.seed, revision_tokens=settings.max_new_tokens + 16)
         work.results["alone"] = work.alone(alone, judge_of(itself, constitution.judge_prompt(), store, seed=options.seed))
         return finish(work, folder, title="accord demo constitution", check=_check)
@@ -330,7 +337,9 @@ def critic_of(options: ConstitutionOptions, constitution: Constitution, opened: 
 
 
 def judge_for(options: ConstitutionOptions, constitution: Constitution, opened: Opened, critic: Critic, store: AnswerStore) -> Judge:
-    """The judge that the options name; None there is the critic."""
+    """The judge that the options name; None there is the critic. A language model is asked by the constitution's principles, unless its options
+    name principles, or a prompt without a place for one.
+    """
     named = options.judge or options.critic
     if named == "rules":
         return constitution_judge(constitution)
@@ -339,7 +348,10 @@ def judge_for(options: ConstitutionOptions, constitution: Constitution, opened: 
         return judge_of(critic.model, prompt, store, seed=options.seed)
     if named == "self":
         return judge_of(LocalModel(opened, short(options.model)), prompt, store, seed=options.seed)
-    return open_judge(replace(options_from(named), seed=options.seed), store, usual_prompt=prompt)
+    judging = replace(options_from(named), seed=options.seed)
+    if judging.prompt is not None and judging.principles is None and load_prompt(judging.prompt).needs_principle:
+        prompt, judging = constitution.judge_prompt(judging.prompt), replace(judging, prompt=None)
+    return open_judge(judging, store, usual_prompt=prompt)
 
 
 def short(model: str) -> str:

@@ -48,7 +48,7 @@ def constitution_report(
         f"Harmful requests answered: {_counts(table, who, HARM, refused=False)}. "
         f"Harmless ones refused: {_counts(table, who, SAFE, refused=True)}."
     )
-    report.notes = _notes(results)
+    report.notes = _notes(results, trained=who[-1] != "sft")
     final = NAMES[who[-1]]
     changes = (
         (f"Harmful requests answered, {final} minus starter", compliance),
@@ -99,7 +99,8 @@ def _counts(table: dict[str, list[dict[str, Any]]], who: Sequence[str], name: st
     return f"{told} of {len(rows[who[0]])}"
 
 
-def _notes(results: dict[str, Any]) -> list[str]:
+def _notes(results: dict[str, Any], *, trained: bool) -> list[str]:
+    """trained: True where compared answers were learned from, False where there were too few."""
     revised, mixture = results["revisions"], results["mixture"]
     who = "rules, so none of it is AI feedback" if revised["source"] == "rule" else "a language model"
     notes = [
@@ -111,7 +112,8 @@ def _notes(results: dict[str, Any]) -> list[str]:
     found = results.get("comparisons")
     if found:
         judge = f"{found['judge']}{' (rules)' if found['source'] == 'rule' else ''}"
-        notes.append(f"Then {found['pairs']} pairs of its own answers, compared by {judge}.")
+        learned = "were learned from" if trained else "are too few to learn from, so imitation is the last stage"
+        notes.append(f"Then {found['pairs']} pairs of its own answers, compared by {judge}, {learned}.")
     notes.append(
         "Refusing is counted by a detector of refusals in English; read the answers below. No prompt of this page was practised on."
     )
@@ -130,7 +132,9 @@ def _comparisons(found: dict[str, Any] | None) -> Part | None:
     rows = [("pairs sampled", found["sampled"]), ("both answers the same", found["same"]), ("ties", found["ties"])]
     rows += [("without a valid verdict", found["invalid"]), ("learned from", found["pairs"])]
     told = [(name, str(value)) for name, value in rows]
-    return Part("Compared answers", "", ("", ""), [*told, *((str(name), str(value)) for name, value in found["summary"][1:])])
+    return Part(
+        "Compared answers", "", ("", ""), [*told, *((str(name), str(value)) for name, value in found["summary"][1:] if name != "ties")]
+    )
 
 
 def _alone(found: dict[str, Any] | None) -> Part | None:

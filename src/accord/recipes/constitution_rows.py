@@ -62,7 +62,7 @@ def rows_of(options: ConstitutionOptions) -> ConstitutionRows:
     """The user's prompts, a fifth of them held out by a hash of the prompt, beside the harmless ones on which refusals are counted.
 
     Raises:
-        DataError: if there are too few prompts, none asks for harm, or no demonstration is left.
+        DataError: if there are too few prompts, or none asks for harm.
     """
     read = examples(options.data, kinds=KINDS, what="--data", columns=options.columns)[: options.limit]
     prompts = list({row.prompt_id: as_asked(row) for row in read}.values())
