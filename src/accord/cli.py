@@ -68,7 +68,22 @@ GROUPS = (
                 ("full", "output_dir", "seed", "force", "dry_run"),
                 positional="route",
             ),
-            Command("doctor", "what this machine can do, and what is missing", (), "accord.commands.doctor:run", ()),
+            Command(
+                "doctor",
+                "what this machine can do, what is missing, what will be slow; templates and end tokens",
+                ("accord.config.options:DoctorOptions",),
+                "accord.commands.doctor:run",
+                ("model", "quick"),
+                positional="model",
+            ),
+            Command(
+                "plan",
+                "which method, why, and a recipe; accord plan METHOD: will it fit, how long",
+                (),
+                "accord.commands.plan:run",
+                (),
+                passthrough=True,
+            ),
         ),
     ),
     Group(

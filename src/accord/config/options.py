@@ -306,6 +306,16 @@ class ExportOptions:
 
     run: str = ""
     """Run folder to export."""
+@dataclass
+class DoctorOptions:
+    """`accord doctor`."""
+
+    model: list[str] | None = None
+    """Models whose template and end tokens are checked: names, folders, runs. None checks those that are fetched."""
+    quick: bool = False
+    """True measures no speed. False times a matrix product and a read of memory, in a second."""
+
+
     to: str = ""
     """Folder to write."""
     merged: bool = True

@@ -20,8 +20,8 @@ from accord.rollouts.sampler import Prompt
 from accord.training.setup import report_rendering
 
 
-def describe(trainer: Any, options: TrainOptions, need: MemoryNeed) -> str:
-    """Config, the first three rows as the model will see them, token counts, steps, parameters and memory."""
+def describe(trainer: Any, options: TrainOptions, need: MemoryNeed, plan: str) -> str:
+    """Config, the first three rows as the model will see them, token counts, steps, parameters and memory, and the lines of the plan."""
     rows, step = _online(trainer) if isinstance(trainer, OnlineTrainer) else _offline(trainer)
     config = trainer.config
     settings = {**vars(options), **config.to_dict(), "output_dir": str(trainer.folder)}
@@ -34,6 +34,7 @@ def describe(trainer: Any, options: TrainOptions, need: MemoryNeed) -> str:
             f"{step}, {trainer.total_steps()} optimizer steps in all",
             f"parameters {total / 1e6:.2f} M in the model, {trained:,} trained",
             f"memory about {need}",
+            plan,
         ]
     )
 

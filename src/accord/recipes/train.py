@@ -14,7 +14,9 @@ from accord.models.lora import lora_config
 from accord.models.opened import Opened, open_model
 from accord.models.save import HEADS, REWARD
 from accord.models.size import choose_token_budget, model_size
+from accord.planning.here import trainer_plan
 from accord.planning.memory import MemoryNeed, check_fits, predict, suggest
+from accord.planning.plan import Place, budget_settings, memory_settings
 from accord.recipes.dry_run import describe, describe_sampling
 from accord.recipes.rejection import imitated_rows
 from accord.recipes.sampled import prompts_to_answer
@@ -33,6 +35,7 @@ def run(options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions | 
             f"accord {config.method} needs data: accord {config.method} --data rows.jsonl. Start a file with: accord data template {TEMPLATES[config.method]} rows.jsonl"
         )
     needs: list[MemoryNeed] = []
+    have = available_memory(pick_device())
     rows = read_rows(options.data, options.columns, config.seed)
     evaluation = read_rows(options.eval_data, options.columns, config.seed) if options.eval_data else None
     opened = open_model(
@@ -60,9 +63,12 @@ def run(options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions | 
             dropout=options.lora_dropout,
         )
     trainer = build(options, config, opened, rows, evaluation, lora)
+    plan = trainer_plan(trainer, options, have)
     if options.dry_run:
-        print(describe(trainer, options, needs[-1]))
+        print(describe(trainer, options, needs[-1], plan.lines))
         return 0
+    plan.check(force=options.force)
+    say(plan.lines)
     if config.logging_steps and config.save_steps == 0 and trainer.total_steps() > 20:
         config.save_steps = max(1, trainer.total_steps() // 4)
         say(f"save_steps {config.save_steps}: a quarter of the {trainer.total_steps()} steps.")
@@ -122,35 +128,23 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
     import torch
 
     device = pick_device()
-    have, size = available_memory(device), model_size(model_config)
-    rank = options.lora_r or None
-    if getattr(config, "backbone", "") == "heads":
-        rank = 0
-    context = config.max_length or 1024
+    size = model_size(model_config)
     dtype = pick_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
-    settings: dict[str, Any] = {"context": context, "checkpointing": config.gradient_checkpointing, "weight_bytes": dtype.itemsize}
-    if rank:
-        settings["lora_layers"] = options.lora_layers
-    budget_settings = dict(settings)
-    settings["rank"] = rank
-    if options.lora_target != "all-linear":
-        settings["target_modules"] = [name.strip() for name in options.lora_target.split(",")]
-    if config.method in ONLINE:
-        adapters = 2 if getattr(config, "value", "") == "adapter" else 1
-        settings |= {"sample_rows": 64, "sample_tokens": context, "adapters": adapters, "trained_adapters": adapters}
-    elif samples:
-        settings |= {"sample_rows": 64, "sample_tokens": context}
+    place = Place(available_memory(device), device, dtype.itemsize)
+    settings = memory_settings(config, options, place)
+    if samples and "sample_rows" not in settings:
+        settings |= {"sample_rows": 64, "sample_tokens": settings["context"]}
     if config.tokens_per_microbatch is None:
         fixed = predict(size, **settings, token_budget=0).total
-        config.tokens_per_microbatch = choose_token_budget(size, have - fixed, device=device, **budget_settings)
-        say(f"tokens_per_microbatch {config.tokens_per_microbatch}, from {have / 1e9:.1f} GB of free memory.")
+        config.tokens_per_microbatch = choose_token_budget(size, place.have - fixed, device=device, **budget_settings(settings))
+        say(f"tokens_per_microbatch {config.tokens_per_microbatch}, from {place.have / 1e9:.1f} GB of free memory.")
     settings["token_budget"] = config.tokens_per_microbatch
     need = predict(size, **settings)
     check_fits(
         need,
-        have,
+        place.have,
         what=f"accord {config.method} on {options.model}",
-        fitting=suggest(size, have, **settings),
+        fitting=suggest(size, place.have, **settings, heads=hasattr(config, "backbone")),
         force=options.force,
     )
     return need

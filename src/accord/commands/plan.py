@@ -1,0 +1,193 @@
+"""`accord plan METHOD`: what a run takes and whether it fits. `accord plan`: which method, why, and a recipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from accord.arguments import Command, parse
+from accord.config.options import TrainOptions
+from accord.config.plan import FEEDBACK, GOALS, AdviseOptions, PlanOptions
+from accord.errors import ConfigError
+from accord.planning.advise import METHODS, SLOWER, Advice, Stage, advise
+from accord.planning.recipe_files import TRAINING, command_line, write_recipes
+
+ADVISE = Command(
+    "plan",
+    "which method, why, how many labels, and a recipe; or accord plan METHOD: memory, time, whether it fits",
+    ("accord.config.plan:AdviseOptions",),
+    "",
+    tuple("feedback labels goal model base hardware memory_gb hours online people recipe data".split()),
+    positional="feedback",
+)
+_SHOWN = tuple(
+    "model data rows prompt_tokens answer_tokens hardware memory_gb lora_r max_length gradient_checkpointing tokens_per_microbatch".split()
+)
+
+
+def method_command(method: str) -> Command:
+    """`accord plan METHOD`, with all the options of the method."""
+    config = f"accord.config.{method}:{method.upper() if method != 'reward' else 'Reward'}Config"
+    return Command(
+        f"plan {method}",
+        f"memory and time of accord {method}",
+        ("accord.config.options:TrainOptions", config, "accord.config.plan:PlanOptions"),
+        "",
+        _SHOWN,
+        positional="data",
+    )
+
+
+def run(given: Sequence[str]) -> int:
+    """Either of the two; returns the exit code: 4 where a planned run does not fit."""
+    if given and given[0] in TRAINING:
+        parsed = parse(method_command(given[0]), given[1:])
+        return 0 if parsed is None else plan_method(*parsed)
+    if given and not given[0].startswith("-") and given[0] not in FEEDBACK:
+        raise ConfigError(
+            f"accord plan {given[0]!r}: name a method ({', '.join(TRAINING)}), what you have ({', '.join(FEEDBACK)}), or nothing, to be asked."
+        )
+    parsed = parse(ADVISE, given)
+    if parsed is None:
+        return 0
+    (options,) = parsed
+    return plan_situation(asked_for(options))
+
+
+# -- one method ---------------------------------------------------------------------------------------------------------------------
+
+
+def plan_method(options: TrainOptions, config: Any, plan: PlanOptions) -> int:
+    """Print the plan of one run."""
+    from accord.planning.here import planned, rows_of_data
+
+    data, notes = rows_of_data(options, config, plan)
+    found = planned(options, config, data, hardware=plan.hardware, memory_gb=plan.memory_gb, notes=notes)
+    print(found)
+    return 0 if found.fits else 4
+
+
+# -- a situation --------------------------------------------------------------------------------------------------------------------
+
+
+def asked_for(options: AdviseOptions, ask: Callable[[str], str] | None = None) -> AdviseOptions:
+    """The options, with what is missing asked on the terminal.
+
+    Raises:
+        ConfigError: if something is missing and there is no terminal.
+    """
+    if options.feedback is not None and (
+        options.labels is not None or options.feedback in ("principles", "judge", "none", "prompts", "checkable")
+    ):
+        return options
+    if ask is None:
+        if not (sys.stdin and sys.stdin.isatty()):
+            raise ConfigError(
+                f"accord plan needs --feedback ({', '.join(FEEDBACK)}) and --labels N, or a terminal to ask on. Or plan a run: accord plan dpo."
+            )
+        ask = input
+    feedback = options.feedback or _pick(ask, "What do you have?", FEEDBACK)
+    labels = options.labels if options.labels is not None else _number(ask, "How many of them (rows)?")
+    if options != AdviseOptions(feedback=options.feedback, labels=options.labels):
+        return replace(options, feedback=feedback, labels=labels)
+    goal = _pick(ask, "What should change?", GOALS)
+    return replace(
+        options,
+        feedback=feedback,
+        labels=labels,
+        goal=goal,
+        base=_yes(ask, "Is the model a base model, which only continues text?"),
+        online=_yes(ask, "May it sample while it trains, and be judged again?"),
+        people=_number(ask, "How many people can judge answers?"),
+        hours=float(max(1, _number(ask, "How many hours may training take?"))),
+    )
+
+
+def _pick(ask: Callable[[str], str], question: str, choices: dict[str, str]) -> str:
+    print(question)
+    names = list(choices)
+    for number, name in enumerate(names, 1):
+        print(f"  {number:>2} {name:<15} {choices[name]}")
+    while True:
+        said = ask("> ").strip().lower()
+        if said in choices:
+            return said
+        if said.isdigit() and 1 <= int(said) <= len(names):
+            return names[int(said) - 1]
+        print(f"1 to {len(names)}, or a name.")
+
+
+def _number(ask: Callable[[str], str], question: str) -> int:
+    while True:
+        said = ask(f"{question} ").strip().replace(",", "")
+        if said.isdigit():
+            return int(said)
+        print("A number, 0 or more.")
+
+
+def _yes(ask: Callable[[str], str], question: str) -> bool:
+    while True:
+        said = ask(f"{question} [y/n] ").strip().lower()
+        if said in ("y", "yes", "n", "no"):
+            return said.startswith("y")
+        print("y or n.")
+
+
+def plan_situation(asked: AdviseOptions) -> int:
+    """Print method, reasons, labels, commands and plans, and write the recipes."""
+    advice, plans = decide(asked)
+    print(f"Method: {advice.title}\nWhy:")
+    for reason in advice.reasons:
+        print(f"  - {reason}")
+    print(f"Labels: {advice.labels}")
+    for caution in advice.cautions:
+        print(f"Mind: {caution}")
+    if not advice.stages:
+        return 0
+    written = asked.recipe.lower() != "none"
+    files = write_recipes(advice, asked.recipe, overwrite=asked.overwrite) if written else []
+    print("Then:")
+    for index, (stage, plan) in enumerate(zip(advice.stages, plans, strict=True)):
+        print(f"  {command_line(stage, files[index]) if written else 'accord ' + stage.command}")
+        if plan is not None:
+            print("    " + str(plan).replace("\n", "\n    "))
+    fits = all(plan.fits for plan in plans if plan is not None)
+    return 0 if fits else 4
+
+
+def decide(asked: AdviseOptions) -> tuple[Advice, list[Any]]:
+    """The advice, with the model chosen and the hours kept where either is possible, and the plan of each stage (None where there is none)."""
+    from accord.planning.here import stage_plans
+
+    asked = asked if asked.model else replace(asked, model=_largest(asked))
+    advice = advise(asked)
+    plans = stage_plans(advice.stages, asked)
+    if advice.method in SLOWER and _hours(plans) > asked.hours:
+        advice = advise(asked, instead_of=advice.method)
+        plans = stage_plans(advice.stages, asked)
+    return advice, plans
+
+
+def _largest(asked: AdviseOptions) -> str:
+    """The largest known model whose stages fit memory and hours; the smallest where none does."""
+    from accord.planning.here import stage_plans
+    from accord.planning.shapes import CANDIDATES, SHAPES
+
+    if asked.base:
+        return "gemma3-270m"
+    for name in reversed(CANDIDATES):
+        trial = replace(asked, model=SHAPES[name].hub)
+        stages: list[Stage] = advise(trial).stages
+        plans = stage_plans(stages, trial, quick=True)
+        if all(plan.fits for plan in plans if plan is not None) and _hours(plans) <= asked.hours:
+            return SHAPES[name].hub
+    return CANDIDATES[0]
+
+
+def _hours(plans: Sequence[Any]) -> float:
+    return sum(plan.seconds.total for plan in plans if plan is not None and plan.seconds is not None) / 3600
+
+
+__all__ = ["METHODS", "asked_for", "decide", "plan_method", "plan_situation", "run"]

@@ -1,0 +1,183 @@
+"""The plan of one run: what it takes in memory and time, whether it fits, and what would make it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from accord.config.base import TrainingConfig
+from accord.config.online import OnlineConfig
+from accord.config.options import TrainOptions
+from accord.models.size import ModelSize, choose_token_budget
+from accord.planning.machine import Speeds
+from accord.planning.memory import GB, MemoryNeed, Way, check_fits, predict, ways_to_fit
+from accord.planning.time import Seconds, Training, predict_seconds, roughly
+from accord.planning.work import Data, Work, work_of
+
+KEPT_TOKEN = 28
+"""Bytes kept of each sampled token: seven numbers (log-probs of sampler, old policy and reference, advantage, return, value, id)."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run would be."""
+
+    have: float
+    """Bytes that it may take."""
+    device: str = "cpu"
+    weight_bytes: float = 4
+    compute_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take."""
+
+    what: str
+    """The method and its model: dpo on smollm2-135m."""
+    need: MemoryNeed
+    have: float
+    token_budget: int
+    ways: tuple[Way, ...] = ()
+    """Changes under which it fits, where it does not."""
+    work: Work | None = None
+    """None where nothing is known of the rows."""
+    seconds: Seconds | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def fits(self) -> bool:
+        return self.need.total <= self.have
+
+    @property
+    def lines(self) -> str:
+        """The first lines of a run: whether it fits, and how long it takes."""
+        said = f"Plan: {self.what} {self.verdict}"
+        if self.work is None:
+            return said
+        said += f"\n  {self.work.steps} optimizer steps, {self.work.tokens:,.0f} tokens in updates"
+        return said if self.seconds is None else f"{said}: {roughly(self.seconds.total)}"
+
+    def check(self, *, force: bool) -> None:
+        """Refuse what does not fit.
+
+        Args:
+            force: True goes on regardless. False raises.
+        Raises:
+            MachineError: (exit code 4) with what it needs, what there is and what would fit.
+        """
+        check_fits(self.need, self.have, what=f"accord {self.what}", fitting=", or ".join(map(str, self.ways[:2])), force=force)
+
+    @property
+    def verdict(self) -> str:
+        """fits, does not fit, or fits if."""
+        if self.fits:
+            return f"fits: {self.need.total / GB:.1f} GB of {self.have / GB:.1f} GB"
+        start = f"{self.need.total / GB:.1f} GB, and there are {self.have / GB:.1f} GB"
+        if self.ways:
+            return f"fits if ({start}): " + "; or ".join(str(way) for way in self.ways[:3])
+        return f"does not fit: {start}, whatever the flags"
+
+    def __str__(self) -> str:
+        lines = [f"{self.what} {self.verdict}", f"  memory: {self.need}"]
+        if self.work is not None:
+            lines.append(f"  {self.work.steps} optimizer steps, {self.work.tokens:,.0f} tokens in updates, {self.token_budget} at once")
+        if self.seconds is not None:
+            lines.append(f"  time: {roughly(self.seconds.total)}: {self.seconds}")
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+
+def memory_settings(config: TrainingConfig, options: TrainOptions, place: Place) -> dict[str, Any]:
+    """What `memory.predict` is told of a run, the token budget apart."""
+    rank: int | None = options.lora_r or None
+    if getattr(config, "backbone", "") == "heads":
+        rank = 0
+    context = config.max_length or 1024
+    settings: dict[str, Any] = {
+        "context": context,
+        "checkpointing": config.gradient_checkpointing,
+        "weight_bytes": place.weight_bytes,
+        "rank": rank,
+    }
+    if place.compute_bytes is not None:
+        settings["compute_bytes"] = place.compute_bytes
+    if rank:
+        settings["lora_layers"] = options.lora_layers
+    if options.lora_target != "all-linear":
+        settings["target_modules"] = [name.strip() for name in options.lora_target.split(",")]
+    if isinstance(config, OnlineConfig):
+        adapters = 2 if getattr(config, "value", "") == "adapter" else 1
+        settings |= {"sample_rows": 64, "sample_tokens": context, "adapters": adapters, "trained_adapters": adapters}
+    return settings
+
+
+def budget_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of them that `size.choose_token_budget` takes."""
+    return {name: settings[name] for name in ("context", "checkpointing", "weight_bytes", "lora_layers") if name in settings}
+
+
+def plan_run(
+    size: ModelSize,
+    config: Any,
+    options: TrainOptions,
+    place: Place,
+    *,
+    data: Data | None = None,
+    speeds: Speeds | None = None,
+    below: int = 0,
+    notes: tuple[str, ...] = (),
+) -> Plan:
+    """Plan one run.
+
+    Args:
+        config: of its method; a token budget that it leaves open is chosen as the run itself would.
+        data: its rows; None plans memory alone, for rows as long as `max_length` allows.
+        speeds: of the machine; None plans no time.
+        below: adapters that lie frozen below the trained one.
+        notes: lines to show with it.
+    """
+    settings = memory_settings(config, options, place)
+    settings["adapters"] = settings.get("adapters", 1) + below
+    budget = config.tokens_per_microbatch
+    if budget is None:
+        fixed = predict(size, **settings, token_budget=0).total
+        budget = choose_token_budget(size, place.have - fixed, device=place.device, **budget_settings(settings))
+    work = None
+    if data is not None:
+        work = work_of(config, data, token_budget=budget, lora_layers=options.lora_layers, reward_models=len(options.reward_model or ()))
+        settings |= _of_the_work(size, config, settings, work, data)
+    need = predict(size, **settings, token_budget=budget)
+    ways = tuple(ways_to_fit(size, place.have, **settings, heads=hasattr(config, "backbone"))) if need.total > place.have else ()
+    seconds = None
+    if work is not None and speeds is not None:
+        training = Training(
+            rank=settings["rank"],
+            target_modules=settings.get("target_modules", "all-linear"),
+            lora_layers=settings.get("lora_layers", 1.0),
+            checkpointing=config.gradient_checkpointing,
+            below=below,
+            weight_bytes=place.compute_bytes or place.weight_bytes,
+        )
+        seconds = predict_seconds(size, work, speeds, training)
+    return Plan(f"{config.method} on {options.model}", need, place.have, budget, ways, work, seconds, notes)
+
+
+def _of_the_work(size: ModelSize, config: Any, settings: dict[str, Any], work: Work, data: Data) -> dict[str, Any]:
+    """What the rows say about memory: the longest goes through whole; what is sampled stands in the cache; what is kept of it all."""
+    found: dict[str, Any] = {"longest": work.longest}
+    frozen = 1.0 - settings.get("lora_layers", 1.0)
+    kept = data.epoch.tokens * size.hidden * 4 if frozen and config.cache_lower_layers else 0.0
+    if not isinstance(config, OnlineConfig):
+        return {**found, "buffers": kept}
+    prompts = min(config.prompts_a_round, data.rows)
+    answered = prompts * config.num_generations * config.answer_tokens
+    states = size.hidden * 4 if config.method == "ppo" else 0
+    reads = config.method == "ppo" or getattr(config, "beta", 0.0) > 0
+    return {
+        **found,
+        "sample_rows": work.sampled_rows,
+        "cache_tokens": work.sampled_rows * work.answer + work.sampled_prompts * data.longest,
+        "reference_copy": settings["rank"] is None and reads,
+        "buffers": answered * (KEPT_TOKEN + states) + (kept and (answered + prompts * data.prompt) * size.hidden * 4),
+    }

@@ -1,0 +1,76 @@
+"""Advice as files: one YAML recipe a stage, each with the command that runs it; and the configs that a stage stands for, to plan its time."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from accord.config.options import TrainOptions
+from accord.errors import ConfigError
+from accord.planning.advise import Advice, Stage
+from accord.writing import write_text
+
+TRAINING = ("sft", "reward", "prm", "dpo", "kto", "ppo", "grpo")
+"""Commands that train with one method."""
+
+
+def config_class(method: str) -> type[Any]:
+    """The config of a method, by its command's name."""
+    return getattr(importlib.import_module(f"accord.config.{method}"), f"{method.upper() if method != 'reward' else 'Reward'}Config")
+
+
+def split_options(stage: Stage) -> tuple[TrainOptions, Any]:
+    """The two dataclasses that a training stage's options fill; `align` stands for its largest stage.
+
+    Raises:
+        ConfigError: if it is not planned as one run.
+    """
+    method = stage.options.get("method", "") if stage.command == "align" else stage.command
+    if method not in TRAINING:
+        raise ConfigError(f"accord {stage.command} is not planned as one run.")
+    config = config_class(method)
+    mine = {field.name for field in dataclasses.fields(TrainOptions)}
+    its = {field.name for field in dataclasses.fields(config)}
+    given = {name: value for name, value in stage.options.items() if name not in ("method", "rounds", "labels", "feedback")}
+    return (
+        TrainOptions(**{name: value for name, value in given.items() if name in mine}),
+        config(**{name: value for name, value in given.items() if name in its}),
+    )
+
+
+def paths(advice: Advice, recipe: str) -> list[Path]:
+    """Where the recipes of its stages go: recipe.yaml, or recipe-1.yaml, recipe-2.yaml, ... where there are several."""
+    first = Path(recipe)
+    if len(advice.stages) < 2:
+        return [first][: len(advice.stages)]
+    return [first.with_name(f"{first.stem}-{number}{first.suffix}") for number in range(1, len(advice.stages) + 1)]
+
+
+def command_line(stage: Stage, path: Path) -> str:
+    """What to type."""
+    return f"accord {stage.command} --config {path.as_posix()}"
+
+
+def write_recipes(advice: Advice, recipe: str, *, overwrite: bool) -> list[Path]:
+    """Write a file a stage; returns their paths.
+
+    Args:
+        overwrite: True writes over files that are there. False refuses.
+    Raises:
+        ConfigError: naming a file that is there already.
+    """
+    found = paths(advice, recipe)
+    for path in found:
+        if path.exists() and not overwrite:
+            raise ConfigError(
+                f"{path} is there already. Name another (--recipe mine.yaml), write over it (--overwrite), or write none (--recipe none)."
+            )
+    for stage, path in zip(advice.stages, found, strict=True):
+        head = [f"# {command_line(stage, path)}", *(f"# {reason}" for reason in advice.reasons)]
+        body = yaml.safe_dump(stage.options, sort_keys=False, allow_unicode=True)
+        write_text(path, "\n".join([*head, body]))
+    return found

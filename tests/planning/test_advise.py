@@ -1,0 +1,143 @@
+"""Twenty-four situations and what an expert would say; the recipes are files that the command line takes; what is missing is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from accord.arguments import parse
+from accord.cli import COMMANDS, main
+from accord.commands.plan import asked_for, decide, plan_situation
+from accord.config.plan import FEEDBACK, GOALS, AdviseOptions
+from accord.errors import ConfigError
+from accord.planning.advise import METHODS, SOURCES, advise
+from accord.planning.recipe_files import write_recipes
+from planning.situations import SITUATIONS, Situation
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def said(advice: object) -> str:
+    return "\n".join([*map(str, advice.reasons), advice.labels, *map(str, advice.cautions)])
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_an_expert_would_say_so(name: str, tmp_path: Path) -> None:
+    situation: Situation = SITUATIONS[name]
+    advice, plans = decide(AdviseOptions(**situation.told))
+    assert advice.method == situation.method
+    assert tuple(stage.command for stage in advice.stages) == situation.commands
+    for part in situation.says:
+        assert part in said(advice), part
+    assert all(plan.fits for plan in plans if plan is not None) is situation.fits
+    if advice.stages:
+        assert situation.options.items() <= advice.stages[-1].options.items()
+    for stage, path in zip(advice.stages, write_recipes(advice, str(tmp_path / "recipe.yaml"), overwrite=False), strict=True):
+        # The command line takes the file as it is, and gives the options back.
+        parsed = parse(COMMANDS[stage.command], ["--config", str(path)])
+        assert parsed is not None
+        taken = {key: value for config in parsed for key, value in vars(config).items()}
+        assert {key: taken[key] for key in stage.options} == stage.options
+
+
+def test_there_are_twenty_situations_that_the_page_argues() -> None:
+    page = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
+    assert len(SITUATIONS) >= 20
+    for situation in SITUATIONS.values():
+        assert situation.words in page
+        assert METHODS[situation.method] in page
+    assert {situation.method for situation in SITUATIONS.values()} == set(METHODS)
+
+
+def test_hours_and_plans_are_kept_in() -> None:
+    """7B on an A100: 20,000 pairs of 400 tokens are 8 million tokens at 6 x 7.1e9 FLOP with the reference: 0.8 h at 125 TF/s and more around it."""
+    advice, plans = decide(AdviseOptions(**SITUATIONS["7B and one A100"].told))
+    (plan,) = plans
+    assert advice.method == "dpo" and plan is not None and plan.seconds is not None
+    assert plan.need.weights == 2 * 7_615_616_512
+    assert 0.6 * 3600 <= plan.seconds.total <= 2 * 3600
+
+
+def test_without_a_model_the_largest_that_fits_is_taken() -> None:
+    small, large = (
+        decide(AdviseOptions(feedback="pairs", labels=300, hardware=where))[0].stages[0].options["model"]
+        for where in ("laptop-8gb", "a100")
+    )
+    assert "7B" in large and small != large
+
+
+@pytest.mark.parametrize("feedback", FEEDBACK)
+@pytest.mark.parametrize("goal", GOALS)
+@pytest.mark.parametrize("online", [False, True])
+@pytest.mark.parametrize("base", [False, True])
+def test_every_situation_has_an_answer(feedback: str, goal: str, online: bool, base: bool) -> None:
+    for labels, people in ((0, 0), (0, 2), (50, 1), (600, 1), (10000, 0)):
+        advice = advise(AdviseOptions(feedback=feedback, labels=labels, goal=goal, online=online, base=base, people=people))
+        assert advice.reasons and advice.labels and advice.method in METHODS
+        assert all(reason.source in ("", *SOURCES) for reason in (*advice.reasons, *advice.cautions))
+        for stage in advice.stages:
+            written = dict(stage.options)
+            assert yaml.safe_load(yaml.safe_dump(written)) == written
+            assert stage.command in COMMANDS
+
+
+def test_recipes_are_not_written_over(tmp_path: Path) -> None:
+    advice = advise(AdviseOptions(feedback="pairs", labels=300))
+    (path,) = write_recipes(advice, str(tmp_path / "mine.yaml"), overwrite=False)
+    assert path.read_text(encoding="utf-8").startswith(f"# accord dpo --config {path.as_posix()}\n# ")
+    with pytest.raises(ConfigError, match="is there already"):
+        write_recipes(advice, str(path), overwrite=False)
+    write_recipes(advice, str(path), overwrite=True)
+
+
+def test_the_command_prints_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "pairs", "--labels", "300", "--hardware", "laptop", "--model", "smollm2-135m", "--data", "mine.csv"]) == 0
+    text = capsys.readouterr().out
+    assert "Method: direct preference optimisation (DPO)" in text and "[Rafailov et al. 2023, arXiv:2305.18290]" in text
+    assert "accord dpo --config recipe.yaml" in text and "fits: " in text and "time: about" in text
+    assert yaml.safe_load(Path("recipe.yaml").read_text(encoding="utf-8"))["data"] == "mine.csv"
+
+
+def test_what_does_not_fit_is_said_by_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan_situation(AdviseOptions(**SITUATIONS["7B and 8 GB"].told, recipe="none")) == 4
+    assert "does not fit" in capsys.readouterr().out
+
+
+def test_what_is_missing_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    answers = iter(["pears", "2", "many", "3,000", "reasoning", "n", "yes", "2", "5"])
+    found = asked_for(AdviseOptions(), ask=lambda _: next(answers))
+    assert found == AdviseOptions(feedback="pairs", labels=3000, goal="reasoning", base=False, online=True, people=2, hours=5.0)
+    assert next(answers, None) is None
+    assert "comparisons of two answers" in capsys.readouterr().out
+    assert asked_for(AdviseOptions(feedback="pairs", hours=3.0), ask=lambda _: "70") == AdviseOptions(
+        feedback="pairs", labels=70, hours=3.0
+    )
+
+
+def test_without_a_terminal_the_flags_are_named() -> None:
+    with pytest.raises(ConfigError, match="--feedback .demonstrations, pairs"):
+        asked_for(AdviseOptions())
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"feedback": "pears"}, "choose demonstrations, pairs"),
+        ({"goal": "money"}, "choose style"),
+        ({"labels": -1}, "0 or more"),
+        ({"hours": 0.0}, "above 0"),
+        ({"memory_gb": -2.0}, "above 0"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        AdviseOptions(**given)  # type: ignore[arg-type]
+
+
+def test_unknown_hardware_and_methods_are_named() -> None:
+    with pytest.raises(ConfigError, match="a100-40"):
+        decide(AdviseOptions(feedback="pairs", labels=300, hardware="abacus", model="smollm2-135m"))
+    assert main(["plan", "dqo"]) == 2
