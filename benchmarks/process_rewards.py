@@ -46,7 +46,7 @@ from accord.types import Example, Rollout
 MISTAKES = "bigbench_mistake_arith/multistep_arithmetic.jsonl"
 BENCH = "processbench_gsm8k/gsm8k.json"
 SOLUTIONS, TESTED, ATTACKED, ANSWERS = 1000, 400, 150, 16
-SETTINGS = Settings(seed=1)
+SETTINGS = Settings(seed=1, worked=96, task={"steps": (2, 3), "largest": 9, "largest_factor": 4, "limit": 60}, longest=48)
 JUDGE: dict[str, Any] = {
     "backbone": "lora",
     "num_train_epochs": 1,

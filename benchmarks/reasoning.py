@@ -2,7 +2,7 @@
 
     python benchmarks/reasoning.py --arms true:42 true:43 true:44 random:42 format-only:42 best-of:42 --svamp ../shared/data/svamp
 
-The start is the starter model after SFT on a few worked solutions: it knows the form, not the arithmetic. Every arm goes on from it with
+The start is the starter model after SFT on a few worked solutions: it has seen the form and keeps to it now and then. Every arm goes on from it with
 the same prompts and the same number of sampled answers, and is judged on the same 500 held-out problems, one greedy answer each, and once
 more with answers that must begin with "####": forced, without steps. `best-of:SEED` is rejection-sampling fine-tuning on as many sampled
 tokens as `true:SEED` took. An arm is one run; what is asked of it was written down before any was made (`RISE`, `MINUTES`). Stages already done are
@@ -81,7 +81,7 @@ def svamp(folder: Path) -> list[Example]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", default=["true:42", "true:43", "true:44", "random:42", "format-only:42", "best-of:42"])
-    parser.add_argument("--steps", type=int, default=50, help="optimizer steps of 64 answers")
+    parser.add_argument("--steps", type=int, default=30, help="optimizer steps of 64 answers")
     parser.add_argument(
         "--svamp", type=Path, help="folder with SVAMP.json: 300 of its problems before and after true:SEED, the first named"
     )
