@@ -7,36 +7,14 @@ from __future__ import annotations
 
 import json
 import platform
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from accord.planning.machine import gemm_gflops, read_gb_per_second
 
-def seconds(work: Callable[[], object], repeats: int = 7) -> float:
-    """Median of `repeats` timings after one warm-up."""
-    work()
-    found = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - started)
-    return statistics.median(found)
-
-
-def gemm_gflops(size: int = 1536, repeats: int = 7) -> float:
-    """fp32 GF/s of a square product: what shares of the peak are shares of."""
-    left, right, out = (torch.randn(size, size) for _ in range(3))
-    return 2 * size**3 / seconds(lambda: torch.mm(left, right, out=out), repeats) / 1e9
-
-
-def read_gb_per_second(megabytes: int = 400) -> float:
-    """Bandwidth of reading an array larger than the caches once."""
-    array = torch.ones(megabytes * 250_000)
-    return array.numel() * 4 / seconds(array.sum) / 1e9
+__all__ = ["gemm_gflops", "machine", "read_gb_per_second"]
 
 
 def machine() -> dict[str, Any]:
