@@ -54,6 +54,8 @@ def test_dpo_reads_the_reference_once_and_simpo_never() -> None:
     work = work_of(DPOConfig(num_train_epochs=2), data, token_budget=512)
     assert parts(work)["reference"].volume.tokens == 16 * 80 and not parts(work)["reference"].trains
     assert parts(work)["updates"].volume.tokens == 2 * 16 * 80
+    assert parts(work)["first check"].volume.tokens == 2 * 80
+    assert "first check" not in parts(work_of(DPOConfig(skip_step0_checks=True), data, token_budget=512))
     assert "reference" not in parts(work_of(DPOConfig(loss_type="simpo", beta=2.0), data, token_budget=512))
     short = work_of(DPOConfig(max_steps=1), data, token_budget=512)  # the reference of the rows that are used
     assert short.steps == 1 and parts(short)["reference"].volume.tokens == 8 * 80

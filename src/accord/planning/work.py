@@ -19,6 +19,8 @@ REFERENCE_FREE = ("simpo", "orpo")
 """The preference losses that read no reference, by the names of `config.dpo.LOSSES`."""
 NORMALISED_ON = 64
 """Answers that a reward model samples to set its scale (`methods.reference_answers`)."""
+CHECKED = 2
+"""Rows on which policy and reference are compared before the first step (`methods.reference`)."""
 SAMPLED_TOGETHER = 64
 """Rows decoded side by side at most (`SamplingConfig.max_batch`)."""
 
@@ -141,6 +143,8 @@ def _offline(config: TrainingConfig, data: Data, token_budget: int, lora_layers:
     if _reads_reference(config):
         reading = seen * 2 if config.method == "kto" else seen
         parts.append(Part("reference", reading, _passes(reading, token_budget), layers=upper))
+        if not config.skip_step0_checks:
+            parts.append(Part("first check", data.epoch * (min(CHECKED, data.rows) / data.rows), 1, layers=upper))
     trained = data.epoch * (steps / an_epoch)
     passes = steps * _passes(data.epoch * (1 / an_epoch), token_budget)
     if config.method == "kto":
