@@ -105,6 +105,29 @@ def test_a_budget_stops_and_a_larger_one_goes_on(accord: Runner, server: JudgeSe
     )
 
 
+def test_options_reach_what_they_are_about(accord: Runner, server: JudgeServer) -> None:
+    """Temperature and words in the debater's question, the judge's own prompt, the size of passage and excerpt, the folder."""
+    server.replies = served
+    address = f"{server.url}#served"
+    mine = {
+        "kind": "pairwise",
+        "messages": [{"role": "user", "content": "MINE {conversation} A: {first} B: {second}"}],
+        "options": {"A": ["A"], "B": ["B"]},
+    }
+    Path("mine.yaml").write_text(json.dumps(mine), encoding="utf-8")
+    given = ["--temperature", "0.9", "--words", "3", "--judge_prompt", "mine.yaml", "--excerpt", "1", "--facts", "5", "--to", "elsewhere"]
+    accord("--judge", address, "--debaters", address, "--protocols", "debate", "direct", "--count", "1", "--rounds", "1", *given)
+    debaters = [body for body in server.requests if "[Text]" in body["messages"][0]["content"]]
+    judges = [body["messages"][0]["content"] for body in server.requests if body not in debaters]
+    assert {body["temperature"] for body in debaters} == {0.9} and all(
+        "at most 3 words" in body["messages"][0]["content"] for body in debaters
+    )
+    assert len(judges) == 4 and all(text.startswith("MINE Question: ") for text in judges)
+    debate, direct = read("elsewhere/transcripts.jsonl")
+    assert all(turn["cut"] and not turn["segments"] for run in debate["runs"] for turn in run["turns"])  # a quote of more than 3 words
+    assert direct["task"]["evidence"].count(".") == 5 and direct["task"]["evidence"] in direct["runs"][0]["judge_sees"]
+
+
 def test_a_dry_run_loads_nothing(accord: Runner) -> None:
     said = accord("own.jsonl", "--judge", "no-such-model", "--debaters", "no-such-model", "--dry_run", "--count", "0")
     assert (
