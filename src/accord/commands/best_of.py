@@ -15,6 +15,7 @@ from accord.models.opened import open_model
 from accord.models.save import PROCESS, REWARD
 from accord.recipes.sampled import Drawn, prompts_to_answer
 from accord.rewards.combine import combined, load_function
+from accord.rewards.mitigated import pessimistic, shaped
 from accord.rewards.named import reward_of
 from accord.rewards.sources import load_rewards
 from accord.rollouts.sampler import SamplingConfig
@@ -45,7 +46,9 @@ def run(options: EvaluateOptions) -> int:
     sampling = SamplingConfig(options.max_new_tokens, options.best_of, options.temperature, seed=options.seed)
     groups = drawn(prompts, sampling, folder / SAMPLES)
     flat = [rollout for group in groups for rollout in group]
-    proxy = combined(rewards, flat)
+    rewards = pessimistic(rewards, options.reward_ensemble, options.uncertainty_weight)
+    lengths = [len(rollout.completion_ids) for rollout in flat]
+    proxy = shaped(combined(rewards, flat), lengths, [index // options.best_of for index in range(len(flat))], options.reward_shaping)
     worth = true.score(flat) if true is not None else None
     finals = _finals(final.function, final.name, flat) if final is not None else None
     write_text(folder / SCORES, "".join(map(_score_line, flat, proxy, worth or [None] * len(flat), finals or [None] * len(flat))))
@@ -57,6 +60,8 @@ def run(options: EvaluateOptions) -> int:
         "data": options.data,
         "chosen_by": [*(options.reward_model or []), *(options.reward or [])],
         "aggregation": options.aggregation,
+        "reward_ensemble": options.reward_ensemble,
+        "reward_shaping": options.reward_shaping,
         "true": options.true,
         "prompts": len(answers),
         "prompts_left_out": len(groups) - len(answers),

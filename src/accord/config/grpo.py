@@ -173,6 +173,12 @@ class GRPOConfig(OnlineConfig):
             ("advantage", "leave_one_out", self.scale_rewards == "group", "scale_rewards='group', which would undo it: none or batch"),
             ("advantage", "batch_mean", self.dynamic_sampling > 0, "dynamic_sampling: groups that agree are compared with the round too"),
             (
+                "reward_shaping",
+                self.reward_shaping,
+                self.reward_shaping != "none" and self.verifiable_share is not None,
+                "verifiable_share: steps are paid, not whole answers",
+            ),
+            (
                 "control",
                 self.control,
                 self.control != "none" and self.verifiable_share is not None,

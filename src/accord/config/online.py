@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from accord.config.base import TrainingConfig
+from accord.config.mitigation import MitigationConfig
 from accord.errors import ConfigError
 
 
 @dataclass
-class OnlineConfig(TrainingConfig):
+class OnlineConfig(MitigationConfig, TrainingConfig):
     """Shared by methods that answer prompts, score the answers and learn from them, round after round."""
 
     num_generations: int = 8
@@ -29,6 +30,16 @@ class OnlineConfig(TrainingConfig):
     """Largest of these weights; 2 to 5 is usual. Unused with the exact local sampler."""
     max_not_scored: float = 0.5
     """Largest share of the last 200 answers that may have no score; more stop the run, with the reason. 1 never does."""
+
+    monitors: bool = True
+    """True compares the answers of every round with those of the start and says what is being exploited (alarms.jsonl, monitors.json). False watches nothing."""
+    on_alarm: str = "warn"
+    """What an alarm does. warn says it. raise_kl doubles the price of KL (to 0.05 at least, 1 at most) in every round with an alarm. rollback goes back to the last clean
+    checkpoint with that price doubled, three times at most. stop ends the run."""
+    kl_alarm: float | None = None
+    """KL in nats an answer that is an alarm. None takes 15, or 0.3 a token where that is more, and 0.75 a token."""
+    labelling_queue: bool = False
+    """True writes the answers that show an alarm, each beside another answer to its prompt, as tasks for people (to_label.jsonl). False writes none."""
 
     answer_field: ClassVar[str] = "max_new_tokens"  # holds the longest answer
 
@@ -76,3 +87,8 @@ class OnlineConfig(TrainingConfig):
         masks = self.importance_weights == "mask"
         self.require("truncated_importance_cap", not masks or self.truncated_importance_cap > 1, "above 1 where importance_weights masks")
         self.choice("sampler_weights", ("exact", "int8"))
+        self.choice("on_alarm", ("warn", "raise_kl", "rollback", "stop"))
+        self.require("on_alarm", self.monitors or self.on_alarm == "warn", "warn with monitors=False: nothing is watched")
+        self.require("labelling_queue", self.monitors or not self.labelling_queue, "False with monitors=False: nothing is watched")
+        self.require("kl_alarm", self.kl_alarm is None or self.kl_alarm > 0, "above 0, or None")
+        self.check_mitigation()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from accord.config.mitigation import MitigationConfig
 from accord.errors import ConfigError
 
 
@@ -98,6 +99,8 @@ class TrainOptions:
     """ppo, grpo and sft --best-of, which need this or --reward: run folders of reward models, each optionally with a weight: runs/reward*0.5."""
     reward: list[str] | None = None
     """ppo, grpo and sft --best-of, which need this or --reward-model: accuracy, format, constraints, code, gym, judge, repetition (docs/rewards.md) or file.py:function, each optionally with a weight: format*0.2."""
+    heldout_reward: str | None = None
+    """ppo, grpo: run folder of a reward model of other labels that is only watched: an alarm says when it does not follow the reward."""
     ptx_data: str | None = None
     """PPO: demonstrations mixed into each step (see ptx_coef). None mixes nothing."""
     lora_r: int = 16
@@ -129,7 +132,7 @@ class TrainOptions:
 
 
 @dataclass
-class BestOfOptions:
+class BestOfOptions(MitigationConfig):
     """`accord sft --best-of`: rejection-sampling fine-tuning."""
 
     best_of: int = 0
@@ -145,6 +148,7 @@ class BestOfOptions:
 
     def __post_init__(self) -> None:
         check_sampling(self, {"best_of": 0, "sample_tokens": 1}, above_0=("temperature",))
+        self.check_mitigation()
 
 
 AGGREGATION_NAMES = ("min", "product", "last", "mean", "log_odds")
@@ -331,7 +335,7 @@ class DoctorOptions:
 
 
 @dataclass
-class EvaluateOptions:
+class EvaluateOptions(MitigationConfig):
     """`accord evaluate`."""
 
     run: str = ""
@@ -368,6 +372,7 @@ class EvaluateOptions:
         if not self.run or not self.data:
             raise ConfigError("accord evaluate needs a run folder and --data: accord evaluate runs/reward --data heldout.jsonl")
         check_sampling(self, {"best_of": 0, "max_new_tokens": 1}, above_0=("temperature",))
+        self.check_mitigation()
         if self.best_of and not (self.reward_model or self.reward):
             raise ConfigError("accord evaluate --best-of needs what to choose by: --reward_model runs/... or --reward file.py:function.")
         if self.answer and not self.true:

@@ -38,6 +38,8 @@ class RewardConfig(HeadsConfig):
     """samples: 64 answers of the frozen reference policy to training prompts, so that PPO starts at reward 0 and KL has one price for any
     reward model (Ziegler et al. 2019). training: the answers in the data, without sampling. None: samples, or training where full
     fine-tuning leaves no reference."""
+    laplace: bool = False
+    """True also keeps how sure the last layer is (Laplace's approximation), for reward_ensemble laplace in ppo, grpo and best-of-N. False does not."""
     max_new_tokens: int = 48
     """Longest answer in tokens that normalise_on="samples" draws: what PPO will draw."""
     max_prompt_length: int | None = None

@@ -18,6 +18,7 @@ from accord.objectives.advantages import gae, rloo_advantages
 from accord.objectives.kl import k1, k3
 from accord.objectives.segments import segment_sum, whiten
 from accord.rewards.combine import LearnedReward, RewardSource, combined
+from accord.rewards.mitigated import shaped
 from accord.types import Rollout, Score
 
 Critic = tuple[Stack, ValueHead]
@@ -92,10 +93,8 @@ class Experience:
         if units:  # fewer prompts than processes leave some without one
             ends = dict(zip(readings, map(torch.cat, zip(*(unit.data.pop("ends") for unit in units), strict=True)), strict=True))
             for index, source in self._same_base().items():
-                found = (
-                    source.model.heads(ends[source.model.heads.reading]) if index in readers else source.model.score(units, token_budget)
-                )
-                known[index] = source.scores_of(found)
+                read = ends[source.model.heads.reading] if index in readers else torch.cat(source.model.features(units, token_budget))
+                known[index] = source.judged(read)
         scores = iter(combined(self.rewards, [rollout for group in groups for rollout in group], known))
         for unit in units:
             unit.data["scores"] = [next(scores) for _ in unit.branches]
@@ -188,6 +187,17 @@ def advantages_and_returns(
     return [
         replace(unit, data={**unit.data, **{name: parts[i] for name, parts in results.items()}}) for i, unit in enumerate(units)
     ], metrics
+
+
+def shaped_units(units: list[Unit], how: str) -> list[Unit]:
+    """The units of a round with their rewards as they are to be optimised (`rewards.mitigated.shaped`)."""
+    if how == "none":
+        return units
+    scores = [score for unit in units for score in unit.data["scores"]]
+    tokens = [branch.num_counted for unit in units for branch in unit.branches]
+    groups = [index for index, unit in enumerate(units) for _ in unit.branches]
+    found = iter(shaped(scores, tokens, groups, how))
+    return [replace(unit, data={**unit.data, "scores": [next(found) for _ in unit.branches]}) for unit in units]
 
 
 def held_out_metrics(units: Sequence[Unit], score_name: str) -> dict[str, float]:

@@ -17,7 +17,7 @@ from accord.objectives.segments import segment_reverse_cumsum, segment_sum
 from accord.rewards.combine import OUTCOME
 
 
-def compared(units: Sequence[Unit], config: GRPOConfig) -> Tensor:
+def compared(units: Sequence[Unit], config: GRPOConfig, beta: float | None = None) -> Tensor:
     """The advantage of each counted token, larger is better.
 
     With KL in the reward (`kl_in="reward"`) an answer's reward is first lowered by beta times its k1 from the reference; `batch_mean` charges
@@ -25,13 +25,14 @@ def compared(units: Sequence[Unit], config: GRPOConfig) -> Tensor:
 
     Args:
         units: one a prompt, their answers scored.
+        beta: price of KL now. None is the config's.
     Returns:
         (M,)
     """
     rewards = torch.tensor([score.value for unit in units for score in unit.data["scores"]], dtype=torch.float32)
     lengths = torch.tensor([branch.num_counted for unit in units for branch in unit.branches])
     completion = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-    price = config.beta if config.kl_in == "reward" else 0.0
+    price = (config.beta if beta is None else beta) if config.kl_in == "reward" else 0.0
     kl = torch.zeros(len(completion))
     if price:
         kl = k1(*(torch.cat([unit.data[name] for unit in units]) for name in ("old_logprobs", "ref_logprobs")))

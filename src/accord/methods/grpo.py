@@ -18,6 +18,7 @@ from accord.data.packing import Unit, pack
 from accord.errors import ConfigError
 from accord.methods.experience import reward_parts
 from accord.methods.group_rewards import compared
+from accord.methods.guard import dearer
 from accord.methods.online import OnlineTrainer, gathered, with_answers
 from accord.models.adapters import Stack, Want
 from accord.objectives.kl import k1, k2, k3
@@ -53,6 +54,7 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
         peft_config: adds a fresh adapter and trains it alone. None is full fine-tuning, or the model's own adapter.
         sampler: where answers come from; None samples in this process.
         start: adapters of a PolicyModel that policy and reference start from. None is all that it has.
+        heldout_reward: a reward of other labels that scores every answer and is only watched (monitor `held-out reward`).
     """
 
     config_class: type[GRPOConfig] = GRPOConfig
@@ -80,6 +82,7 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
         tokenizer: Any = None,
         columns: dict[str, str] | None = None,
         start: Stack | None = None,
+        heldout_reward: Any = None,
     ) -> None:
         args = args if args is not None else self.config_class()
         processes.start()
@@ -113,15 +116,34 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
             eval_dataset=eval_dataset,
             columns=columns,
             sampler=sampler,
-            needs_reference=args.beta > 0,
+            needs_reference=args.beta > 0 or args.on_alarm in ("raise_kl", "rollback"),
+            heldout_reward=heldout_reward,
         )
+        self.raised_beta: float | None = None
+        """What an alarm has made of the price of KL. None: the config's."""
         self._told = False
+
+    @property
+    def beta(self) -> float:
+        """Price of a nat of KL now."""
+        return self.config.beta if self.raised_beta is None else self.raised_beta
 
     def rounds(self) -> int:
         """As many as pass `num_train_epochs` times over the prompts."""
         return max(1, math.ceil(len(self.prompts) * self.config.num_train_epochs / self.config.prompts_a_round))
 
+    def method_state(self) -> dict[str, Any]:
+        return {**super().method_state(), "raised_beta": self.raised_beta}
+
+    def load_method_state(self, state: dict[str, Any]) -> None:
+        super().load_method_state(state)
+        self.raised_beta = state.get("raised_beta")
+
     # -- a round ------------------------------------------------------------------------------------------------------------------------
+
+    def raise_kl(self) -> str:
+        self.raised_beta = dearer(self.beta)
+        return f"beta raised to {self.beta:.3g}"
 
     def answered_round(self) -> tuple[list[Unit], list[Unit]]:
         """Groups whose answers differ in reward, as many as a round wants; dynamic sampling asks more prompts to find them."""
@@ -145,7 +167,7 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
 
     def learn_from(self, units: list[Unit]) -> tuple[list[Unit], dict[str, float]]:
         config = self.config
-        advantages = compared(units, config)
+        advantages = compared(units, config, self.beta)
         parts = advantages.split([unit.num_counted for unit in units])
         learned = [replace(unit, data={**unit.data, "advantages": own}) for unit, own in zip(units, parts, strict=True)]
         metrics = round_metrics(learned)
@@ -182,8 +204,8 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
         metrics = Metrics()
         losses, clipped = self._token_losses(logprobs, old, advantages, batch.completion, batch.num_completions)
         losses = self.corrected(losses, old, sampled, batch, metrics)
-        if config.beta and config.kl_in in LOSS_KL:
-            losses = losses + config.beta * LOSS_KL[config.kl_in](logprobs, gathered(units, "ref_logprobs", logprobs.device))
+        if self.beta and config.kl_in in LOSS_KL:
+            losses = losses + self.beta * LOSS_KL[config.kl_in](logprobs, gathered(units, "ref_logprobs", logprobs.device))
         weights = token_weights(
             batch.completion,
             batch.num_completions,

@@ -19,7 +19,8 @@ from accord.config.online import OnlineConfig
 from accord.data.packing import PackedBatch, Unit
 from accord.data.snapshots import snapshots_in
 from accord.errors import ConfigError, DivergedError
-from accord.methods.experience import Experience, held_out_metrics
+from accord.methods.experience import Experience, held_out_metrics, shaped_units
+from accord.methods.guard import Guard
 from accord.methods.noted import judged_rollouts, noted_metrics, with_metrics, with_notes
 from accord.methods.prompts import PromptQueue, prompt_room, prompts_of
 from accord.methods.reference import check_same_policy
@@ -32,6 +33,7 @@ from accord.objectives.segments import segment_sum
 from accord.rewards import notes
 from accord.rewards.combine import RewardSource
 from accord.rewards.grader_process import FailureBudget
+from accord.rewards.mitigated import only_watched, pessimistic
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.random import shuffled
 from accord.rollouts.sampler import Prompt, Sampler, SamplingConfig
@@ -57,6 +59,7 @@ class OnlineTrainer(Loop, Generic[C]):
         train_dataset, eval_dataset: rows with a prompt; other columns reach reward functions.
         sampler: where answers come from; None samples in this process.
         needs_reference: True reads the reference's log-probs of every answer that is learned from. False only where something else needs them.
+        heldout_reward: scores every answer and is only watched: a monitor says whether it follows the reward. None watches without it.
     """
 
     config: C
@@ -77,10 +80,13 @@ class OnlineTrainer(Loop, Generic[C]):
         columns: dict[str, str] | None,
         sampler: Sampler | None,
         needs_reference: bool,
+        heldout_reward: Any = None,
     ) -> None:
         super().__init__(config, prepared, callbacks)
         self.stack, self.reference = prepared.stack, prepared.reference
-        self.rewards, self.columns = list(rewards), columns
+        self.rewards, self.columns = pessimistic(rewards, config.reward_ensemble, config.uncertainty_weight), columns
+        if heldout_reward is not None:
+            self.rewards.append(only_watched(heldout_reward))
         self.renderer.max_prompt_length = prompt_room(config, self.policy)
         prompts = prompts_of(train_dataset, self.renderer, "train_dataset", columns, config.seed)
         self.eval_prompts = (
@@ -109,6 +115,7 @@ class OnlineTrainer(Loop, Generic[C]):
         )
         self.iteration = 0
         self.not_scored = FailureBudget("The reward", max_failure_share=config.max_not_scored, setting="max_not_scored")
+        self.guard = Guard(self)
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -156,12 +163,18 @@ class OnlineTrainer(Loop, Generic[C]):
     """True: `max_steps` may ask for more rounds than the data say (as everywhere in TRL). False: it only cuts them short."""
 
     def method_state(self) -> dict[str, Any]:
-        return {"iteration": self.iteration, "queue": self.queue.state(), "held": [sampler.held for sampler in self._local_samplers()]}
+        return {
+            "iteration": self.iteration,
+            "queue": self.queue.state(),
+            "held": [sampler.held for sampler in self._local_samplers()],
+            "guard": self.guard.state(),
+        }
 
     def load_method_state(self, state: dict[str, Any]) -> None:
         self.iteration = int(state["iteration"])
         for sampler, held in zip(self._local_samplers(), state.get("held", []), strict=False):
             sampler.held = Holding(*held) if held is not None else None
+        self.guard.load(state.get("guard"))
         self.queue.load(state.get("queue") or {"position": self.iteration * self.config.prompts_a_round})
 
     def _local_samplers(self) -> list[LocalSampler]:
@@ -200,8 +213,16 @@ class OnlineTrainer(Loop, Generic[C]):
     def batches(self, start: int) -> Iterator[StepBatch]:
         config = self.config
         self._truncate_rollouts()
+        self.guard.open()
         while self.global_step < self.total_steps():
+            self.guard.before_round()
             units, metrics = self._collect()
+            if self.guard.turns_back:
+                self.guard.turn_back()
+                continue
+            if self.guard.stops:
+                self.log({"step": self.global_step, "epoch": round(self.epoch, 6), **metrics})
+                return
             slices = [part for number in range(config.passes) for part in self._slices(units, number)]
             for index, part in enumerate(slices):
                 last = index == len(slices) - 1
@@ -215,6 +236,16 @@ class OnlineTrainer(Loop, Generic[C]):
         """The units of a step, and what a method adds to each."""
         return units
 
+    def raise_kl(self) -> str:
+        """Make KL dearer from this round on; returns what was done, in words."""
+        raise NotImplementedError
+
+    def go_back_to(self, folder: Path) -> None:
+        """Stand where a checkpoint of this run stood, logs and rollouts included."""
+        self._resume(folder)
+        self._open_metrics()
+        self._truncate_rollouts()
+
     def stops(self, metrics: dict[str, float]) -> bool:
         """Whether this round is the last one, for a reason that it says."""
         return False
@@ -224,7 +255,9 @@ class OnlineTrainer(Loop, Generic[C]):
         for score in (score for unit in asked for score in unit.data["scores"]):
             self.not_scored.count(None if score.value is not None else score.error or "no score")
         scored, failed = self._scored(units, at_least=self.smallest_group)
-        scored, metrics = self.learn_from(scored)
+        watched = self.guard.look(asked)
+        scored, metrics = self.learn_from(shaped_units(scored, self.config.reward_shaping))
+        metrics |= watched
         metrics["completions/not_scored"] = float(failed)
         metrics["iteration"] = float(self.iteration + 1)
         self._write_rollouts([rollout for unit in asked for rollout in judged_rollouts(unit)])

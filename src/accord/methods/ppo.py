@@ -14,6 +14,7 @@ from accord.data.packing import Unit, pack
 from accord.data.snapshots import snapshots_in
 from accord.errors import ConfigError
 from accord.methods.experience import advantages_and_returns
+from accord.methods.guard import dearer
 from accord.methods.online import OnlineTrainer, gathered
 from accord.models.adapters import Stack, Want
 from accord.models.heads import ValueHead
@@ -45,6 +46,7 @@ class PPOTrainer(OnlineTrainer[PPOConfig]):
         ptx_dataset: demonstrations mixed in with weight `args.ptx_coef`.
         sampler: where answers come from; None samples in this process.
         start: adapters of a PolicyModel that policy and reference start from. None is all that it has.
+        heldout_reward: a reward of other labels that scores every answer and is only watched (monitor `held-out reward`).
     """
 
     config_class = PPOConfig
@@ -69,6 +71,7 @@ class PPOTrainer(OnlineTrainer[PPOConfig]):
         tokenizer: Any = None,
         columns: dict[str, str] | None = None,
         start: Stack | None = None,
+        heldout_reward: RewardModel | RewardSource | Any = None,
     ) -> None:
         args = args if args is not None else self.config_class()
         processes.start()
@@ -103,6 +106,7 @@ class PPOTrainer(OnlineTrainer[PPOConfig]):
             columns=columns,
             sampler=sampler,
             needs_reference=True,
+            heldout_reward=heldout_reward,
         )
         self.ptx_units: list[Unit] = []
         self.ptx_snapshots: list[str] = []
@@ -177,6 +181,10 @@ class PPOTrainer(OnlineTrainer[PPOConfig]):
         metrics["objective/kl_coef"] = coefficient
         self.kl.update(metrics["objective/kl"], sum(len(unit.branches) for unit in scored))
         return scored, metrics
+
+    def raise_kl(self) -> str:
+        self.kl.value = dearer(self.kl.value)
+        return f"kl_coef raised to {self.kl.value:.3g}"
 
     def stops(self, metrics: dict[str, float]) -> bool:
         limit, kl = self.config.stop_kl, metrics["objective/kl"]

@@ -21,6 +21,7 @@ from accord.methods.reference_answers import reference_answers, rollout_units
 from accord.models.heads import RewardHeads, pair_weights
 from accord.objectives.ranking import accuracy, bradley_terry, centering, davidson, plackett_luce, robust_bradley_terry
 from accord.objectives.weak_to_strong import confident_target, ramped
+from accord.rewards.laplace import LaplaceUncertainty
 from accord.rewards.learned import RewardModel
 from accord.rollouts.sampler import SamplingConfig
 from accord.training.metrics import Metrics
@@ -149,6 +150,7 @@ class RewardTrainer(HeadsTrainer):
     heads: RewardHeads
     heads_name = "reward_heads"
     metric_names = ("loss", "accuracy", "margin")
+    laplace: LaplaceUncertainty | None = None
 
     def __init__(self, model: Any, args: RewardConfig | None = None, *positional: Any, **keywords: Any) -> None:
         super().__init__(model, args, *positional, **keywords)
@@ -171,7 +173,9 @@ class RewardTrainer(HeadsTrainer):
     @property
     def reward_model(self) -> RewardModel:
         """The object that trained, ready to score: the same tokens, the same features, the same heads."""
-        return RewardModel(self.policy, self.prepared.stack, self.heads, self.renderer)
+        model = RewardModel(self.policy, self.prepared.stack, self.heads, self.renderer)
+        model.laplace = self.laplace
+        return model
 
     @property
     def scorer(self) -> RewardModel:
@@ -240,9 +244,18 @@ class RewardTrainer(HeadsTrainer):
 
     def normalise(self, units: Sequence[Unit]) -> None:
         """Fix mean 0 and variance 1 of each head on these answers. Makes the KL coefficient mean the same for any reward model."""
+        self.heads.normalise(torch.cat(self._features(units)).to(self.policy.device))
+
+    def fit_laplace(self) -> None:
+        """Keep how sure the last layer is, given the comparisons that were trained on."""
+        with self.policy.gathered():
+            features = torch.cat(self._features(self.train_units)).to(self.policy.device)
+        pairs = comparisons(self.train_units)
+        self.laplace = LaplaceUncertainty.fit(self.heads, features[pairs.better], features[pairs.worse])
+
+    def _features(self, units: Sequence[Unit]) -> list[Tensor]:
         known = [unit.data["features"] for unit in units if "features" in unit.data]
-        features = known if len(known) == len(units) else self.reward_model.features(units, self.token_budget)
-        self.heads.normalise(torch.cat(features).to(self.policy.device))
+        return known if len(known) == len(units) else self.reward_model.features(units, self.token_budget)
 
     def _reference_units(self) -> list[Unit]:
         """Sampled answers of the policy that training starts from. (Base weights that are trained themselves are no such policy.)"""
@@ -255,6 +268,8 @@ class RewardTrainer(HeadsTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None) -> dict[str, Any]:
         last = super().train(resume_from_checkpoint)
+        if self.config.laplace:
+            self.fit_laplace()
         if self.config.normalise:
             sampled = self.normalise_on == "samples"
             with self.policy.gathered():

@@ -17,6 +17,7 @@ from accord.errors import DataError
 from accord.models.opened import Opened
 from accord.recipes.sampled import Drawn
 from accord.rewards.combine import RewardSource, combined
+from accord.rewards.mitigated import pessimistic, shaped
 from accord.rollouts.sampler import Prompt, SamplingConfig
 from accord.training.setup import default_folder, read_rows, say
 from accord.types import Completion, Example, Message, Rollout
@@ -102,7 +103,11 @@ def imitated_rows(
     drawn = Drawn(opened, options.model)
     sampling = SamplingConfig(best_of.sample_tokens, best_of.best_of, best_of.temperature, seed=config.seed)
     groups = drawn(prompts, sampling, folder / SAMPLES)
-    scores = iter(combined(rewards, [rollout for group in groups for rollout in group]))
+    flat = [(index, rollout) for index, group in enumerate(groups) for rollout in group]
+    careful = pessimistic(rewards, best_of.reward_ensemble, best_of.uncertainty_weight)
+    plain_scores = combined(careful, [rollout for _, rollout in flat])
+    lengths = [len(rollout.completion_ids) for _, rollout in flat]
+    scores = iter(shaped(plain_scores, lengths, [index for index, _ in flat], best_of.reward_shaping))
     kept = best_answers([[replace(rollout, score=next(scores)) for rollout in group] for group in groups], best_of.keep_from)
     count = sum(len(group) for group in groups)
     if kept.not_scored:

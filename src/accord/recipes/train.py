@@ -90,9 +90,10 @@ def check_options(options: TrainOptions, config: TrainingConfig, best_of: BestOf
         raise ConfigError(
             "accord ppo trains an adapter (policy, reference and value share one base): --lora_r 0, all weights, is not offered. Leave it at 16."
         )
-    for name, methods in (("reward_model", ONLINE), ("reward", ONLINE), ("ptx_data", ("ppo",))):
-        if config.method not in methods and getattr(options, name) and (best_of is None or name == "ptx_data"):
-            more = " (accord sft takes it with --best-of N)" if config.method == "sft" and name != "ptx_data" else ""
+    for name, methods in (("reward_model", ONLINE), ("reward", ONLINE), ("heldout_reward", ONLINE), ("ptx_data", ("ppo",))):
+        both = name in ("reward_model", "reward")
+        if config.method not in methods and getattr(options, name) and (best_of is None or not both):
+            more = " (accord sft takes it with --best-of N)" if config.method == "sft" and both else ""
             raise ConfigError(f"accord {config.method} has no --{name}: it belongs to accord {' and accord '.join(methods)}{more}.")
     if best_of is not None and not (options.reward_model or options.reward):
         raise ConfigError("accord sft --best-of needs a reward to choose by: --reward_model runs/... or --reward file.py:function.")
@@ -169,6 +170,7 @@ def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evalua
 
     tokenizer = opened.tokenizer
     common = {"train_dataset": rows, "processing_class": tokenizer}
+    watched = _heldout(options, opened) if config.method in ONLINE else None
     if config.method == "ppo":
         return accord.PPOTrainer(
             config,
@@ -177,11 +179,15 @@ def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evalua
             peft_config=lora,
             eval_dataset=evaluation,
             ptx_dataset=options.ptx_data,
+            heldout_reward=watched,
+            start=opened.stack,
             **common,
         )
     if config.method == "grpo":
         rewards = _rewards(options, config.method, opened, aggregation="min")
-        return accord.GRPOTrainer(opened.policy, rewards, config, eval_dataset=evaluation, peft_config=lora, **common)
+        return accord.GRPOTrainer(
+            opened.policy, rewards, config, eval_dataset=evaluation, peft_config=lora, heldout_reward=watched, start=opened.stack, **common
+        )
     if getattr(config, "backbone", "") == "heads":
         lora = None
     trainer = {
@@ -203,6 +209,12 @@ def _rewards(options: TrainOptions, method: str, opened: Opened, *, aggregation:
             f"accord {method} needs a reward: --reward_model runs/... (accord reward makes one) or --reward file.py:function."
         )
     return found
+
+
+def _heldout(options: TrainOptions, opened: Opened) -> Any:
+    from accord.rewards.learned import RewardModel
+
+    return RewardModel.load(opened.policy, Path(options.heldout_reward), opened.renderer) if options.heldout_reward else None
 
 
 def next_steps(method: str, folder: Path, *, adapters: bool) -> str:

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
+from accord.data.packing import Branch, Unit
 from accord.errors import AccordError, ConfigError
+from accord.objectives.mitigation import uncertainty_weighted, worst_case
 from accord.rewards.calls import TookTooLong, call, call_together
 from accord.rewards.learned import RewardModel
 from accord.rewards.notes import current
@@ -31,20 +34,43 @@ class RewardSource(Protocol):
 
 @dataclass
 class LearnedReward:
-    """A reward model: the mean of its heads; their standard deviation is the part `disagreement`."""
+    """A reward model: the mean of its heads, or something more careful; their standard deviation is the part `disagreement`."""
 
     model: RewardModel
     weight: float = 1.0
     name: str = "reward_model"
+    ensemble: str = "mean"
+    """mean, worst, uncertainty or laplace (`config.mitigation`). Other than mean, the mean is the part `mean`."""
+    uncertainty_weight: float = 1.0
+    """Price of doubt in the last two."""
+    watched: bool = False
+    """True: it is only watched, beside the reward that is trained on, and says nothing of disagreement. False: it is a reward."""
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        return self.scores_of(self.model.score_rollouts(rollouts)) if rollouts else []
+        units = [Unit(rollout.prompt_ids, (Branch(rollout.completion_ids),)) for rollout in rollouts]
+        return self.judged(torch.cat(self.model.features(units))) if rollouts else []
 
-    @staticmethod
-    def scores_of(scores: Tensor) -> list[Score]:
-        """(R, K) scores of the heads as one score a rollout."""
-        spread = scores.std(1) if scores.shape[1] > 1 else scores[:, 0] * 0
-        return [Score(value, {"disagreement": doubt}) for value, doubt in zip(scores.mean(1).tolist(), spread.tolist(), strict=True)]
+    def judged(self, ends: Tensor) -> list[Score]:
+        """Scores of answers from what the heads read of them. (R, d)"""
+        heads = self.model.heads(ends).detach()
+        mean = heads.mean(1)
+        values = self._combined(heads, ends)
+        spread = heads.std(1) if heads.shape[1] > 1 else mean * 0
+        found: list[Score] = []
+        for value, doubt, middle in zip(values.tolist(), spread.tolist(), mean.tolist(), strict=True):
+            parts = {} if self.watched else {"disagreement": doubt}
+            found.append(Score(value, parts if self.ensemble == "mean" else {**parts, "mean": middle}))
+        return found
+
+    def _combined(self, heads: Tensor, ends: Tensor) -> Tensor:
+        if self.ensemble == "worst":
+            return worst_case(heads.T)
+        if self.ensemble == "uncertainty":
+            return uncertainty_weighted(heads.T, weight=self.uncertainty_weight)
+        if self.ensemble == "laplace":
+            assert self.model.laplace is not None
+            return heads.mean(1) - self.uncertainty_weight * self.model.laplace.deviation(self.model.heads, ends).to(heads.device)
+        return heads.mean(1)
 
 
 @dataclass
@@ -191,6 +217,8 @@ def combined(sources: Sequence[RewardSource], rollouts: Sequence[Rollout], known
         for source, score in itertools.compress(zip(sources, row, strict=True), speaks):
             parts |= {f"{source.name}/{name}" if name != "disagreement" else name: value for name, value in score.parts.items()}
             if score.value is None:
+                if not source.weight:  # only watched
+                    continue
                 error = error or score.error or f"{source.name} gave no score"
                 continue
             parts[source.name] = score.value

@@ -14,6 +14,7 @@ from accord.data.render import Renderer
 from accord.models.adapters import PolicyModel
 from accord.models.heads import RewardHeads
 from accord.models.save import REWARD
+from accord.rewards.laplace import LaplaceUncertainty
 from accord.rewards.scorer import Scorer
 from accord.types import Rollout
 
@@ -27,6 +28,8 @@ class RewardModel(Scorer[RewardHeads, Renderer]):
     record = REWARD
     tensors = "reward_heads.safetensors"
     missing = f"reward model (no {REWARD}). Train one with: accord reward --data pairs.jsonl"
+    laplace: LaplaceUncertainty | None = None
+    """How sure the last layer is of a score. None: not asked for when it was trained."""
 
     @torch.no_grad()
     def score(self, units: Sequence[Unit], token_budget: int = 2048) -> Tensor:
@@ -38,6 +41,12 @@ class RewardModel(Scorer[RewardHeads, Renderer]):
         units = [Unit(rollout.prompt_ids, (Branch(rollout.completion_ids),)) for rollout in rollouts]
         return self.score(units, token_budget)
 
+    def save(self, folder: Path, tokenizer: Any, *, full: bool = False) -> None:
+        """As `Scorer.save`, with the last layer's uncertainty where there is one."""
+        super().save(folder, tokenizer, full=full)
+        if self.laplace is not None:
+            self.laplace.save(folder)
+
     def about(self) -> dict[str, Any]:
         return {"num_heads": self.heads.num_heads, "width": self.heads.width, "context": self.heads.context}
 
@@ -48,4 +57,6 @@ class RewardModel(Scorer[RewardHeads, Renderer]):
         size, context = tensors["feature_center"].shape[0], info.get("context", False)
         heads = RewardHeads(size, info["num_heads"], width=info.get("width", 0), layer=info["layer"], context=context)
         heads.load_state_dict(tensors)
-        return cls(policy, stack, heads.to(policy.device), renderer)
+        model = cls(policy, stack, heads.to(policy.device), renderer)
+        model.laplace = LaplaceUncertainty.load(folder)
+        return model

@@ -8,6 +8,7 @@ from pathlib import Path
 from accord.data.render import Renderer
 from accord.models.adapters import PolicyModel
 from accord.models.save import PROCESS
+from accord.rewards.averaged import averaged
 from accord.rewards.combine import LearnedReward, RewardSource, weighted
 from accord.rewards.learned import RewardModel
 from accord.rewards.named import reward_of
@@ -25,7 +26,8 @@ def load_rewards(
     """Reward models, then functions, each with the weight that stands behind a star (runs/reward*0.5).
 
     Args:
-        models: run folders of reward models; with `aggregation`, of process reward models too.
+        models: run folders of reward models, several joined by + for the average of their weights; with `aggregation`, of process reward
+            models too.
         functions: names of `named.NAMED` or `file.py:function`.
         policy: the base that reward models lie on.
         aggregation: how the steps' scores of a process reward model become one. None refuses such a run.
@@ -39,6 +41,9 @@ def load_rewards(
         folder = Path(path)
         if aggregation is not None and (folder / PROCESS).exists():
             found.append(ProcessReward(ProcessRewardModel.load(policy, folder, renderer), aggregation, weight, folder.name))
+        elif "+" in path and not folder.exists():
+            folders = [Path(part) for part in path.split("+")]
+            found.append(LearnedReward(averaged(policy, folders, renderer), weight, "+".join(one.name for one in folders)))
         else:
             found.append(LearnedReward(RewardModel.load(policy, folder, renderer), weight, folder.name))
     return [*found, *(reward_of(spec) for spec in functions or ())]

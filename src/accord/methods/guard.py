@@ -1,0 +1,258 @@
+"""The guard of an online run: shows every round to the monitors, writes what they say, and acts when there is an alarm."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from accord.audit.answers import Seen
+from accord.audit.comparing import Limits
+from accord.audit.watch import Looked, Watch
+from accord.data.packing import Unit
+from accord.training import checkpoint, processes
+from accord.training.setup import say
+from accord.types import Completion, Message, Rollout, Task, task_id, to_json
+from accord.writing import append_text, write_text
+
+if TYPE_CHECKING:
+    from accord.methods.online import OnlineTrainer
+
+ALARMS, VERDICTS, DRIFT, TO_LABEL = "alarms.jsonl", "monitors.json", "drift.jsonl", "to_label.jsonl"
+CLEAN = "clean"
+"""Folder of the last checkpoint at which nothing was on the way to an alarm."""
+MOST_ROLLBACKS = 3
+"""A run that hacks its reward again after so many ends."""
+LEAST_PRICE, MOST_PRICE = 0.05, 1.0
+"""Reward (of variance 1) that a nat of KL costs after it was raised."""
+CLEAN_SAVES = 10
+"""Clean checkpoints that a run writes at most, beside the first."""
+PANEL = 8
+"""Prompts of the drift panel."""
+
+
+class Guard:
+    """What watches one trainer.
+
+    Args:
+        trainer: the run; `config.monitors` False watches nothing.
+    """
+
+    def __init__(self, trainer: OnlineTrainer[Any]) -> None:
+        config = trainer.config
+        self.trainer, self.config = trainer, config
+        self.watch = Watch(Limits(kl=config.kl_alarm))
+        self.rollbacks = 0
+        self.panel: list[dict[str, str]] = []
+        """What the start answered to a few prompts; they are answered again with the same draws."""
+        self.turns_back = self.stops = False
+        """What the last round asks of the trainer."""
+
+    # -- state ----------------------------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"watch": self.watch.state(), "rollbacks": self.rollbacks, "panel": self.panel}
+
+    def load(self, state: dict[str, Any] | None) -> None:
+        """The inverse of `state`. None, of a checkpoint that an earlier release wrote: the watch begins here."""
+        if state is not None:
+            self.watch.load(state["watch"])
+            self.rollbacks, self.panel = int(state["rollbacks"]), list(state["panel"])
+
+    def open(self) -> None:
+        """Drop what a killed run wrote after the checkpoint that it goes on from; what was rolled back stays on record."""
+        for name in (ALARMS, DRIFT, TO_LABEL):
+            path = self.trainer.folder / name
+            if processes.is_main() and path.exists():
+                rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.endswith("}")]
+                kept = [row for row in rows if self._stands(row)]
+                write_text(path, "".join(_line(row) for row in kept))
+
+    def _stands(self, row: dict[str, Any]) -> bool:
+        about = row.get("columns", row)
+        return about["iteration"] <= self.trainer.iteration or 0 < about.get("rollback", 0) <= self.rollbacks
+
+    # -- a round --------------------------------------------------------------------------------------------------------------------------
+
+    def before_round(self) -> None:
+        """Keep this place as one to go back to, where the last round was clean."""
+        if not self.config.monitors or self.config.on_alarm != "rollback":
+            return
+        every = max(1, self._rounds() // CLEAN_SAVES)
+        there = (self.trainer.folder / CLEAN / checkpoint.STATE).exists()
+        if not there or (self.watch.clean and self.trainer.iteration % every == 0):
+            self._keep()
+
+    def look(self, units: Sequence[Unit]) -> dict[str, float]:
+        """Show the answers of a round to the monitors; returns metrics. `raise_kl` is done at once, the rest is asked of the trainer."""
+        self.turns_back = self.stops = False
+        if not self.config.monitors:
+            return {}
+        trainer = self.trainer
+        if trainer.iteration == 0:
+            self.panel = [_start_of(unit) for unit in units[:PANEL]]
+        looked = self.watch.look(seen(units), trainer.iteration)
+        action = self._act(looked)
+        if looked.verdicts and processes.is_main():
+            self._write(looked, action, units)
+        if looked.risen or (trainer.iteration and trainer.iteration + 1 in (self._rounds() // 2, self._rounds())):
+            self._answer_panel()
+        return looked.metrics()
+
+    def turn_back(self) -> None:
+        """Go on from the last clean checkpoint, with a dearer KL: with the same one the same would happen again."""
+        trainer, count = self.trainer, self.rollbacks + 1
+        assert trainer.optimizer is not None
+        trainer.optimizer.state.clear()  # the first clean checkpoint has no moments
+        trainer.go_back_to(trainer.folder / CLEAN)
+        self.rollbacks, self.turns_back = count, False
+        trainer.raise_kl()
+        if processes.is_main():
+            for folder in checkpoint.folders(trainer.folder):
+                if int(folder.name.rsplit("-", 1)[1]) > trainer.global_step:
+                    shutil.rmtree(folder)
+        self._keep()  # a run killed now goes on with the dearer KL
+        if trainer.config.save_steps and trainer.global_step:
+            trainer.save_checkpoint()
+
+    # -- what is done ---------------------------------------------------------------------------------------------------------------------
+
+    def _act(self, looked: Looked) -> str:
+        """Decide; returns what is done, in words."""
+        wanted = self.config.on_alarm
+        if not looked.alarms or wanted == "warn":
+            return "none"
+        if wanted == "raise_kl":
+            return self.trainer.raise_kl()
+        if wanted == "rollback" and self.rollbacks < MOST_ROLLBACKS:
+            self.turns_back = True
+            return "back to the last clean checkpoint, with a dearer KL"
+        self.stops = True
+        return "stop" if wanted == "stop" else f"stop: {MOST_ROLLBACKS} rollbacks did not help"
+
+    def _keep(self) -> None:
+        trainer = self.trainer
+        tensors, moments = trainer._tensors()
+        with trainer.policy.gathered():
+            trainer._write_checkpoint(trainer.folder / CLEAN, tensors, moments)
+        processes.wait()
+
+    def _rounds(self) -> int:
+        steps = self.trainer.steps_per_iteration
+        return -(-self.trainer.total_steps() // steps)
+
+    # -- files ----------------------------------------------------------------------------------------------------------------------------
+
+    def _write(self, looked: Looked, action: str, units: Sequence[Unit]) -> None:
+        trainer, number = self.trainer, self.trainer.iteration + 1
+        trainer.folder.mkdir(parents=True, exist_ok=True)
+        write_text(
+            trainer.folder / VERDICTS,
+            json.dumps({"schema": 1, "iteration": number, "verdicts": looked.rows()}, ensure_ascii=False, indent=1) + "\n",
+        )
+        rollback = {"rollback": self.rollbacks + 1} if self.turns_back else {}
+        rows = {row["name"]: row for row in looked.rows()}
+        for verdict in looked.risen:
+            row = {"iteration": number, **rows[verdict.name], "action": action, **rollback}
+            append_text(trainer.folder / ALARMS, _line(row))
+            done = "" if action == "none" else f" Done: {action}."
+            say(
+                f"ALARM in round {number}, {verdict.cause}: {verdict.words}{done} The answers that show it are in {trainer.folder / ALARMS}."
+            )
+        if self.config.labelling_queue and looked.risen:
+            tasks = [task for verdict in looked.risen for task in to_label(verdict.name, rows[verdict.name]["samples"], units)]
+            lines = [{**to_json(task), "columns": {**task.columns, "iteration": number, **rollback}} for task in tasks]
+            append_text(trainer.folder / TO_LABEL, "".join(map(_line, lines)))
+
+    def _answer_panel(self) -> None:
+        """What the policy answers now where the start answered what stands in the panel, with the same draws."""
+        trainer = self.trainer
+        known = {prompt.id: prompt for prompt in trainer.prompts}
+        prompts = [known[row["prompt_id"]] for row in self.panel if row["prompt_id"] in known]
+        sampling = replace(trainer._sampling(0), num_samples=1)
+        with trainer.policy.gathered():
+            answered: list[Rollout] = processes.gather(trainer.held_out_sampler.sample(processes.share(prompts), sampling))
+        now = {rollout.prompt_id: rollout.text for rollout in answered}
+        if processes.is_main():
+            rows = [
+                {
+                    "iteration": trainer.iteration + 1,
+                    "prompt_id": row["prompt_id"],
+                    "prompt": row["prompt"],
+                    "start": row["text"],
+                    "now": now[row["prompt_id"]],
+                }
+                for row in self.panel
+                if row["prompt_id"] in now
+            ]
+            append_text(trainer.folder / DRIFT, "".join(map(_line, rows)))
+
+
+def dearer(price: float) -> float:
+    """A price of KL doubled, to `LEAST_PRICE` at least and `MOST_PRICE` at most; one that is above that stays."""
+    return max(price, min(max(2.0 * price, LEAST_PRICE), MOST_PRICE))
+
+
+def seen(units: Sequence[Unit]) -> list[Seen]:
+    """The answers of a round as monitors see them."""
+    found: list[Seen] = []
+    for unit in units:
+        lengths = [branch.num_counted for branch in unit.branches]
+        policy = [float(part.sum()) for part in unit.data["old_logprobs"].split(lengths)]
+        reference = [float(part.sum()) for part in unit.data["ref_logprobs"].split(lengths)] if "ref_logprobs" in unit.data else None
+        for index, (rollout, score) in enumerate(zip(unit.data["rollouts"], unit.data["scores"], strict=True)):
+            count = max(lengths[index], 1)
+            found.append(
+                Seen(
+                    rollout.prompt_id,
+                    _asked(rollout),
+                    rollout.text,
+                    rollout.completion_ids,
+                    rollout.finish_reason == "stop",
+                    reward=score.value,
+                    heldout=score.parts.get("heldout"),
+                    disagreement=score.parts.get("disagreement"),
+                    kl=None if reference is None else policy[index] - reference[index],
+                    reference_nll=None if reference is None else -reference[index] / count,
+                    surprise=-policy[index] / count,
+                    benign=not harmful(rollout),
+                )
+            )
+    return found
+
+
+def harmful(rollout: Rollout) -> bool:
+    """Whether the row says that its prompt asks for harm: a column `harmful` that is true, or `slice` or `type` with that word."""
+    columns = rollout.columns
+    return bool(columns.get("harmful")) or any(columns.get(name) == "harmful" for name in ("slice", "type"))
+
+
+def to_label(alarm: str, samples: Sequence[dict[str, Any]], units: Sequence[Unit]) -> list[Task]:
+    """Questions for people: each answer that shows an alarm beside another answer to its prompt, where there is a different one."""
+    found: list[Task] = []
+    by_prompt = {unit.id: unit.data["rollouts"] for unit in units}
+    for sample in samples:
+        siblings: list[Rollout] = by_prompt.get(sample["prompt_id"], [])
+        other = next((r.text for r in siblings if r.text != sample["text"] and r.text.strip()), None)
+        if other is None or not sample["text"].strip():
+            continue
+        completions = tuple(Completion((Message("assistant", text),)) for text in (sample["text"], other))
+        prompt = siblings[0].prompt
+        found.append(Task(task_id("pair", prompt, completions), "pair", prompt, completions, columns={"alarm": alarm}))
+    return found
+
+
+def _start_of(unit: Unit) -> dict[str, str]:
+    first: Rollout = unit.data["rollouts"][0]
+    return {"prompt_id": unit.id, "prompt": _asked(first), "text": first.text}
+
+
+def _asked(rollout: Rollout) -> str:
+    return rollout.prompt[-1].content if rollout.prompt else ""
+
+
+def _line(row: Any) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"

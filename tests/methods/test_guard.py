@@ -1,0 +1,282 @@
+"""What an online run does about reward hacking: it watches, writes, raises KL, goes back, stops, asks people; and a resumed run does the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from accord import GRPOConfig, GRPOTrainer, PPOConfig, PPOTrainer
+from accord.errors import ConfigError
+from accord.methods.guard import ALARMS, CLEAN, DRIFT, MOST_ROLLBACKS, TO_LABEL, VERDICTS, dearer
+from accord.models.heads import RewardHeads
+from accord.models.load import load_model, load_tokenizer, resolve
+from accord.rewards.learned import RewardModel
+from accord.types import Task, from_json
+
+WORDS = "dog cat sun tree red big little happy park ball".split()
+
+
+def marks(completions: list[Any], **columns: Any) -> list[float]:
+    """A reward with a hole: exclamation marks."""
+    return [min(5.0, 1.0 * completion[0]["content"].count("!")) for completion in completions]
+
+
+def flat(completions: list[Any], **columns: Any) -> list[float]:
+    """A reward that nothing can be learned from: noise from the text alone."""
+    return [sum(map(ord, completion[0]["content"])) % 7 / 7 for completion in completions]
+
+
+@pytest.fixture(scope="module")
+def stories(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Any:
+    return resolve("stories260k", cache=tmp_path_factory.mktemp("cache"), files=shared_data / "stories260k")
+
+
+PROMPTS = [{"prompt": f"Once upon a time there was a {a} {b}."} for a in WORDS[4:8] for b in WORDS[:4]]
+SIZES: dict[str, Any] = {
+    "max_new_tokens": 24,
+    "prompts_per_iteration": 10,
+    "num_generations": 4,
+    "num_ppo_epochs": 2,
+    "learning_rate": 1e-2,
+    "lr_scheduler_type": "constant",
+}
+
+
+def story(resolved: Any, folder: Path, reward: Any = marks, **options: Any) -> PPOTrainer:
+    """PPO on stories260K, which writes English."""
+    from accord.models.adapters import PolicyModel
+
+    config = PPOConfig(**{"output_dir": str(folder), "kl_coef": 0.0, "missing_eos_penalty": None, "num_iterations": 10, **SIZES, **options})
+    return PPOTrainer(
+        config, load_tokenizer(resolved), PolicyModel(load_model(resolved, dtype="float32")), reward, PROMPTS, peft_config=tiny.lora(8)
+    )
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line] if path.exists() else []
+
+
+def alarms(folder: Path) -> list[dict[str, Any]]:
+    return lines(folder / ALARMS)
+
+
+# -- on stories260K: a hole is found, named, and dealt with ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def warned(stories: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("warned")
+    story(stories, folder, labelling_queue=True).train()
+    return folder
+
+
+def test_the_hole_is_named_with_the_answers_that_show_it(warned: Path) -> None:
+    found = alarms(warned)
+    explained = next(row for row in found if row["name"] == "explained gain")
+    assert explained["cause"] == "formatting" and "exclamation marks" in explained["words"]
+    assert explained["value"] > explained["threshold"] and explained["action"] == "none"
+    assert any("!" in sample["text"] for sample in explained["samples"]) and len(explained["samples"]) == 3
+    verdicts = json.loads((warned / VERDICTS).read_text(encoding="utf-8"))
+    assert verdicts["iteration"] == 10
+    assert {"value", "baseline", "z", "threshold", "level", "words", "cause"} <= verdicts["verdicts"][0].keys()
+    logged = lines(warned / "metrics.jsonl")[-1]
+    assert logged["monitors/alarms"] >= 1 and logged["monitors/explained_gain"] == pytest.approx(verdicts["verdicts"][0]["value"])
+
+
+def test_the_panel_shows_the_same_prompts_then_and_now(warned: Path) -> None:
+    rows = lines(warned / DRIFT)
+    assert {row["iteration"] for row in rows} >= {5, 10}
+    last = [row for row in rows if row["iteration"] == 10]
+    assert len(last) == 8 and any(row["start"] != row["now"] for row in last)
+    rollouts = lines(warned / "rollouts.jsonl")
+    first = {r["prompt_id"]: r["text"] for r in rollouts if r["policy_step"] == 0 and r["sample_index"] == 0}
+    assert all(first[row["prompt_id"]] == row["start"] for row in last)
+
+
+def test_people_are_asked_about_the_worst_answers(warned: Path) -> None:
+    tasks = [from_json(row, Task) for row in lines(warned / TO_LABEL)]
+    assert tasks and all(task.kind == "pair" and len({c.text for c in task.completions}) == 2 for task in tasks)
+    assert {task.columns["alarm"] for task in tasks} <= {row["name"] for row in alarms(warned)}
+
+
+def test_raising_kl_holds_the_policy(stories: Any, warned: Path, tmp_path: Path) -> None:
+    """Up to the alarm it is the same run; then KL costs, and the reward's hole is exploited less."""
+    trainer = story(stories, tmp_path, on_alarm="raise_kl")
+    trainer.train()
+    raised, plain = lines(tmp_path / "metrics.jsonl"), lines(warned / "metrics.jsonl")
+    prices = [row["objective/kl_coef"] for row in raised if "objective/kl_coef" in row]
+    first = alarms(tmp_path)[0]["iteration"]
+    assert prices[: first - 1] == [0.0] * (first - 1) and prices[first - 1] == 0.05 and prices == sorted(prices)
+    assert "kl_coef raised to 0.05" in alarms(tmp_path)[0]["action"]
+    strip = [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in raised[: 2 * (first - 1)]]
+    assert strip == [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in plain[: 2 * (first - 1)]]
+    assert raised[-1]["objective/kl"] < plain[-1]["objective/kl"]
+
+
+def test_going_back_leaves_no_trace_of_the_hacked_rounds(stories: Any, warned: Path, tmp_path: Path) -> None:
+    trainer = story(stories, tmp_path, on_alarm="rollback", save_steps=2)
+    trainer.train()
+    found = [row for row in alarms(tmp_path) if row.get("rollback")]
+    assert found and found[0]["action"].startswith("back to the last clean checkpoint")
+    assert trainer.guard.rollbacks == max(row["rollback"] for row in found) <= MOST_ROLLBACKS
+    rows = [row for row in lines(tmp_path / "metrics.jsonl") if "iteration" in row]
+    rounds = [row["iteration"] for row in rows if "grad_norm" in row]
+    assert rounds == sorted(set(rounds)) == [float(n + 1) for n in range(len(rounds))]  # each once, whatever was done twice
+    steps = {r["policy_step"] for r in lines(tmp_path / "rollouts.jsonl")}
+    assert steps == set(range(max(steps) + 1))
+    clean = json.loads((tmp_path / CLEAN / "trainer_state.json").read_text(encoding="utf-8"))
+    assert clean["method"]["kl"]["value"] >= 0.05 and clean["method"]["guard"]["rollbacks"] >= 1
+    plain = lines(warned / "metrics.jsonl")[-1]
+    assert rows[-1]["objective/kl"] < plain["objective/kl"] and rows[-1]["objective/scores"] < plain["objective/scores"]
+
+
+def test_stop_ends_before_the_hacked_answers_are_learned_from(stories: Any, tmp_path: Path) -> None:
+    trainer = story(stories, tmp_path, on_alarm="stop")
+    trainer.train()
+    first = alarms(tmp_path)[0]
+    assert trainer.iteration == first["iteration"] - 1 < 10
+    assert trainer.global_step == 2 * trainer.iteration and first["action"] == "stop"
+    assert lines(tmp_path / "metrics.jsonl")[-1]["monitors/alarms"] >= 1
+
+
+def test_a_reward_without_a_hole_is_left_alone(stories: Any, tmp_path: Path) -> None:
+    """Nothing rises, nothing is done: the run with actions equals the one without, bit for bit."""
+    quiet, plain = (
+        story(stories, tmp_path / name, flat, num_iterations=5, **options)
+        for name, options in (("rollback", {"on_alarm": "rollback"}), ("off", {"monitors": False}))
+    )
+    quiet.train()
+    plain.train()
+    assert not alarms(tmp_path / "rollback") and not (tmp_path / "off" / VERDICTS).exists()
+    for name, parameter in plain.parameters().items():
+        assert torch.equal(parameter, quiet.parameters()[name]), name
+
+
+# -- on tiny models: state, options ------------------------------------------------------------------------------------------------------
+
+
+def ppo(folder: Path, reward: Any = marks, policy: Any = None, **options: Any) -> PPOTrainer:
+    sizes = {
+        "num_iterations": 8,
+        "prompts_per_iteration": 8,
+        "num_generations": 4,
+        "max_new_tokens": 6,
+        "learning_rate": 1e-3,
+        "missing_eos_penalty": None,
+    }
+    return PPOTrainer(
+        PPOConfig(**{"output_dir": str(folder), **sizes, **options}),
+        tiny.tokenizer(),
+        policy or tiny.policy(),
+        reward,
+        tiny.prompts(12),
+        peft_config=tiny.lora(),
+    )
+
+
+def grpo(folder: Path, reward: Any = marks, policy: Any = None, **options: Any) -> GRPOTrainer:
+    sizes = {"max_steps": 8, "num_generations": 4, "per_device_train_batch_size": 32, "max_completion_length": 6, "learning_rate": 1e-3}
+    return GRPOTrainer(
+        policy or tiny.policy(),
+        reward,
+        GRPOConfig(**{"output_dir": str(folder), **sizes, **options}),
+        tiny.prompts(12),
+        processing_class=tiny.tokenizer(),
+        peft_config=tiny.lora(),
+    )
+
+
+@pytest.mark.parametrize("build", [ppo, grpo])
+def test_a_run_that_goes_back_resumes_to_the_same_weights(build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KL is an alarm at once (a budget of next to nothing), so the run goes back three times and stops; killed in between, it ends the same."""
+    options = {"on_alarm": "rollback", "kl_alarm": 1e-4, "save_steps": 1, "tokens_per_microbatch": 256}
+    straight = build(tmp_path / "straight", **options)
+    straight.train()
+    assert straight.guard.rollbacks == MOST_ROLLBACKS
+    assert alarms(tmp_path / "straight")[-1]["action"] == f"stop: {MOST_ROLLBACKS} rollbacks did not help"
+    cut = build(tmp_path / "cut", **options)
+    turn_back = type(cut.guard).turn_back
+
+    def dies(guard: Any) -> None:
+        turn_back(guard)
+        if guard.rollbacks == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(cut.guard), "turn_back", dies)
+    with pytest.raises(KeyboardInterrupt):
+        cut.train()
+    monkeypatch.setattr(type(cut.guard), "turn_back", turn_back)
+    resumed = build(tmp_path / "cut", **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / CLEAN))
+    assert resumed.global_step == straight.global_step
+    for name, parameter in straight.parameters().items():
+        assert torch.equal(parameter, resumed.parameters()[name]), name
+    assert alarms(tmp_path / "cut") == alarms(tmp_path / "straight")
+
+
+def test_grpo_without_a_reference_reads_one_where_kl_may_be_raised(tmp_path: Path) -> None:
+    trainer = grpo(tmp_path, on_alarm="raise_kl", kl_alarm=1e-4)
+    trainer.train()
+    assert trainer.config.beta == 0.0 and trainer.beta >= 0.05
+    assert "beta raised to 0.05" in alarms(tmp_path)[0]["action"]
+    plain = grpo(tmp_path / "plain")
+    plain.train()
+    names = {name for row in lines(tmp_path / "plain" / "metrics.jsonl") for name in row}
+    assert "monitors/KL" not in names and "monitors/refusal" in names
+
+
+def test_a_held_out_reward_is_watched_and_changes_nothing(tmp_path: Path) -> None:
+    """Its part is logged, its weight is 0, and it comes from the pass that reads the reference."""
+
+    def build(folder: Path, **more: Any) -> PPOTrainer:
+        policy = tiny.policy()
+        heads = [RewardHeads(policy.hidden_size, 3, seed=seed) for seed in (1, 2)]
+        first, other = (RewardModel(policy, (), one, None) for one in heads)  # type: ignore[arg-type]
+        return PPOTrainer(
+            PPOConfig(
+                output_dir=str(folder), num_iterations=4, prompts_per_iteration=8, num_generations=4, max_new_tokens=5, learning_rate=1e-3
+            ),
+            tiny.tokenizer(),
+            policy,
+            first,
+            tiny.prompts(12),
+            peft_config=tiny.lora(),
+            **({"heldout_reward": other} if more.pop("watch", False) else {}),
+        )
+
+    watched, plain = build(tmp_path / "a", watch=True), build(tmp_path / "b")
+    watched.train()
+    plain.train()
+    for name, parameter in plain.parameters().items():
+        assert torch.equal(parameter, watched.parameters()[name]), name
+    mine, others = lines(tmp_path / "a" / "metrics.jsonl")[-1], lines(tmp_path / "b" / "metrics.jsonl")[-1]
+    assert "rewards/heldout/mean" in mine and "monitors/held-out_reward" in mine and "rewards/heldout/mean" not in others
+    assert mine["rewards/disagreement/mean"] == others["rewards/disagreement/mean"]
+    assert len(watched.experience._readers()) == 2
+
+
+def test_prices_of_kl() -> None:
+    assert [dearer(price) for price in (0.0, 0.01, 0.04, 0.3, 0.7, 2.0)] == [0.05, 0.05, 0.08, 0.6, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"on_alarm": "panic"}, "on_alarm='panic' must be one of warn, raise_kl, rollback, stop"),
+        ({"on_alarm": "stop", "monitors": False}, "on_alarm='stop' must be warn with monitors=False"),
+        ({"labelling_queue": True, "monitors": False}, "labelling_queue=True must be False with monitors=False"),
+        ({"kl_alarm": 0.0}, "kl_alarm=0.0 must be above 0, or None"),
+        ({"reward_ensemble": "median"}, "reward_ensemble='median' must be one of mean, worst, uncertainty, laplace"),
+        ({"reward_shaping": "cube"}, "reward_shaping='cube' must be one of none, sigmoid, log_sigmoid, residual"),
+        ({"uncertainty_weight": -1.0}, "uncertainty_weight=-1.0 must be 0 or more"),
+    ],
+)
+def test_values_without_meaning_are_refused(options: dict[str, Any], words: str) -> None:
+    for config in (PPOConfig, GRPOConfig):
+        with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
+            config(**options)
