@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from accord.annotation.agreement import fleiss_kappa
 from accord.annotation.export_labels import export_labels, format_names
 from accord.annotation.import_labels import IMPORTED, LabelsImported, import_labels
-from accord.annotation.panel import panel
+from accord.annotation.panel import judgements_of, panel
 from accord.annotation.project import Project
 from accord.annotation.store import Store
 from accord.cli import main
@@ -439,3 +440,16 @@ def test_real_trees_give_their_rankings(project: Project, tmp_path: Path, shared
         return found
 
     assert orders(tmp_path / "out.jsonl") == orders(path)
+
+
+def test_real_votes_are_three_annotators(project: Project, tmp_path: Path, shared_data: Path) -> None:
+    """993 readable rows by three people each. 132 ask what another row asks, so 861 pairs are left; Fleiss' kappa of all 999 rows is 0.864."""
+    path = shared_data / "pandalm_test" / "testset-v1.json"
+    found = brought(project, path, skip_bad=True)
+    assert (found.tasks.added, found.annotations.added, found.annotators, len(found.bad)) == (861, 2979, 3, 6)
+    with project.open_store() as store:
+        judged = judgements_of(store.annotations(), {task.id: task for task in store.tasks()})
+        assert round(fleiss_kappa(judged, draws=2).value or 0, 3) == 0.861
+        assert export_labels(store, tmp_path / "back.json", "pandalm").labels == 3 * 861
+    back = counted(rows_in(tmp_path / "back.json"))
+    assert back.total() == 861 and back <= counted(rows_in(path))
