@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,12 +13,14 @@ from accord.ai_feedback.constitution import Constitution, Principle, Worked, loa
 from accord.ai_feedback.local import LocalModel
 from accord.ai_feedback.revision import NO_FAULT, Chain, Draft, ModelCritic, chains, drawn, parsed_text, unasked
 from accord.ai_feedback.rule_critic import NO_MENDING, RuleCritic, constitution_judge, is_harmful, without_praise, without_repetition
+from accord.ai_feedback.server import ServedModel, ServerSettings
 from accord.ai_feedback.store import AnswerStore
 from accord.ai_feedback.verdicts import Answered, Comparison
 from accord.errors import DataError
 from accord.models.opened import Opened
 from accord.types import Message
 from ai_feedback.scripted import Scripted
+from ai_feedback.serving import JudgeServer
 
 KIND = Principle("kind", "Is it unkind? Say where.", "Rewrite it kindly.", "Which is kinder?")
 EXAMPLE = Worked("kind", "Say hello.", "Go away.", "It sends the person away.", "Hello!")
@@ -148,6 +151,19 @@ def test_a_real_model_criticises(tiny_model: Opened) -> None:
         assert (one.steps[0].revision is None) == (one.steps[0].problem is not None)
         assert one.steps[0].said["critique"]["prompt_hash"] and one.steps[0].source == "ai"
     assert found == chains([chain(), chain(prompt="Who are you?")], critic)
+
+
+def test_the_same_critic_in_process_and_served(stories: Opened, stories_server: JudgeServer) -> None:
+    """Critiques and revisions of the stories model are its own text wherever it runs, and each question was asked once."""
+    asked = [chain("Tom was sad.", "Tell me of Tom."), chain("Lily ran.", "Tell me of Lily.")]
+    sizes: dict[str, Any] = {"shots": 0, "critique_tokens": 12, "revision_tokens": 12}
+    here = chains(asked, ModelCritic(LocalModel(stories, "stories"), SMALL, **sizes))
+    there = chains(asked, ModelCritic(ServedModel(stories_server.url, "served", ServerSettings()), SMALL, **sizes))
+    for one, other in zip(here, there, strict=True):
+        (step,), (again,) = one.steps, other.steps
+        assert (step.critique, step.revision) == (again.critique, again.revision) and step.critique and step.revision
+        assert step.said["revision"]["prompt_hash"] == again.said["revision"]["prompt_hash"]
+    assert len(stories_server.requests) == 4
 
 
 # -- rules ---------------------------------------------------------------------------------------------------------------------------
