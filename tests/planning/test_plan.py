@@ -107,6 +107,21 @@ def test_frozen_lower_layers_run_once() -> None:
     assert parts(work)["updates"].layers == (0.5, 1.0) and parts(work)["updates"].volume.tokens == 2 * 10 * 50
 
 
+def test_best_of_samples_before_it_trains() -> None:
+    data = data_like("sft", 100, 20, 30)
+    work = work_of(SFTConfig(), data, token_budget=512, sampled=(8, 30))
+    assert parts(work)["sampling"].volume.tokens == 100 * 8 * 30 and work.sampled_rows == 64 and work.sampled_prompts == 8
+    assert parts(work)["updates"] == parts(work_of(SFTConfig(), data, token_budget=512))["updates"]
+
+
+def test_measuring_draws_nothing_from_the_run() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    measure(replace(size_of("smollm2-135m"), linears=(("a", 8, 8),), layers=1, vocabulary=64, hidden=8), tokens=8, at_most=0.001)
+    assert torch.equal(torch.rand(2), expected)
+
+
 def test_data_of_units_counts_what_is_there() -> None:
     units = [Unit(tuple(range(i, i + 10)), (Branch(tuple(range(5 + i))),)) for i in range(1, 4)]
     data = data_of(units, 1024)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from accord.arguments import Command, parse
-from accord.config.options import TrainOptions
+from accord.config.options import BestOfOptions, TrainOptions
 from accord.config.plan import FEEDBACK, GOALS, AdviseOptions, PlanOptions
 from accord.errors import ConfigError
 from accord.planning.advise import METHODS, SLOWER, Advice, Stage, advise
@@ -30,10 +30,11 @@ _SHOWN = tuple(
 def method_command(method: str) -> Command:
     """`accord plan METHOD`, with all the options of the method."""
     config = f"accord.config.{method}:{method.upper() if method != 'reward' else 'Reward'}Config"
+    more = ("accord.config.options:BestOfOptions",) if method == "sft" else ()
     return Command(
         f"plan {method}",
         f"memory and time of accord {method}",
-        ("accord.config.options:TrainOptions", config, "accord.config.plan:PlanOptions"),
+        ("accord.config.options:TrainOptions", config, "accord.config.plan:PlanOptions", *more),
         "",
         _SHOWN,
         positional="data",
@@ -59,12 +60,13 @@ def run(given: Sequence[str]) -> int:
 # -- one method ---------------------------------------------------------------------------------------------------------------------
 
 
-def plan_method(options: TrainOptions, config: Any, plan: PlanOptions) -> int:
-    """Print the plan of one run."""
+def plan_method(options: TrainOptions, config: Any, plan: PlanOptions, best_of: BestOfOptions | None = None) -> int:
+    """Print the plan of one run. best_of: for sft, how answers are sampled to be imitated, if they are."""
     from accord.planning.here import planned, rows_of_data
 
     data, notes = rows_of_data(options, config, plan)
-    found = planned(options, config, data, hardware=plan.hardware, memory_gb=plan.memory_gb, notes=notes)
+    sampled = (best_of.best_of, best_of.sample_tokens) if best_of is not None else (0, 0)
+    found = planned(options, config, data, sampled=sampled, hardware=plan.hardware, memory_gb=plan.memory_gb, notes=notes)
     print(found)
     return 0 if found.fits else 4
 

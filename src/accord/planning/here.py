@@ -70,14 +70,16 @@ def planned(
     *,
     hardware: str = HERE,
     memory_gb: float | None = None,
+    sampled: tuple[int, int] = (0, 0),
     notes: tuple[str, ...] = (),
     at_most: float = 0.25,
 ) -> Plan:
-    """The plan of one run."""
+    """The plan of one run. sampled: as `work.work_of`."""
     size, place = size_of(options.model), place_named(hardware, memory_gb, config.dtype)
-    speeds = speeds_of(hardware, size, options.lora_r, rows_sampled(config), at_most)
+    rows = min(64, data.rows * sampled[0]) or rows_sampled(config)
+    speeds = speeds_of(hardware, size, options.lora_r, rows, at_most)
     told = (speeds.sentence,) if speeds is not None else ("time: not planned for a GPU of this machine; --hardware has data sheets",)
-    return plan_run(size, config, options, place, data=data, speeds=speeds, notes=(*told, *notes))
+    return plan_run(size, config, options, place, data=data, speeds=speeds, sampled=sampled, notes=(*told, *notes))
 
 
 def trainer_plan(trainer: Any, options: TrainOptions, have: float) -> Plan:
@@ -133,6 +135,15 @@ def stage_plans(stages: Sequence[Stage], asked: AdviseOptions, *, quick: bool = 
             found.append(None)
             continue
         options, config = split_options(stage)
-        data = data_like(config.method, stage.rows, *TYPICAL)
-        found.append(planned(options, config, data, hardware=asked.hardware, memory_gb=asked.memory_gb, at_most=QUICK if quick else 0.25))
+        found.append(
+            planned(
+                options,
+                config,
+                data_like(config.method, stage.rows, *TYPICAL),
+                hardware=asked.hardware,
+                memory_gb=asked.memory_gb,
+                sampled=(stage.options.get("best_of", 0), stage.options.get("sample_tokens", 0)),
+                at_most=QUICK if quick else 0.25,
+            )
+        )
     return found

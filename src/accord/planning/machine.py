@@ -132,7 +132,7 @@ def measure(size: ModelSize, *, tokens: int = 1024, rank: int = 16, rows: int = 
     """
     import torch
 
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a run draws the same whether or not it was planned
         return Speeds(
             name=f"this machine, {torch.get_num_threads()} threads",
             products=_products(size, tokens, at_most),

@@ -126,6 +126,7 @@ def plan_run(
     data: Data | None = None,
     speeds: Speeds | None = None,
     below: int = 0,
+    sampled: tuple[int, int] = (0, 0),
     notes: tuple[str, ...] = (),
 ) -> Plan:
     """Plan one run.
@@ -135,6 +136,7 @@ def plan_run(
         data: its rows; None plans memory alone, for rows as long as `max_length` allows.
         speeds: of the machine; None plans no time.
         below: adapters that lie frozen below the trained one.
+        sampled: as `work.work_of`.
         notes: lines to show with it.
     """
     settings = memory_settings(config, options, place)
@@ -145,7 +147,8 @@ def plan_run(
         budget = choose_token_budget(size, place.have - fixed, device=place.device, **budget_settings(settings))
     work = None
     if data is not None:
-        work = work_of(config, data, token_budget=budget, lora_layers=options.lora_layers, reward_models=len(options.reward_model or ()))
+        learned = len(options.reward_model or ())
+        work = work_of(config, data, token_budget=budget, lora_layers=options.lora_layers, reward_models=learned, sampled=sampled)
         settings |= _of_the_work(size, config, settings, work, data)
     need = predict(size, **settings, token_budget=budget)
     ways = tuple(ways_to_fit(size, place.have, **settings, heads=hasattr(config, "backbone"))) if need.total > place.have else ()
@@ -168,6 +171,8 @@ def _of_the_work(size: ModelSize, config: Any, settings: dict[str, Any], work: W
     found: dict[str, Any] = {"longest": work.longest}
     frozen = 1.0 - settings.get("lora_layers", 1.0)
     kept = data.epoch.tokens * size.hidden * 4 if frozen and config.cache_lower_layers else 0.0
+    if work.sampled_rows:
+        found |= {"sample_rows": work.sampled_rows, "cache_tokens": work.sampled_rows * work.answer + work.sampled_prompts * data.longest}
     if not isinstance(config, OnlineConfig):
         return {**found, "buffers": kept}
     prompts = min(config.prompts_a_round, data.rows)
@@ -176,8 +181,6 @@ def _of_the_work(size: ModelSize, config: Any, settings: dict[str, Any], work: W
     reads = config.method == "ppo" or getattr(config, "beta", 0.0) > 0
     return {
         **found,
-        "sample_rows": work.sampled_rows,
-        "cache_tokens": work.sampled_rows * work.answer + work.sampled_prompts * data.longest,
         "reference_copy": settings["rank"] is None and reads,
         "buffers": answered * (KEPT_TOKEN + states) + (kept and (answered + prompts * data.prompt) * size.hidden * 4),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from accord.config.base import TrainingConfig
@@ -109,7 +109,9 @@ def data_like(method: str, rows: int, prompt: int, answer: int, *, longest: int 
     return Data(rows, one * rows, prompt + (answer + extra) * answers if answers else prompt + extra, prompt, answer)
 
 
-def work_of(config: Any, data: Data, *, token_budget: int, lora_layers: float = 1.0, reward_models: int = 0) -> Work:
+def work_of(
+    config: Any, data: Data, *, token_budget: int, lora_layers: float = 1.0, reward_models: int = 0, sampled: tuple[int, int] = (0, 0)
+) -> Work:
     """What a run with this config on these rows does.
 
     Args:
@@ -117,10 +119,17 @@ def work_of(config: Any, data: Data, *, token_budget: int, lora_layers: float = 
         token_budget: tokens of a micro-batch.
         lora_layers: share of the decoder layers, from the top, that are trained.
         reward_models: learned rewards that an online method reads.
+        sampled: answers to each prompt that are sampled before training (best of N), and the tokens of each.
     """
     if isinstance(config, OnlineConfig):
         return _online(config, data, token_budget, lora_layers, reward_models)
-    return _offline(config, data, token_budget, lora_layers)
+    work = _offline(config, data, token_budget, lora_layers)
+    each, answer = sampled
+    if not each:
+        return work
+    rows = min(SAMPLED_TOGETHER, data.rows * each)
+    parts = (*_sampling(data.prompt, data.rows, each, answer), *work.parts)
+    return replace(work, parts=parts, sampled_rows=rows, sampled_prompts=math.ceil(rows / each), answer=answer)
 
 
 def _offline(config: TrainingConfig, data: Data, token_budget: int, lora_layers: float) -> Work:
@@ -193,10 +202,7 @@ def _online(config: OnlineConfig, data: Data, token_budget: int, lora_layers: fl
     parts.append(Part("updates", updated, passes, trains=True, layers=upper))
     if critic:
         parts.append(Part("critic", updated, passes, trains=True, head=False, layers=upper))
-    every = tuple(
-        Part(part.name, part.volume * rounds, part.passes * rounds, part.trains, part.head, part.layers, part.rows, part.cached)
-        for part in parts
-    )
+    every = tuple(replace(part, volume=part.volume * rounds, passes=part.passes * rounds) for part in parts)
     rows = min(SAMPLED_TOGETHER, prompts * config.num_generations)
     together = min(prompts, math.ceil(rows / config.num_generations))
     longest = round(data.longest + config.num_generations * config.answer_tokens)

@@ -14,6 +14,7 @@ from accord.errors import ConfigError, DataError
 from accord.models.free_memory import available_memory
 from accord.models.size import model_size
 from accord.planning.memory import MemoryNeed, check_fits, predict
+from accord.planning.plan import Plan
 from accord.recipes.demo import QUICK, say
 from accord.recipes.dry_run import describe_pipeline
 from accord.recipes.look import NAMES, difference, interval_text, look
@@ -26,6 +27,8 @@ from accord.types import Example, content_hash
 
 FEW_PAIRS = 200
 MIN_PROMPTS = 10
+BUDGET = 1024
+"""Tokens at once that memory is planned for."""
 LOOK_PROMPTS = 64
 """Held-out prompts that the report answers, at most: each costs an answer of three policies."""
 
@@ -91,12 +94,14 @@ def check_memory(model_config: Any, settings: Settings, model: str) -> MemoryNee
         model_size(model_config),
         rank=settings.lora_r,
         adapters=2,
-        token_budget=1024,
+        token_budget=BUDGET,
         context=1024,
         sample_rows=64,
         sample_tokens=128 + settings.max_new_tokens,
     )
-    check_fits(need, available_memory(), what=f"accord align on {model}")
+    have = available_memory()
+    check_fits(need, have, what=f"accord align on {model}")
+    say(Plan(f"align on {model}", need, have, BUDGET).lines)
     return need
 
 
