@@ -81,7 +81,7 @@ def svamp(folder: Path) -> list[Example]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", default=["true:42", "true:43", "true:44", "random:42", "format-only:42", "best-of:42"])
-    parser.add_argument("--steps", type=int, default=30, help="optimizer steps of 64 answers")
+    parser.add_argument("--steps", type=int, default=32, help="optimizer steps of 64 answers")
     parser.add_argument(
         "--svamp", type=Path, help="folder with SVAMP.json: 300 of its problems before and after true:SEED, the first named"
     )

@@ -45,7 +45,7 @@ class Settings:
 
     model: str = "smollm2-135m"
     task: dict[str, Any] = field(default_factory=lambda: {"steps": (2, 2), "largest": 9, "largest_factor": 3, "limit": 30})
-    worked: int = 48
+    worked: int = 72
     """Worked solutions that SFT imitates: enough to see the form, too few to keep to it."""
     practice: int = 1500
     """Problems that GRPO practises on."""
@@ -64,7 +64,7 @@ class Settings:
             "learning_rate": 5e-4,
             "loss_type": "token_mean",
             "scale_rewards": "batch",
-            "max_steps": 30,
+            "max_steps": 32,
             "save_steps": 10,
             "save_total_limit": 1,
         }
