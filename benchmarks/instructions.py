@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from peak import machine
 from reasoning import against_controls, checked, found_of, keep, share
 
 from accord import GRPOConfig, GRPOTrainer
@@ -112,6 +113,7 @@ def main() -> None:
             "seconds": seconds,
         }
         results["peak GB"] = round(peak_rss_gb(), 2)
+        results["machine"] = machine()
         keep(given.results, results)
         print(arm, json.dumps({key: value for key, value in results[arm].items() if key != "run"}), flush=True)
     against = against_controls(looks)

@@ -20,6 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from peak import machine
+
 from accord import SFTConfig, SFTTrainer
 from accord.evaluation.intervals import Interval, wilson
 from accord.methods.prompts import as_prompt
@@ -145,6 +147,7 @@ def main() -> None:
         words = [look(f"svamp-{name}", str(given.work / name), {**about, "svamp": name}, **options) for name in ("start", trained)]
         results["SVAMP"] = {"start": share(words[0]), trained: share(words[1]), "gain": in_points(gain(*words))}
     results["peak GB"] = round(peak_rss_gb(), 2)
+    results["machine"] = machine()
     keep(given.results, results)
     print(json.dumps(results["asked and found"], indent=1))
 
