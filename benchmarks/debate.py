@@ -130,21 +130,24 @@ def _right(decisions: Sequence[Decision]) -> dict[str, Any]:
 
 
 def trained(rows: Sequence[Example], test: Sequence[HiddenTask], name: str, options: argparse.Namespace) -> list[float]:
-    """A reward model on SmolLM2-135M with LoRA from these rows; its score gaps on the test's right answers."""
-    opened_model = open_model(MODELS["smollm2"])
-    folder = options.work / f"reward-{name}"
-    config = RewardConfig(
-        output_dir=str(folder),
-        num_heads=1,
-        num_train_epochs=options.epochs,
-        per_device_train_batch_size=8,
-        learning_rate=5e-4,
-        normalise=False,
-    )
-    adapter = lora_config(opened_model.policy, rank=16, alpha=32, layers=0.5)
-    trainer = RewardTrainer(opened_model.policy, config, list(rows), processing_class=opened_model.tokenizer, peft_config=adapter)
+    """A reward model on SmolLM2-135M from these rows; its score gaps on the test's right answers."""
+    folder, held_out = options.work / f"reward-{name.replace(' ', '-')}", [truth_row(task) for task in test]
+    if options.backbone == "heads":  # features of the frozen model are read once for all label sets
+        options.opened = getattr(options, "opened", None) or open_model(MODELS["smollm2"])
+        options.features = getattr(options, "features", {})
+        given: dict[str, Any] = {"backbone": "heads", "head_width": 64, "head_context": True, "num_train_epochs": 20}
+        config = RewardConfig(output_dir=str(folder), normalise=False, **given)
+        opened_model, adapter = options.opened, None
+        more = {"known_features": options.features}
+    else:
+        opened_model, more = open_model(MODELS["smollm2"]), {}
+        given = {"num_heads": 1, "num_train_epochs": options.epochs, "per_device_train_batch_size": 8, "learning_rate": 5e-4}
+        config = RewardConfig(output_dir=str(folder), normalise=False, **given)
+        adapter = lora_config(opened_model.policy, rank=16, alpha=32, layers=0.5)
+    trainer = RewardTrainer(opened_model.policy, config, list(rows), processing_class=opened_model.tokenizer, peft_config=adapter, **more)
     trainer.train()
-    return list(reward_accuracy(trainer.reward_model, trainer.renderer, [truth_row(task) for task in test])["gaps"])
+    known = options.features if options.backbone == "heads" else None
+    return list(reward_accuracy(trainer.reward_model, trainer.renderer, held_out, known)["gaps"])
 
 
 def main() -> None:
@@ -154,13 +157,14 @@ def main() -> None:
     parser.add_argument("--model-tasks", type=int, default=60, help="of arms with them")
     parser.add_argument("--train", type=int, default=300, help="rows of each reward model")
     parser.add_argument("--test", type=int, default=300, help="held-out questions of each reward model")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--backbone", choices=["heads", "lora"], default="lora", help="of the reward models")
+    parser.add_argument("--epochs", type=int, default=3, help="with LoRA")
     parser.add_argument("--work", type=Path, default=Path("runs/debate-bench"))
     parser.add_argument("--accept-licence", action="store_true", help="Gemma's")
     parser.add_argument("--again", action="store_true", help="measure arms that were measured before")
     options = parser.parse_args()
     options.model_labels = ("debate by smollm2", "debate", MODELS["smollm2"])
-    sizes = {name: getattr(options, name) for name in ("tasks", "model_tasks", "train", "test", "epochs")}
+    sizes = {name: getattr(options, name) for name in ("tasks", "model_tasks", "train", "test", "backbone", "epochs")}
     written: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for name in options.arms:
         if not options.again and written.get(name, {}).get("sizes") == sizes:
