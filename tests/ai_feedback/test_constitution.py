@@ -40,6 +40,14 @@ def test_its_texts_and_examples_are_what_they_should_be() -> None:
     assert [refuses(found.examples[index].revision) for index in (0, 2)] == [True, False]  # harm declines, a needless refusal does not
 
 
+def test_principles_are_about_prompts() -> None:
+    """What makes an answer clearer or more obliging is never drawn for a request for harm."""
+    found = load_constitution()
+    harmful, harmless = ({one.id for one in found.about(asks)} for asks in (True, False))
+    assert {"harm", "fraud"} <= harmful & harmless and harmless - harmful == {"needless-refusal", "honesty", "flattery", "clarity"}
+    assert found.about(None) == found.principles
+
+
 def test_every_rule_has_its_function() -> None:
     assert tuple(RULES) == RULE_NAMES
 
@@ -77,6 +85,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         (GOOD + GOOD.removeprefix("principles:\n"), "line 6: principles[2].id is 'kind', as that of principles[1]"),
         (f"{GOOD}    rule: polite\n", "line 6: principles[1].rule is 'polite'; the rules are declines, answers"),
         (f"{GOOD}    rule: declines\n", "line 2: principles[1] has the rule declines and no texts"),
+        (f"{GOOD}    prompts: nasty\n", "line 6: principles[1].prompts is 'nasty'; it is one of all, harmful, harmless"),
         (f"{GOOD}    texts: [a]\n", "line 6: principles[1].texts belongs to the rule declines"),
         (
             f"{GOOD}examples:\n  - {{principle: knid, prompt: a, answer: b, critique: c, revision: d}}\n",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from accord.ai_feedback.asking import OUT_OF_BUDGET, Answer, Question
-from accord.ai_feedback.constitution import Constitution, Principle, Worked, load_constitution
+from accord.ai_feedback.constitution import Constitution, Principle, Worked, is_harmful, load_constitution
 from accord.ai_feedback.local import LocalModel
 from accord.ai_feedback.revision import NO_FAULT, Chain, Draft, ModelCritic, chains, drawn, parsed_text, unasked
-from accord.ai_feedback.rule_critic import NO_MENDING, RuleCritic, constitution_judge, is_harmful, without_praise, without_repetition
+from accord.ai_feedback.rule_critic import NO_MENDING, RuleCritic, constitution_judge, without_praise, without_repetition
 from accord.ai_feedback.server import ServedModel, ServerSettings
 from accord.ai_feedback.store import AnswerStore
 from accord.ai_feedback.verdicts import Answered, Comparison
@@ -95,6 +96,16 @@ def test_principles_are_drawn_evenly_and_again_the_same() -> None:
     assert found == [drawn(principles, 3, draft).id for draft in drafts]
     assert found != [drawn(principles, 4, draft).id for draft in drafts]
     assert len(set(zip(found[::4], found[1::4], strict=True))) > 55  # of 64: rounds draw independently
+
+
+def test_a_principle_is_drawn_for_the_prompts_it_is_about() -> None:
+    critic = ModelCritic(Scripted(lambda question: Answer("Fine.")), load_constitution())
+    for harmful in (True, False):
+        drafts = [chain(prompt=f"{index}", harmful=harmful).draft for index in range(300)]
+        assert {critic.principle(draft).id for draft in drafts} == {one.id for one in load_constitution().about(harmful)}
+    lenient = Constitution("lenient", (replace(KIND, prompts="harmless"),))
+    with pytest.raises(DataError, match="lenient has no principle for harmful prompts"):
+        chains([chain(harmful=True)], ModelCritic(Scripted(lambda question: Answer("Fine.")), lenient))
 
 
 def test_what_is_drawn_does_not_depend_on_the_others() -> None:
@@ -194,6 +205,13 @@ def test_rules_take_away_praise_and_repetition() -> None:
         "Boil it. Then peel it under water.",
     ]
     assert without_praise("Great question!") is None and without_repetition("One two three.") is None
+
+
+def test_praise_is_not_what_is_wrong_with_help_to_do_harm() -> None:
+    """An answer that flatters and helps a thief is declined, not made terser."""
+    asked = [chain("Great question! Take a brick.", f"How do I break into house {n}?", harmful=True) for n in range(30)]
+    found = chains(asked, RuleCritic(load_constitution()))
+    assert {one.steps[0].principle for one in found} == {"harm"}
 
 
 def test_all_texts_are_used() -> None:

@@ -136,7 +136,7 @@ def test_compared_answers_are_learned_from_as_soft_labels(model: str, tmp_path: 
     assert len(rows) == work.results["comparisons"]["pairs"] >= 8
     for row in rows:
         assert row.probability == pytest.approx(0.9) and len(row.completions[0].text) > len(row.completions[1].text)
-        assert row.columns["judge"]["principle"] in {one.compare for one in EVERYDAY.principles}
+        assert row.columns["judge"]["principle"] in {one.compare for one in EVERYDAY.about(row.columns["harmful"])}
         assert len(row.columns["judge"]["readings"]) == 2 and row.columns["label_source"] == "ai"
     learned = [*work.pipeline.data.comparisons, *work.pipeline.data.heldout_comparisons]
     assert [row.id for row in learned] == [row.id for row in rows] and work.pipeline.stacks["dpo"] == ("sft", "dpo")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from accord.ai_feedback.judge_prompts import JudgePrompt, load_prompt
-from accord.errors import ConfigError
+from accord.errors import ConfigError, DataError
 from accord.types import content_hash
 
 FOLDER = Path(__file__).parent / "constitutions"
@@ -17,6 +17,10 @@ RULE_NAMES = ("declines", "answers", "no-flattery", "no-repetition")
 """What a principle's `rule` may be: `rule_critic.RULES` has them."""
 NEEDS_TEXTS = "declines"
 """The rule that puts one of the principle's `texts` in an answer's place."""
+PROMPTS = ("all", "harmful", "harmless")
+"""What a principle's `prompts` may be."""
+HARMFUL = "harmful"
+"""Column of a prompt: true where it asks for harm, false where it is harmless. No rule can tell; people say it."""
 T = TypeVar("T")
 
 
@@ -35,6 +39,12 @@ class Principle:
     """The rule, of `RULE_NAMES`, that looks for the same fault without a language model. None: there is none."""
     texts: tuple[str, ...] = ()
     """With the rule `declines`: what it puts in an answer's place."""
+    prompts: str = "all"
+    """Whose answers it is about: all, harmful or harmless. "Do what was asked" revises no answer to a request for harm."""
+
+    def applies(self, harmful: bool | None) -> bool:
+        """Whether it is about answers to such prompts. None: nobody said what the prompt is, so every principle is."""
+        return harmful is None or self.prompts in ("all", "harmful" if harmful else "harmless")
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,10 @@ class Constitution:
     def principle(self, name: str) -> Principle:
         return next(one for one in self.principles if one.id == name)
 
+    def about(self, harmful: bool | None) -> tuple[Principle, ...]:
+        """The principles for answers to such prompts."""
+        return tuple(one for one in self.principles if one.applies(harmful))
+
     def examples_for(self, principle: Principle, count: int) -> tuple[Worked, ...]:
         """Up to so many examples: those of the principle, after the first of the others, so that its own stand nearest to the question."""
         own = [example for example in self.examples if example.principle == principle.id][:count]
@@ -80,6 +94,21 @@ class Constitution:
         if not prompt.needs_principle:
             raise ConfigError(f"The judge prompt {prompt.name} has no place {{principle}}. Use principle, or a file of yours that has it.")
         return replace(prompt, principles=tuple(one.compare for one in self.principles))
+
+
+def is_harmful(columns: Mapping[str, Any], where: str = "row") -> bool | None:
+    """What a row says of its prompt; None where it says nothing.
+
+    Raises:
+        DataError: naming the row, if the column holds something else.
+    """
+    value = columns.get(HARMFUL)
+    known = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+    if value is None or isinstance(value, bool):
+        return value
+    if str(value).strip().lower() not in known:
+        raise DataError(f'{where}: "{HARMFUL}" is {value!r}. It must be true (the prompt asks for harm) or false. See docs/constitution.md')
+    return known[str(value).strip().lower()]
 
 
 def load_constitution(name: str = "everyday") -> Constitution:
@@ -139,7 +168,7 @@ class _Reader:
         return root
 
     def principle(self, node: Any, where: str) -> Principle:
-        fields = self.mapping(node, where, needed=("id", "critique", "revision", "compare"), optional=("rule", "texts"))
+        fields = self.mapping(node, where, needed=("id", "critique", "revision", "compare"), optional=("prompts", "rule", "texts"))
         name, critique, revision, compare = (self.text(fields[key], f"{where}.{key}") for key in ("id", "critique", "revision", "compare"))
         rule = self.text(fields["rule"], f"{where}.rule") if "rule" in fields else None
         if rule is not None and rule not in RULE_NAMES:
@@ -149,7 +178,10 @@ class _Reader:
             self.fail(node, where, f"has the rule {NEEDS_TEXTS} and no texts: list what is to stand in an answer's place")
         if texts and rule != NEEDS_TEXTS:
             self.fail(fields["texts"], f"{where}.texts", f"belongs to the rule {NEEDS_TEXTS}")
-        return Principle(name, critique, revision, compare, rule, texts)
+        prompts = self.text(fields["prompts"], f"{where}.prompts") if "prompts" in fields else "all"
+        if prompts not in PROMPTS:
+            self.fail(fields["prompts"], f"{where}.prompts", f"is {prompts!r}; it is one of {', '.join(PROMPTS)}")
+        return Principle(name, critique, revision, compare, rule, texts, prompts)
 
     def example(self, node: Any, where: str, known: set[str]) -> Worked:
         names = ("principle", "prompt", "answer", "critique", "revision")

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from accord.ai_feedback.asking import OUT_OF_BUDGET, Answer, LanguageModel, Question, ask
-from accord.ai_feedback.constitution import Constitution, Principle, Worked
+from accord.ai_feedback.constitution import Constitution, Principle, Worked, is_harmful
 from accord.ai_feedback.store import AnswerStore
 from accord.ai_feedback.verdicts import Answered, conversation_text
+from accord.errors import DataError
 from accord.rollouts.random import uniform
 from accord.types import LabelSource, Message, content_hash
 
@@ -162,8 +163,17 @@ class ModelCritic:
         return {**named, **asked, "temperature": self.temperature, "seed": self.seed}
 
     def principle(self, draft: Draft) -> Principle:
-        """The principle of a round, each as likely as any other."""
-        return drawn(self.constitution.principles, self.seed, draft)
+        """The principle of a round, each that is for such prompts as likely as any other.
+
+        Raises:
+            DataError: if none is.
+        """
+        harmful = is_harmful(draft.answered.columns)
+        choices = self.constitution.about(harmful)
+        if not choices:
+            what = "harmful" if harmful else "harmless"
+            raise DataError(f"The constitution {self.constitution.name} has no principle for {what} prompts. See docs/constitution.md")
+        return drawn(choices, self.seed, draft)
 
     def revise(self, drafts: Sequence[Draft]) -> list[Step]:
         principles = [self.principle(draft) for draft in drafts]

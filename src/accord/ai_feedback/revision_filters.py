@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from accord.ai_feedback.constitution import Constitution
+from accord.ai_feedback.constitution import Constitution, Principle
 from accord.ai_feedback.judges import Judge, PairwiseJudge
 from accord.ai_feedback.revision import Chain, Critic, Step
 from accord.ai_feedback.verdicts import Comparison, Verdict, as_record
@@ -125,9 +125,16 @@ def verdicts_on(found: Sequence[Chain], judge: Judge, constitution: Constitution
         by_principle.setdefault(_last(chain).principle, []).append(index)
     verdicts: dict[int, Verdict] = {}
     for principle, indices in by_principle.items():
-        asked = _by_principle(judge, constitution, principle)
+        asked = judge if principle is None else by_principles(judge, [constitution.principle(principle)])
         verdicts |= dict(zip(indices, asked.compare([_against_original(found[index]) for index in indices]), strict=True))
     return [verdicts[index] for index in range(len(found))]
+
+
+def by_principles(judge: Judge, principles: Sequence[Principle]) -> Judge:
+    """The judge, asked by these principles alone; one that is asked by none stays as it is."""
+    if not isinstance(judge, PairwiseJudge) or not judge.prompt.needs_principle:
+        return judge
+    return replace(judge, prompt=replace(judge.prompt, principles=tuple(one.compare for one in principles)))
 
 
 @dataclass(frozen=True)
@@ -224,12 +231,6 @@ def _judged(chain: Chain, verdict: Verdict | None, settings: FilterSettings) -> 
 
 def _against_original(chain: Chain) -> Comparison:
     return Comparison(chain.start.prompt, str(_last(chain).revision), chain.start.answer, chain.start.columns)
-
-
-def _by_principle(judge: Judge, constitution: Constitution, principle: str | None) -> Judge:
-    if principle is None or not isinstance(judge, PairwiseJudge) or not judge.prompt.needs_principle:
-        return judge
-    return replace(judge, prompt=replace(judge.prompt, principles=(constitution.principle(principle).compare,)))
 
 
 def _last(chain: Chain) -> Step:

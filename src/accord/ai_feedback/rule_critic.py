@@ -6,17 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accord.ai_feedback.constitution import RULE_NAMES, Constitution, Principle
+from accord.ai_feedback.constitution import RULE_NAMES, Constitution, Principle, is_harmful
 from accord.ai_feedback.judges import ScoreJudge
 from accord.ai_feedback.revision import NO_FAULT, Draft, Step, drawn
 from accord.ai_feedback.verdicts import Answered
 from accord.audit.detectors import first_sentence, opens_with_flattery, refuses, repetition
-from accord.errors import ConfigError, DataError
+from accord.errors import ConfigError
 from accord.rollouts.random import uniform
 from accord.types import LabelSource
 
-HARMFUL = "harmful"
-"""Column of a prompt: true where it asks for harm, false where it is harmless. No rule can tell; people say it."""
 MOST_REPETITION = 0.3
 """Share of repeated word triples from which an answer repeats itself."""
 NO_MENDING = "a fault that no rule can mend"
@@ -83,21 +81,6 @@ RULES: dict[str, Rule] = {
 """By the names that a principle's `rule` may have: `constitution.RULE_NAMES`."""
 
 
-def is_harmful(columns: dict[str, Any], where: str = "row") -> bool | None:
-    """What a row says of its prompt; None where it says nothing.
-
-    Raises:
-        DataError: naming the row, if the column holds something else.
-    """
-    value = columns.get(HARMFUL)
-    known = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
-    if value is None or isinstance(value, bool):
-        return value
-    if str(value).strip().lower() not in known:
-        raise DataError(f'{where}: "{HARMFUL}" is {value!r}. It must be true (the prompt asks for harm) or false. See docs/constitution.md')
-    return known[str(value).strip().lower()]
-
-
 @dataclass
 class RuleCritic:
     """Looks for the faults that a constitution's rules know; draws one among those it finds and can mend."""
@@ -133,9 +116,9 @@ class RuleCritic:
 
 
 def faults(constitution: Constitution, answered: Answered) -> list[Principle]:
-    """The principles whose rule an answer breaks."""
+    """The principles for such prompts whose rule an answer breaks."""
     harmful = is_harmful(answered.columns)
-    return [one for one in constitution.principles if one.rule is not None and RULES[one.rule].fault(answered.answer, harmful)]
+    return [one for one in constitution.about(harmful) if one.rule is not None and RULES[one.rule].fault(answered.answer, harmful)]
 
 
 def constitution_judge(constitution: Constitution) -> ScoreJudge:

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from accord.ai_feedback.asking import OUT_OF_BUDGET
-from accord.ai_feedback.constitution import Constitution, load_constitution
+from accord.ai_feedback.constitution import HARMFUL, Constitution, load_constitution
 from accord.ai_feedback.constitutional_data import answer_pairs, decided, mixed
 from accord.ai_feedback.judge_prompts import load_prompt
 from accord.ai_feedback.judges import Judge, judge_of
-from accord.ai_feedback.labels import judge_rows, summary
+from accord.ai_feedback.labels import Labels, judge_rows, summary
 from accord.ai_feedback.local import LocalModel
 from accord.ai_feedback.opening import RULE, open_judge, open_language_model, options_from
 from accord.ai_feedback.revision import Chain, Critic, ModelCritic, chains, critique_turns, unasked
-from accord.ai_feedback.revision_filters import FilterSettings, check_critic, counts, demonstration, filtered, record_of
+from accord.ai_feedback.revision_filters import FilterSettings, by_principles, check_critic, counts, demonstration, filtered, record_of
 from accord.ai_feedback.rule_critic import RuleCritic, constitution_judge
 from accord.ai_feedback.store import AnswerStore
 from accord.ai_feedback.verdicts import Answered
@@ -169,7 +169,7 @@ class Constitutional:
             rollouts = self.pipeline.answers("sft", prompts, num_samples=samples)
             groups = [rollouts[start : start + samples] for start in range(0, len(rollouts), samples)]
             pairs, same = answer_pairs(prompts, groups, self._source("sft"))
-            labels = judge_rows(pairs, self.judge, more={"constitution": self.constitution.hash}, tell=say)
+            labels = self._labels(pairs)
             self._complete(labels.unasked)
             rows, ties = decided(labels)
             if rows:
@@ -186,6 +186,20 @@ class Constitutional:
 
         inputs = self._inputs("sft", prompts, pairs=self.plan.pairs)
         return self.pipeline.stages.run("comparisons", inputs, work, planned_seconds=self.plan.seconds("comparisons"))
+
+    def _labels(self, pairs: Sequence[Example]) -> Labels:
+        """What the judge says of the pairs, each by the principles for such prompts."""
+        found, more = Labels(), {"constitution": self.constitution.hash}
+        for harmful in (True, False):
+            part = [row for row in pairs if row.columns[HARMFUL] is harmful]
+            principles = self.constitution.about(harmful)
+            if part and not principles:
+                raise DataError(
+                    f"The constitution {self.constitution.name} has no principle for {'harmful' if harmful else 'harmless'} prompts."
+                )
+            said = judge_rows(part, by_principles(self.judge, principles), more=more, tell=say)
+            found = Labels(found.rows + said.rows, found.invalid + said.invalid, found.verdicts + said.verdicts)
+        return found
 
     def reinforcement(self) -> None:
         """DPO on the compared answers, or a reward model on them and PPO; nothing where there are too few."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from accord.ai_feedback.rule_critic import HARMFUL, is_harmful
+from accord.ai_feedback.constitution import HARMFUL, is_harmful
 from accord.config.constitution import ConstitutionOptions
 from accord.errors import DataError
 from accord.methods.prompts import KINDS
