@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import yaml
 from accord.arguments import parse
 from accord.cli import COMMANDS, main
 from accord.commands.plan import asked_for, decide, plan_situation
-from accord.config.plan import FEEDBACK, GOALS, AdviseOptions
+from accord.config.base import field_help
+from accord.config.plan import FEEDBACK, GOALS, AdviseOptions, PlanOptions
 from accord.errors import ConfigError
 from accord.planning.advise import METHODS, SOURCES, advise
 from accord.planning.recipe_files import write_recipes
@@ -135,6 +137,11 @@ def test_without_a_terminal_the_flags_are_named() -> None:
 def test_what_makes_no_sense_is_refused(given: dict[str, object], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         AdviseOptions(**given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [AdviseOptions, PlanOptions])
+def test_every_option_is_described(options: type) -> None:
+    assert {field.name for field in dataclasses.fields(options)} == set(field_help(options))
 
 
 def test_unknown_hardware_and_methods_are_named() -> None:

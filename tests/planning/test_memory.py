@@ -206,7 +206,8 @@ def test_need_adds_up_by_hand() -> None:
     lora = predict(size, rank=4, adapters=3, trained_adapters=2, sample_rows=10, sample_tokens=100)
     one = count_lora(size, 4)
     assert (lora.adapters, lora.gradients, lora.optimizer) == (3 * one * 4, 2 * one * 4, 2 * one * 8)
-    assert lora.merged == 4 * sum(inputs * outputs for _, inputs, outputs in size.linears)
+    assert lora.merged == 4 * (sum(inputs * outputs for _, inputs, outputs in size.linears) + size.hidden * size.vocabulary)
+    assert predict(size, rank=4, sample_rows=10, weight_bytes=2).merged == 2 * sum(inputs * outputs for _, inputs, outputs in size.linears)
     steady = lora.process + lora.weights + lora.adapters + lora.gradients + lora.optimizer
     assert lora.total == steady + max(lora.activations + lora.logits, lora.merged + lora.kv_cache)
     assert size.kv_floats == 2 * 2 * 2 * 8  # keys and values, layers, heads, width
