@@ -67,8 +67,6 @@ class Watch:
         self.recent: list[Sheet] = []
         self.standing: list[str] = []
         """Names of the alarms of the last round."""
-        self.clean = True
-        """Whether the last round was."""
 
     @property
     def baseline(self) -> Sheet | None:
@@ -88,9 +86,7 @@ class Watch:
         alarms = [verdict for verdict in found if verdict.level == "alarm"]
         risen = tuple(verdict for verdict in alarms if verdict.name not in self.standing)
         self.standing = [verdict.name for verdict in alarms]
-        looked = Looked(found, risen, {v.name: _samples(v, answers) for v in found if v.level != "quiet"})
-        self.clean = looked.clean
-        return looked
+        return Looked(found, risen, {v.name: _samples(v, answers) for v in found if v.level != "quiet"})
 
     def state(self) -> dict[str, Any]:
         """JSON-able."""
@@ -98,14 +94,13 @@ class Watch:
             "start": [sheet.state() for sheet in self.start],
             "recent": [sheet.state() for sheet in self.recent],
             "standing": list(self.standing),
-            "clean": self.clean,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`."""
         self.start = [Sheet.of_state(one) for one in state["start"]]
         self.recent = [Sheet.of_state(one) for one in state["recent"]]
-        self.standing, self.clean = list(state["standing"]), bool(state["clean"])
+        self.standing = list(state["standing"])
 
 
 def _together(sheets: Sequence[Sheet]) -> Sheet:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from accord.methods.online import OnlineTrainer
 
 ALARMS, VERDICTS, DRIFT, TO_LABEL = "alarms.jsonl", "monitors.json", "drift.jsonl", "to_label.jsonl"
-CLEAN = "clean"
-"""Folder of the last checkpoint at which nothing was on the way to an alarm."""
+CLEAN, UNPROVEN = "clean", "unproven"
+"""Folders: of the last checkpoint whose answers showed nothing on the way to an alarm, and of one whose answers are still to be looked at."""
 MOST_ROLLBACKS = 3
 """A run that hacks its reward again after so many ends."""
 LEAST_PRICE, MOST_PRICE = 0.05, 1.0
@@ -78,13 +78,13 @@ class Guard:
     # -- a round --------------------------------------------------------------------------------------------------------------------------
 
     def before_round(self) -> None:
-        """Keep this place as one to go back to, where the last round was clean."""
+        """Keep this place as one to go back to, should the answers that are sampled now be clean."""
         if not self.config.monitors or self.config.on_alarm != "rollback":
             return
         every = max(1, self._rounds() // CLEAN_SAVES)
         there = (self.trainer.folder / CLEAN / checkpoint.STATE).exists()
-        if not there or (self.watch.clean and self.trainer.iteration % every == 0):
-            self._keep()
+        if not there or self.trainer.iteration % every == 0:
+            self._keep(UNPROVEN)
 
     def look(self, units: Sequence[Unit]) -> dict[str, float]:
         """Show the answers of a round to the monitors; returns metrics. `raise_kl` is done at once, the rest is asked of the trainer."""
@@ -95,6 +95,7 @@ class Guard:
         if trainer.iteration == 0:
             self.panel = [_start_of(unit) for unit in units[:PANEL]]
         looked = self.watch.look(seen(units), trainer.iteration)
+        self._prove(clean=looked.clean)
         action = self._act(looked)
         if looked.verdicts and processes.is_main():
             self._write(looked, action, units)
@@ -114,7 +115,7 @@ class Guard:
             for folder in checkpoint.folders(trainer.folder):
                 if int(folder.name.rsplit("-", 1)[1]) > trainer.global_step:
                     shutil.rmtree(folder)
-        self._keep()  # a run killed now goes on with the dearer KL
+        self._keep(CLEAN)  # a run killed now goes on with the dearer KL
         if trainer.config.save_steps and trainer.global_step:
             trainer.save_checkpoint()
 
@@ -133,11 +134,22 @@ class Guard:
         self.stops = True
         return "stop" if wanted == "stop" else f"stop: {MOST_ROLLBACKS} rollbacks did not help"
 
-    def _keep(self) -> None:
+    def _keep(self, name: str) -> None:
         trainer = self.trainer
         tensors, moments = trainer._tensors()
         with trainer.policy.gathered():
-            trainer._write_checkpoint(trainer.folder / CLEAN, tensors, moments)
+            trainer._write_checkpoint(trainer.folder / name, tensors, moments)
+        processes.wait()
+
+    def _prove(self, *, clean: bool) -> None:
+        """The place that was kept before this round becomes the one to go back to, or is forgotten. clean: True for the first."""
+        place = self.trainer.folder / UNPROVEN
+        if processes.is_main() and place.exists():
+            if clean:
+                shutil.rmtree(self.trainer.folder / CLEAN, ignore_errors=True)
+                place.rename(self.trainer.folder / CLEAN)
+            else:
+                shutil.rmtree(place)
         processes.wait()
 
     def _rounds(self) -> int:
