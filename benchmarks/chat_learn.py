@@ -2,8 +2,8 @@
 
 python benchmarks/chat_learn.py            # the starter model, a real server, Chromium through Playwright; about ten minutes on two cores
 
-Before and after, answers to prompts that were never asked on the page are drawn with the same seeds: from the model, and from the adapter
-that the page saved. Needs pip install 'accord[annotate]' playwright, and Chromium.
+Before and after, answers to prompts that were never asked on the page are drawn with the same seeds, as the page draws: from the model, and from
+the adapter that the page saved. An answer that does not end counts as the longest there is, so the fall is if anything understated. Needs pip install 'accord[annotate]' playwright, and Chromium.
 """
 
 from __future__ import annotations
@@ -14,17 +14,22 @@ import os
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 from peak import gemm_gflops
 
+from accord.config.options import ChatOptions
 from accord.models.opened import open_model
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.sampler import Prompt, SamplingConfig
@@ -88,24 +93,50 @@ What is a verb?
 How do I plant a tree?""".splitlines()
 DRAWS = 2
 """Answers to each measured prompt."""
-LONGEST = 128
+CHAT = ChatOptions()
+"""How answers are drawn, unless options say otherwise: as the page draws them."""
 
 
-def measured(name: str) -> tuple[float, list[str]]:
-    """Mean length in tokens of answers to the prompts that are never asked, and the first answer to each."""
+@dataclass(frozen=True)
+class Drawn:
+    """Answers to the prompts that are never asked."""
+
+    lengths: list[float]
+    """Mean tokens, a prompt each."""
+    finished: float
+    """Share of the answers that ended by themselves."""
+    first: list[str]
+    """One answer to each prompt."""
+
+
+def measured(name: str) -> Drawn:
+    """What a model answers to the prompts that are never asked on the page."""
     opened = open_model(name)
     prompts = [Prompt(text, tuple(opened.renderer.prompt_ids([Message("user", text)])), (Message("user", text),), {}) for text in MEASURED]
-    config = SamplingConfig(LONGEST, DRAWS, 1.0, seed=1)
+    config = SamplingConfig(CHAT.max_new_tokens, DRAWS, CHAT.temperature, top_p=1.0, seed=1)
     rollouts = LocalSampler(opened.policy, opened.renderer, opened.stack).sample(prompts, config)
-    return sum(len(r.completion_ids) for r in rollouts) / len(rollouts), [rollout.text for rollout in rollouts[::DRAWS]]
+    lengths = [len(rollout.completion_ids) for rollout in rollouts]
+    return Drawn(
+        lengths=[sum(lengths[at : at + DRAWS]) / DRAWS for at in range(0, len(lengths), DRAWS)],
+        finished=sum(rollout.finish_reason == "stop" for rollout in rollouts) / len(rollouts),
+        first=[rollout.text for rollout in rollouts[::DRAWS]],
+    )
+
+
+def fall(before: Drawn, after: Drawn) -> list[float]:
+    """By which share answers got shorter, and its 95 % interval: prompts drawn again and again (Efron 1979)."""
+    pairs = np.array([before.lengths, after.lengths])
+    drawn = pairs[:, np.random.default_rng(0).integers(0, len(MEASURED), (2000, len(MEASURED)))].sum(2)
+    low, high = np.quantile(1 - drawn[1] / drawn[0], [0.025, 0.975])
+    return [round(float(share), 3) for share in (1 - pairs[1].sum() / pairs[0].sum(), low, high)]
 
 
 class Server:
     """`accord chat --learn` as people start it."""
 
-    def __init__(self, folder: Path, more: list[str]) -> None:
-        command = [sys.executable, "-m", "accord", "chat", "smollm2-135m", "--learn", "--output_dir", str(folder)]
-        command += ["--max_new_tokens", str(LONGEST), "--port", "0", "--open_browser", "no", *more]
+    def __init__(self, model: str, folder: Path, more: list[str]) -> None:
+        command = [sys.executable, "-m", "accord", "chat", model, "--learn", "--output_dir", str(folder)]
+        command += ["--port", "0", "--open_browser", "no", *more]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = next(line for line in self.process.stdout if "http://" in line)
@@ -118,10 +149,21 @@ class Server:
         text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
         return int(text.partition("VmHWM:")[2].split()[0]) / 1e6
 
-    def stop(self) -> None:
-        """Ctrl-C, which saves."""
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(120)
+    def cpu_minutes(self) -> float:
+        """Of all its threads so far."""
+        used = psutil.Process(self.process.pid).cpu_times()
+        return (used.user + used.system) / 60
+
+
+@contextmanager
+def running(model: str, folder: Path, more: list[str]) -> Iterator[Server]:
+    """The server, until Ctrl-C, which saves."""
+    server = Server(model, folder, more)
+    try:
+        yield server
+    finally:
+        server.process.send_signal(signal.SIGINT)
+        server.process.wait(300)
 
 
 @contextmanager
@@ -135,8 +177,10 @@ def page_of(address: str) -> Iterator[Any]:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(300_000)
         page.goto(address)
-        yield page
-        browser.close()
+        try:
+            yield page
+        finally:
+            browser.close()
 
 
 def click(page: Any, question: str) -> tuple[int, int]:
@@ -144,10 +188,10 @@ def click(page: Any, question: str) -> tuple[int, int]:
     page.locator("#fresh").click()
     page.locator("#question").fill(question)
     page.keyboard.press("Enter")
-    page.wait_for_function("document.body.dataset.task")
+    page.wait_for_function("() => document.body.dataset.task")  # a function: the site forbids eval
     one, two = (len(text.strip()) for text in page.locator("#pair .answer .text").all_inner_texts())
     page.keyboard.press("t" if one == two else "1" if one < two else "2")
-    page.wait_for_function("!document.body.dataset.task")
+    page.wait_for_function("() => !document.body.dataset.task")
     return one, two
 
 
@@ -155,47 +199,54 @@ def learned(page: Any) -> dict[str, Any]:
     """Wait until every preference was learned from; what the page says then."""
     while True:
         state = page.evaluate("fetch('/api/chat/state').then((reply) => reply.json())")
+        if state["problem"]:
+            raise SystemExit(state["problem"])
         if not state["waiting"]:
-            return {"clicks": state["clicks"], "steps": state["steps"], **state["newest"], "problem": state["problem"]}
+            return {"clicks": state["clicks"], "steps": state["steps"], "problem": state["problem"]}
         time.sleep(0.5)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--clicks", type=int, default=40)
     parser.add_argument("--to", type=Path, default=Path(__file__).parent / "results" / "chat_learn.json")
     parser.add_argument("--shots", type=Path, default=None, help="folder for screenshots of the page at its end")
     parser.add_argument("more", nargs="*", help="further options of accord chat, after --")
     given = parser.parse_args()
-    before, first = measured("smollm2-135m")
+    before = measured(given.model)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "learned"
-        server = Server(folder, given.more)
-        with page_of(server.address) as page:
-            started = time.perf_counter()
+        with running(given.model, folder, given.more) as server, page_of(server.address) as page:
+            started, opening = time.perf_counter(), server.cpu_minutes()
             lengths = [click(page, question) for question in ASKED[: given.clicks]]
             state = learned(page)
             minutes = (time.perf_counter() - started) / 60
+            cpu_minutes = server.cpu_minutes() - opening
+            shown = {name: page.locator(f"#{name}").inner_text() for name in ("clicks", "steps", "kl", "length")}
             if given.shots is not None:
                 shoot(page, given.shots)
-        peak = server.peak_gb()
-        server.stop()
-        after, last = measured(str(folder))
+            peak = server.peak_gb()
+        after = measured(str(folder))
     found = {
+        "model": given.model,
         "clicks": state["clicks"],
         "steps": state["steps"],
         "minutes": round(minutes, 2),
-        "tokens before": round(before, 1),
-        "tokens after": round(after, 1),
-        "fall": round(1 - after / before, 3),
-        "kl nats on the page": round(state["kl_nats"], 2),
+        "cpu minutes": round(cpu_minutes, 2),
+        "tokens before": round(statistics.mean(before.lengths), 1),
+        "tokens after": round(statistics.mean(after.lengths), 1),
+        "fall": fall(before, after),
+        "finished before": round(before.finished, 3),
+        "finished after": round(after.finished, 3),
+        "page": shown,
         "peak GB": round(peak, 2),
         "options": given.more,
         "cores": len(os.sched_getaffinity(0)),
         "nice": os.nice(0),
         "gemm GF/s": round(gemm_gflops(), 1),
         "characters shown": lengths,
-        "answers": [{"prompt": p, "before": b, "after": a} for p, b, a in zip(MEASURED, first, last, strict=True)],
+        "answers": [{"prompt": p, "before": b, "after": a} for p, b, a in zip(MEASURED, before.first, after.first, strict=True)],
     }
     given.to.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps({name: value for name, value in found.items() if name not in ("characters shown", "answers")}))
