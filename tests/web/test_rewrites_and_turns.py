@@ -214,14 +214,15 @@ def test_turns_survive_a_killed_tab(browser: Any, tmp_path: Path) -> None:
         assert annotation.value == {"turns": [{"turn": 0, "rating": 5}]} and again.problems == []
 
 
-def test_a_live_conversation_is_not_for_this_page_and_can_be_skipped(browser: Any, tmp_path: Path) -> None:
-    with serving(tmp_path / "project", [asked("chat", 0)]) as site:
+def test_a_conversation_still_to_be_held_is_given_to_nobody(browser: Any, tmp_path: Path) -> None:
+    with serving(tmp_path / "project", [asked("chat", 0), asked("chat", 1, talk("One.", "Go on.", "Two."))]) as site:
         page = opened(browser, site)
-        assert "goes on with a model" in page.locator(".notice").inner_text()
-        page.keyboard.press("s")
-        page.keyboard.press("1")
-        page.wait_for_function("() => document.querySelector('#status').textContent.startsWith('Stored')")
-        assert [annotation.kind for annotation in site.store.annotations()] == ["skip"] and page.problems == []
+        assert page.locator("#task .answer").count() == 2
+        page.keyboard.press("5")
+        sent(page, lambda: page.keyboard.press("Enter"))
+        told(page, "Nothing is left for you")
+        assert [one.task for one in site.store.annotations()] == [asked("chat", 1, talk("One.", "Go on.", "Two.")).id]
+        assert page.problems == []
 
 
 def test_a_step_is_written_anew(browser: Any, tmp_path: Path) -> None:

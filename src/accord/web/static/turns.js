@@ -32,12 +32,6 @@ const alike = (one, other) => JSON.stringify(one.map((turn) => [turn.role, turn.
 
 /** The page of a conversation, or of two. `page.done(judgement)` sends; `page.changed()` keeps a draft. */
 export function view(assignment, page) {
-  if (!assignment.answers.length) {
-    return {
-      content: [make("p", { className: "notice", textContent: "This conversation goes on with a model, which this page does not have. Skip it." })],
-      panel: [make("div", { className: "row" }, ...page.common)], key: () => false, draft: () => ({}),
-    };
-  }
   const two = assignment.answers.length === 2;
   const sides = assignment.answers.map(pieces);
   const count = Math.min(...sides.map((side) => side.found.length));
