@@ -62,7 +62,7 @@ GROUPS = (
         (
             Command(
                 "demo",
-                "align a real model on packaged data, with a report: rlhf, dpo, base, reasoning, constitution",
+                "align a real model on packaged data, with a report: rlhf, dpo, base, reasoning, hacking, constitution",
                 ("accord.config.options:DemoOptions",),
                 "accord.recipes.demo:run_demo",
                 ("full", "output_dir", "seed", "force", "dry_run"),

@@ -13,8 +13,8 @@ class DemoOptions:
     """`accord demo`."""
 
     route: str = "rlhf"
-    """rlhf (SFT, reward model, PPO), dpo (SFT, DPO), base (a base model becomes an assistant), reasoning (SFT, GRPO on sums in steps)
-    or constitution (critique and revision by principles, SFT, DPO)."""
+    """rlhf (SFT, reward model, PPO), dpo (SFT, DPO), base (a base model becomes an assistant), reasoning (SFT, GRPO on sums in steps), hacking (a flawed reward is exploited, and
+    caught) or constitution (critique and revision by principles, SFT, DPO)."""
     full: bool = False
     """True uses all packaged data and LoRA reward and value adapters (about an hour). False the subset sized for ten minutes."""
     output_dir: str | None = None
@@ -22,7 +22,7 @@ class DemoOptions:
     seed: int = 42
     """The same seed gives the same run."""
     probes: int | None = None
-    """Held-out prompts of each slice in the report, 1 to 60 (reasoning: four problems each). None is 12, 60 with --full, 25 for reasoning, 40 for constitution."""
+    """Held-out prompts of each slice in the report, 1 to 60 (reasoning: four problems each). None is 12, 60 with --full, 25 for reasoning, 5 for hacking, 40 for constitution."""
     force: bool = False
     """True runs every stage again. False skips those whose inputs have not changed."""
     accept_licence: bool = False
@@ -31,10 +31,12 @@ class DemoOptions:
     """True prints settings, three rendered rows, tokens, parameters and memory, and trains nothing."""
 
     def __post_init__(self) -> None:
-        if self.route not in ("rlhf", "dpo", "base", "reasoning", "constitution"):
-            raise ConfigError(f"accord demo {self.route!r}: the routes are rlhf, dpo, base, reasoning and constitution.")
+        if self.route not in ("rlhf", "dpo", "base", "reasoning", "hacking", "constitution"):
+            raise ConfigError(f"accord demo {self.route!r}: the routes are rlhf, dpo, base, reasoning, hacking and constitution.")
         if self.full and self.route == "constitution":
             raise ConfigError("accord demo constitution has no --full: it uses all its packaged prompts. More of them in the report: --probes 60.")
+        if self.full and self.route == "hacking":
+            raise ConfigError("accord demo hacking has no --full: the flaw is found in a few rounds.")
         if self.full and self.route == "reasoning":
             raise ConfigError(
                 "accord demo reasoning has no --full: its problems are made as they are needed. More of them in the report: --probes 60."

@@ -131,6 +131,11 @@ def run_demo(options: DemoOptions) -> Path:
 
         check_fits(NEEDED_BYTES, available_memory(), what="The demo")
         return run_reasoning(options)
+    if options.route == "hacking":
+        from accord.recipes.hacking import run_hacking
+
+        check_fits(NEEDED_BYTES, available_memory(), what="The demo")
+        return run_hacking(options)
     if options.route == "constitution":
         from accord.recipes.constitution import run_demo as run_constitution
 

@@ -23,6 +23,7 @@ from accord.models.lora import lora_config
 from accord.models.opened import Opened, open_model
 from accord.models.save import adapter_hash, load_stack
 from accord.objectives.segments import segment_sum
+from accord.recipes.alarms_page import watched
 from accord.recipes.pairs import pairs_of
 from accord.recipes.stages import Stages
 from accord.rewards.learned import RewardModel
@@ -212,8 +213,8 @@ class Pipeline:
             )
         return self._reference
 
-    def ppo(self, reward: RewardModel, *, planned_seconds: float | None = None) -> Stack:
-        """Maximise the reward near the SFT policy. Adds the stack `ppo`."""
+    def ppo(self, reward: RewardModel | list[Any], *, planned_seconds: float | None = None) -> Stack:
+        """Maximise the reward (or the sum of several) near the SFT policy. Adds the stack `ppo`."""
         from accord.methods.ppo import PPOTrainer
 
         options = self.settings.ppo
@@ -238,6 +239,7 @@ class Pipeline:
                 "iterations": [{k: v for k, v in row.items() if "/" in k} for row in rows],
                 "last": last,
                 "prompts": len(trainer.prompts),
+                **watched(folder),
             }
 
         self.stages.run(
@@ -266,6 +268,7 @@ class Pipeline:
                 "iterations": [{k: v for k, v in row.items() if "/" in k or k.startswith("reward")} for row in rows],
                 "last": last,
                 "prompts": len(trainer.prompts),
+                **watched(folder),
             }
 
         self.stages.run(

@@ -11,6 +11,7 @@ import accord
 from accord.evaluation.intervals import wilson
 from accord.objectives.calibration import expected_calibration_error, fit_temperature, reliability_table
 from accord.recipes import demo_rows
+from accord.recipes.alarms_page import evidence, monitor_alarms
 from accord.recipes.look import NAMES, blind_pairs, decimals, difference, interval_text, measures, samples, worst
 from accord.recipes.pipeline import Pipeline
 from accord.recipes.straight_answers import SLICES, TITLES
@@ -118,7 +119,7 @@ def base_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
         _reward_part(report, stages["reward"].get("test"))
     iterations = stages["ppo"]["iterations"] if after == "ppo" else []
     if iterations:
-        _ppo_part(report, iterations)
+        _ppo_part(report, stages["ppo"])
     if after == "dpo":
         _dpo_part(report, stages["dpo"])
     _reward_chart(report, table, who, iterations, result["heldout_curve"])
@@ -232,40 +233,13 @@ def _reward_chart(
     report.reward_words = f"{used} Named points are the answers to the held-out prompts of this page."
 
 
-def _ppo_part(report: Report, iterations: Sequence[dict[str, Any]]) -> None:
-    """Length over training, and alarms of its last round."""
+def _ppo_part(report: Report, stage: dict[str, Any]) -> None:
+    """Length over training, alarms of its last round and what shows them."""
+    iterations = stage["iterations"]
     steps = [float(index + 1) for index in range(len(iterations))]
     report.length_lines = [Line("mean tokens an answer", steps, [row["completions/mean_length"] for row in iterations])]
-    report.alarms += training_alarms(iterations)
-
-
-def training_alarms(iterations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Alarms of the last iteration of an online method: whether reward heads disagree more than at first, and answers that do not end."""
-    found: list[dict[str, Any]] = []
-    last = iterations[-1]
-    spread, start = last.get("rewards/disagreement/mean"), iterations[0].get("rewards/disagreement/mean")
-    if spread is not None and start is not None:
-        limit = 2 * start
-        found.append(
-            {
-                "name": "reward heads disagree",
-                "value": f"{spread:.2f}",
-                "limit": f"{limit:.2f}",
-                "ok": spread <= limit,
-                "words": "twice the first round's disagreement",
-            }
-        )
-    clipped = last["completions/clipped_ratio"]
-    found.append(
-        {
-            "name": "answers cut off",
-            "value": f"{100 * clipped:.0f} %",
-            "limit": "30 %",
-            "ok": clipped <= 0.3,
-            "words": "last round of training",
-        }
-    )
-    return found
+    report.alarms += monitor_alarms(stage)
+    report.evidence += evidence(stage)
 
 
 def policy_alarms(table: dict[str, list[dict[str, Any]]], before: str, after: str, reference: str = "SFT") -> list[dict[str, Any]]:

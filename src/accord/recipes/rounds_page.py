@@ -18,8 +18,9 @@ from accord.config.options import AlignOptions
 from accord.config.rounds import RoundsOptions
 from accord.evaluation.intervals import Interval, paired_bootstrap, wilson
 from accord.models.opened import Opened
+from accord.recipes.alarms_page import monitor_alarms
 from accord.recipes.look import decimals, interval_text, measures
-from accord.recipes.report_page import policy_alarms, training_alarms
+from accord.recipes.report_page import policy_alarms
 from accord.recipes.sittings import Counts, WinRate, counts, still_wanted, told_counts, win_rate
 from accord.reporting.charts import Line, interval_rows, line_chart
 from accord.reporting.report import Chart, Part, Report, Sample, Who, write
@@ -331,8 +332,8 @@ def _policies(report: Report, results: Sequence[RoundResult]) -> None:
                 del one.measures[title]
     for result in results:
         table = {"start": result.answers("start"), "new": result.answers("new")}
-        iterations = next((stage["iterations"] for stage in result.stages.values() if "iterations" in stage), [])
-        found = [*policy_alarms(table, "start", "new", "the start"), *(training_alarms(iterations) if iterations else [])]
+        practised = next((stage for stage in result.stages.values() if "iterations" in stage), {})
+        found = [*policy_alarms(table, "start", "new", "the start"), *monitor_alarms(practised)]
         report.alarms += [{**alarm, "name": f"round {result.number}: {alarm['name']}"} for alarm in found]
         if result.answers("new")[0].get("judged") is not None:
             report.intervals.append(_judged_interval(result))

@@ -43,6 +43,15 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """The answers that show an alarm."""
+
+    title: str
+    words: str
+    samples: Sequence[Sample]
+
+
+@dataclass(frozen=True)
 class BlindPair:
     """One pair for the reader to judge: which side is which is only in `after`."""
 
@@ -94,7 +103,9 @@ class Report:
     """Share of right answers by optimizer step, where answers are checked instead of rated."""
     length_lines: list[Line] = field(default_factory=list)
     alarms: list[dict[str, Any]] = field(default_factory=list)
-    """{"name", "value", "limit", "ok": bool, "words"}"""
+    """{"name", "value", "limit", "ok": bool, "words"}, and "watch": True for what is on the way there."""
+    evidence: list[Evidence] = field(default_factory=list)
+    """Below the table of alarms."""
     critiques: list[Sample] = field(default_factory=list)
     """Answers with what a critic said of them and what became of them, in the order of the prompts."""
     samples: list[Sample] = field(default_factory=list)
