@@ -167,7 +167,9 @@ GROUPS = (
                 "train by principles: critiques, revisions, compared answers (Constitutional AI)",
                 ("accord.config.constitution:ConstitutionOptions",),
                 "accord.recipes.constitution:run",
-                tuple("data model constitution critic judge rl rounds helpful safe pairs limit output_dir max_new_tokens seed dry_run".split()),
+                tuple(
+                    "data model constitution critic judge rl rounds helpful safe pairs limit output_dir max_new_tokens seed dry_run".split()
+                ),
                 positional="data",
             ),
             Command(

@@ -34,7 +34,9 @@ class DemoOptions:
         if self.route not in ("rlhf", "dpo", "base", "reasoning", "hacking", "constitution"):
             raise ConfigError(f"accord demo {self.route!r}: the routes are rlhf, dpo, base, reasoning, hacking and constitution.")
         if self.full and self.route == "constitution":
-            raise ConfigError("accord demo constitution has no --full: it uses all its packaged prompts. More of them in the report: --probes 60.")
+            raise ConfigError(
+                "accord demo constitution has no --full: it uses all its packaged prompts. More of them in the report: --probes 60."
+            )
         if self.full and self.route == "hacking":
             raise ConfigError("accord demo hacking has no --full: the flaw is found in a few rounds.")
         if self.full and self.route == "reasoning":
@@ -307,12 +309,6 @@ class LearnOptions:
 
 
 @dataclass
-class ExportOptions:
-    """`accord export`."""
-
-    run: str = ""
-    """Run folder to export."""
-@dataclass
 class DoctorOptions:
     """`accord doctor`."""
 
@@ -322,6 +318,12 @@ class DoctorOptions:
     """True measures no speed. False times a matrix product and a read of memory, in a second."""
 
 
+@dataclass
+class ExportOptions:
+    """`accord export`."""
+
+    run: str = ""
+    """Run folder to export."""
     to: str = ""
     """Folder to write."""
     merged: bool = True
