@@ -147,7 +147,7 @@ def test_yaml_values_of_every_type(tmp_path: Path) -> None:
         (["dop"], 2, "Did you mean dpo?"),
         (["dpo"], 2, "needs data"),
         (["dpo", "--data", "missing.jsonl"], 3, "missing.jsonl"),
-        (["demo", "everything"], 2, "rlhf, dpo, base and reasoning"),
+        (["demo", "everything"], 2, "rlhf, dpo, base, reasoning, hacking and constitution"),
         (["align", "--data", "missing.csv"], 3, "missing.csv"),
         (["align", "--method", "sft", "--data", "x.csv"], 2, "ppo and dpo"),
         (["export", "runs/nowhere"], 2, "--to"),
