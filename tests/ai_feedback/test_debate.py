@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import log10
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accord.ai_feedback.asking import OUT_OF_BUDGET, Answer, Question
@@ -127,7 +127,7 @@ PIECES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(PIECES.map("".join), min_size=1, max_size=3), st.sampled_from(["", "<thinking>SECRET", "SECRET</thinking>"]), st.booleans())
 def test_nothing_hidden_reaches_judge_or_rival(texts: list[str], end: str, tagged: bool) -> None:
     """Whatever debaters write: no thinking and none of the evidence that they did not say, in any question to anybody else."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accord.ai_feedback.debate.debater_prompts import load_debater_prompt
@@ -61,12 +61,17 @@ def test_quotes_that_do_not(quote: str) -> None:
     assert not stands_in(quote, TEXT)
 
 
+SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@SLOW
 @given(st.text(min_size=1), st.text(), st.text())
 def test_what_is_made_up_is_never_verified(made_up: str, before: str, after: str) -> None:
     """A word that the text does not have."""
     assert not stands_in(f"{before} zyzzyva {after}", TEXT) and not stands_in(f"{made_up}zyzzyva", TEXT)
 
 
+@SLOW
 @given(st.integers(0, 20), st.integers(1, 20))
 def test_any_words_of_the_text_in_a_row_are_verified(start: int, count: int) -> None:
     words = TEXT.split()[start : start + count]

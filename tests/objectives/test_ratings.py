@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accord.errors import DataError
@@ -31,6 +31,7 @@ def test_strengths_come_back_from_their_own_chances() -> None:
     assert bradley_terry_strengths(wins, NAMES).tolist() == pytest.approx(known.tolist(), abs=1e-8)
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.floats(0.05, 20.0), min_size=12, max_size=12))
 def test_nothing_is_likelier_and_names_do_not_matter(counts: list[float]) -> None:
     wins = torch.zeros(4, 4, dtype=torch.float64)
