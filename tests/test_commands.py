@@ -20,6 +20,7 @@ import tiny
 from accord import SFTConfig, SFTTrainer
 from accord.cli import main
 from accord.models.heads import RewardHeads
+from accord.models.opened import open_model
 from accord.models.size import model_size
 from accord.planning.memory import count_lora
 
@@ -120,6 +121,7 @@ def test_ppo_on_a_reward_model_and_a_function(accord: Runner) -> None:
     accord("ppo", "prompts.jsonl", "--model", "model", "--reward_model", f"{reward}*0.5", "--reward", "reward.py:size", "--output_dir", "runs/both", *ROUNDS)  # fmt: skip
     row = json.loads(Path("runs/both/metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     assert row["objective/scores"] == pytest.approx(0.5 * row["rewards/reward/mean"] + row["rewards/size/mean"], abs=1e-4)
+    assert len(open_model("runs/both").stack) == 1  # the reward model's adapter is on the same base and no part of the policy
 
 
 def test_mixtures_wherever_data_is_named(accord: Runner, capsys: pytest.CaptureFixture[str]) -> None:
