@@ -34,7 +34,7 @@ def open_model(
     *,
     dtype: str = "auto",
     accept_licence: bool = False,
-    before_loading: Callable[[Any], None] | None = None,
+    before_loading: Callable[[Any], object] | None = None,
     weights_too: bool = False,
     force: bool = False,
 ) -> Opened:

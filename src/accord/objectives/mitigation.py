@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -58,7 +60,7 @@ def residual_of(scores: Tensor, features: Tensor) -> Tensor:
     if features.dim() != 2 or len(scores) != len(features) or len(scores) <= features.shape[1] + 1:
         raise ShapeError(f"scores {tuple(scores.shape)} and features {tuple(features.shape)} do not make a regression.")
     centred = features - features.mean(0)
-    slope = torch.linalg.lstsq(centred, (scores - scores.mean())[:, None]).solution
+    slope: Tensor = cast("Any", torch.linalg).lstsq(centred, (scores - scores.mean())[:, None]).solution
     return scores - (centred @ slope)[:, 0]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -66,7 +66,8 @@ def fit_law(kl: Tensor, reward: Tensor, *, law: Law) -> Fit:
         raise ShapeError(f"a law of two coefficients wants three points with a KL above 0, not {len(distance)}.")
     shape = distance.square() if law == "best-of-n" else distance * distance.log()
     table = torch.stack([distance, -shape], 1)
-    a, b = torch.linalg.lstsq(table, reward[:, None]).solution[:, 0].tolist()
+    solution: Tensor = cast("Any", torch.linalg).lstsq(table, reward[:, None]).solution
+    a, b = (float(value) for value in solution[:, 0])
     missed = (reward - table @ torch.tensor([a, b], dtype=torch.float64)).square().sum()
     spread = (reward - reward.mean()).square().sum()
     return Fit(law, a, b, float(1 - missed / spread) if float(spread) > 0 else 1.0, float(distance.max()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ def _peak_and_end(kl: Sequence[float], gold: Sequence[float]) -> list[str]:
     return [f"{gold[at]:+.2f}", f"{kl[at]:.1f}", f"{gold[-1]:+.2f}", f"{kl[-1]:.1f}"]
 
 
-def _charts(arms: dict[str, tuple[Sequence[float], Sequence[float], Sequence[float]]]) -> list[Chart]:
+def _charts(arms: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]]) -> list[Chart]:
     """True reward of all arms, then proxy and true reward of the single one, against sqrt(KL)."""
     true = [Line(arm, _roots(kl), gold) for arm, (kl, gold, _) in arms.items()]
     kl, gold, proxy = arms["single"]

@@ -79,7 +79,7 @@ class Pipeline:
         say: Callable[[str], None],
         *,
         accept_licence: bool = False,
-        before_loading: Callable[[Any], None] | None = None,
+        before_loading: Callable[[Any], object] | None = None,
     ) -> None:
         """Args:
         model: name, folder, run, GGUF file or hub id; or one that is open already.

@@ -44,7 +44,12 @@ def pessimistic(sources: Sequence[RewardSource], ensemble: str, weight: float) -
             )
         if ensemble != "laplace" and source.model.heads.num_heads < 2:
             raise ConfigError(f"{source.name} has one head: reward_ensemble={ensemble!r} needs several (accord reward --num-heads 5).")
-    return [replace(source, ensemble=ensemble, uncertainty_weight=weight) if source in learned else source for source in sources]
+    return [
+        replace(source, ensemble=ensemble, uncertainty_weight=weight)
+        if isinstance(source, LearnedReward) and not source.watched
+        else source
+        for source in sources
+    ]
 
 
 def only_watched(item: Any) -> RewardSource:
