@@ -367,7 +367,9 @@ def test_the_page_is_served_until_the_labels_are_in(random_model: str, place: Pa
 @pytest.mark.skipif("sys.platform == 'win32'", reason="a Ctrl-C is sent by a signal")
 def test_ctrl_c_while_people_judge(random_model: str, place: Path) -> None:
     given = [sys.executable, "-m", "accord", *command(random_model, "--port", "0", "--open-browser", "no", rounds=1)]
-    process = subprocess.Popen(given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    # Shells start what runs in the background deaf to Ctrl-C; a terminal does not.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)} if os.name == "posix" else {}
+    process = subprocess.Popen(given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), **heard)
     assert process.stdout is not None
     assert "labels: http://127.0.0.1:" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
