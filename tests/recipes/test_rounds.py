@@ -368,7 +368,7 @@ def test_the_page_is_served_until_the_labels_are_in(random_model: str, place: Pa
 def test_ctrl_c_while_people_judge(random_model: str, place: Path) -> None:
     given = [sys.executable, "-m", "accord", *command(random_model, "--port", "0", "--open-browser", "no", rounds=1)]
     # Shells start what runs in the background deaf to Ctrl-C; a terminal does not.
-    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)} if os.name == "posix" else {}
+    heard: dict[str, Any] = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)} if os.name == "posix" else {}
     process = subprocess.Popen(given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), **heard)
     assert process.stdout is not None
     assert "labels: http://127.0.0.1:" in process.stdout.readline()
