@@ -28,6 +28,7 @@ from accord.methods.reward import RewardTrainer
 from accord.methods.sft import SFTTrainer
 from accord.models.lora import lora_config
 from accord.models.opened import open_model
+from accord.recipes import reasoning
 from accord.recipes.reasoning import FORM
 from accord.recipes.stages import Stages
 from accord.rewards.accuracy import AccuracyReward
@@ -46,34 +47,17 @@ Scorer = Callable[[Sequence[tuple[str, str]]], list[float]]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Sizes and rates."""
+class Settings(reasoning.Settings):
+    """Sizes and rates: those of `recipes.reasoning`, whose worked solutions are imitated once in each part, and the game's own."""
 
-    model: str = "smollm2-135m"
-    task: dict[str, Any] = field(default_factory=lambda: {"steps": (2, 3), "largest": 9, "largest_factor": 4, "limit": 60})
-    worked: int = 96
-    """Problems that the prover imitates first, once in each part."""
     practice: int = 240
     """Problems that both practise on."""
     held_out: int = 60
+    grpo: dict[str, Any] = field(default_factory=lambda: {**reasoning.Settings().grpo, "max_steps": 8})
+    """Of a prover's turn."""
     rounds: int = 2
     solutions: int = 2
     """Of each part, to every practice problem, for the verifier of a round."""
-    longest: int = 48
-    lora_layers: float = 0.5
-    sft: dict[str, Any] = field(
-        default_factory=lambda: {"num_train_epochs": 2, "per_device_train_batch_size": 16, "learning_rate": 5e-4, "logging_steps": 4}
-    )
-    grpo: dict[str, Any] = field(
-        default_factory=lambda: {
-            "num_generations": 8,
-            "per_device_train_batch_size": 64,
-            "learning_rate": 5e-4,
-            "loss_type": "token_mean",
-            "scale_rewards": "batch",
-            "max_steps": 8,
-        }
-    )
     verifier: dict[str, Any] = field(
         default_factory=lambda: {
             "backbone": "heads",
@@ -83,7 +67,6 @@ class Settings:
             "normalise_on": "training",
         }
     )
-    seed: int = 42
 
 
 @dataclass(frozen=True)
