@@ -172,8 +172,9 @@ function reasons() {
   $("reasons-form").elements.reason[0].focus();
 }
 
-// A key in a dialog is for the dialog alone, also the one that closes it.
-for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("keydown", (event) => event.stopPropagation());
+// A key in a dialog is for the dialog alone, also the one that closes it. Once it is closed its button may have the focus for a moment yet:
+// a key then is for the page.
+for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("keydown", (event) => { if (dialog.open) event.stopPropagation(); });
 $("reasons").addEventListener("keydown", (event) => {
   if (event.target.id === "reason-text") return;
   const options = [...$("reasons-form").elements.reason];

@@ -192,7 +192,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   acts[event.key]();
 });
-$("help").addEventListener("keydown", (event) => event.stopPropagation());
+$("help").addEventListener("keydown", (event) => { if ($("help").open) event.stopPropagation(); });
 $("help-button").addEventListener("click", () => $("help").showModal());
 $("fresh").addEventListener("click", start);
 $("undo").addEventListener("click", undo);
