@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from accord.cli import main
 from accord.web.access import Bucket
 from accord.web.app import HEADERS
+from accord.web.serve import Listening, bind
 from accord.web.visitors import COOKIE, Visitors
 from accord.web.watch import MOST_COMPARED, MOST_STREAMS, router, watch_site
 from live_watch import Watching, append, metrics, rollout, watching, write_run
@@ -316,6 +318,11 @@ def test_a_quiet_stream_costs_nothing(site: Watching) -> None:
 
 
 # -- the command --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_who_connects_before_the_site_runs_is_not_refused() -> None:
+    with bind(Listening(port=0)) as listener, socket.create_connection(listener.getsockname(), timeout=5) as early:
+        assert early.getpeername() == listener.getsockname()
 
 
 def test_the_command_serves_and_stops(root: Path) -> None:

@@ -77,7 +77,7 @@ def _is_unspecified(host: str) -> bool:
 
 
 def bind(listening: Listening) -> socket.socket:
-    """A socket that listens there.
+    """A socket that listens there: who connects before the site runs waits and is not refused.
 
     Raises:
         MachineError: if the port is taken or the host is not this machine's.
@@ -87,6 +87,7 @@ def bind(listening: Listening) -> socket.socket:
         found = socket.socket(family)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((listening.host, listening.port))
+        found.listen()
         return found
     except OSError as error:
         raise MachineError(
