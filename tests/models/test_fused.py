@@ -16,7 +16,7 @@ import tiny
 from accord.data.packing import Branch, Unit, pack
 from accord.models.adapters import PolicyModel, Want
 from accord.models.fuse import NORMS
-from accord.models.fused import GatedUnit, LoraLinears, RmsNorm, Rotate
+from accord.models.fused import GatedUnit, LoraLinears, Origin, RmsNorm, Rotate, gated_unit, rms_norm
 
 
 def double(*shape: int, seed: int = 0) -> Tensor:
@@ -56,9 +56,9 @@ def test_lora_linears(adapters: tuple[int, ...], with_bias: bool) -> None:
             expected = expected + scale * (inputs @ factors[2 * i].T) @ factors[2 * i + 1].T
         plain.append(expected)
         tensors += [weight, bias, *factors]
-    found = LoraLinears.apply(inputs, scales, *tensors)
+    found = LoraLinears.apply(inputs, None, scales, *tensors)
     assert all(torch.allclose(one, other, atol=1e-12) for one, other in zip(found, plain, strict=True))
-    assert torch.autograd.gradcheck(lambda x, *given: LoraLinears.apply(x, scales, *given), (inputs, *tensors))
+    assert torch.autograd.gradcheck(lambda x, *given: LoraLinears.apply(x, None, scales, *given), (inputs, *tensors))
 
 
 def test_lora_linears_make_only_the_gradients_that_are_wanted() -> None:
@@ -68,13 +68,50 @@ def test_lora_linears_make_only_the_gradients_that_are_wanted() -> None:
     down, up = double(2, 5, seed=4), double(4, 2, seed=5)
     unread = double(2, 5, seed=6), double(4, 2, seed=7)
     given = (weight, None, *frozen, down, up), (weight, None, *frozen, *unread)
-    LoraLinears.apply(inputs, ((1.0, 1.0), (1.0, 1.0)), *given[0], *given[1])[0].sum().backward()
+    LoraLinears.apply(inputs, None, ((1.0, 1.0), (1.0, 1.0)), *given[0], *given[1])[0].sum().backward()
     assert down.grad is not None and up.grad is not None and inputs.grad is None and frozen[0].grad is None
     expected = torch.ones(3, 4, dtype=torch.float64)
     assert torch.allclose(up.grad, expected.T @ (inputs @ down.detach().T)) and torch.allclose(
         down.grad, (expected @ up.detach()).T @ inputs
     )
     assert all(not tensor.grad.any() for tensor in unread if tensor.grad is not None)
+
+
+def kept_and_gradients(inputs: Tensor, *, made_again: bool) -> tuple[set[int], list[Tensor]]:
+    """Norm, linear layer, gated unit, linear layer: the addresses of what is kept for the backward pass, less those of the two inputs of
+    linear layers where they are kept, and all gradients."""
+    leaves = [inputs.detach().clone().requires_grad_(), double(5, seed=1), double(2, 5, seed=2), double(4, 2, seed=3)]
+    leaves += [double(2, 2, seed=4), double(3, 2, seed=5)]
+    kept: list[Tensor] = []
+
+    def origin(of: Tensor) -> Origin | None:
+        return Origin.of(of) if made_again else None
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        normed = rms_norm(leaves[0], leaves[1], 1e-3)
+        (wide,) = LoraLinears.apply(normed, origin(normed), ((0.5,),), double(4, 5, seed=6).detach(), None, leaves[2], leaves[3])
+        gated = gated_unit(wide[:, :2], wide[:, 2:], "silu")
+        (output,) = LoraLinears.apply(gated, origin(gated), ((2.0,),), double(3, 2, seed=7).detach(), None, leaves[4], leaves[5])
+    addresses = {tensor.data_ptr() for tensor in kept}
+    found = {place for place, tensor in enumerate((normed, gated)) if tensor.data_ptr() in addresses}
+    return found, list(torch.autograd.grad(output.square().sum(), leaves))
+
+
+def test_what_can_be_made_again_is_not_kept_and_changes_no_bit() -> None:
+    inputs = double(3, 5)
+    kept, expected = kept_and_gradients(inputs, made_again=False)
+    not_kept, gradients = kept_and_gradients(inputs, made_again=True)
+    assert kept == {0, 1} and not not_kept
+    assert all(torch.equal(one, other) for one, other in zip(gradients, expected, strict=True))
+
+
+def test_what_was_changed_since_it_was_made_is_kept() -> None:
+    made = gated_unit(double(3, 2), double(3, 2, seed=1), "silu")
+    assert Origin.of(made) is not None
+    with torch.no_grad():
+        made.add_(1.0)
+        assert Origin.of(gated_unit(double(3, 2), double(3, 2, seed=1), "silu")) is None
+    assert Origin.of(made) is None
 
 
 # -- whole models -------------------------------------------------------------------------------------------------------------------

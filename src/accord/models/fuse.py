@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from accord.models.fused import GatedUnit, LoraLinears, RmsNorm, Rotate
+from accord.models.fused import LoraLinears, Origin, Rotate, gated_unit, rms_norm
 
 ACTIVATIONS = {
     "SiLUActivation": "silu",
@@ -73,12 +73,12 @@ def _norm_forward(self: Any, hidden_states: Tensor) -> Tensor:
     offset = NORMS[type(self).__name__]
     weight = self.weight + offset if offset else self.weight
     eps = self.variance_epsilon if hasattr(self, "variance_epsilon") else self.eps
-    return RmsNorm.apply(hidden_states, weight, eps)  # type: ignore[no-any-return]
+    return rms_norm(hidden_states, weight, eps)
 
 
 def _mlp_forward(self: Any, hidden_states: Tensor) -> Tensor:
     gate, up = _together(self, hidden_states, UNIT)
-    return self.down_proj(GatedUnit.apply(gate, up, _activation(self)))
+    return self.down_proj(gated_unit(gate, up, ACTIVATIONS[type(self.act_fn).__name__]))  # type: ignore[no-any-return]
 
 
 def _attention_forward(
@@ -164,7 +164,7 @@ def _apply(x: Tensor, layers: Sequence[Any]) -> tuple[Tensor, ...]:
         scales.append(tuple(layer.scaling[name] for name in names))
         tensors += [layer.base_layer.weight, layer.base_layer.bias]
         tensors += [part[name].weight for name in names for part in (layer.lora_A, layer.lora_B)]
-    return LoraLinears.apply(x, tuple(scales), *tensors)  # type: ignore[no-any-return]
+    return LoraLinears.apply(x, Origin.of(x), tuple(scales), *tensors)  # type: ignore[no-any-return]
 
 
 def _plain(layer: Any, x: Tensor, names: list[str]) -> bool:

@@ -5,7 +5,7 @@ Each has its own backward, checked by finite differences; `fuse` puts them into 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,14 +13,47 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+class Origin(NamedTuple):
+    """How a tensor is made again, bit for bit, from tensors that are kept for the backward pass anyway: then it need not be kept itself."""
+
+    make: Callable[..., Tensor]
+    parts: tuple[Tensor, ...]
+    version: int
+    """Of the tensor when it was made: one that was changed in place since is not made again from its parts."""
+
+    @staticmethod
+    def note(made: Tensor, make: Callable[..., Tensor], *parts: Tensor) -> Tensor:
+        """`made` itself, which now knows its origin. Without gradients nothing is kept, so nothing is noted."""
+        if torch.is_grad_enabled():
+            made.origin = Origin(make, parts, made._version)  # type: ignore[attr-defined]
+        return made
+
+    @staticmethod
+    def of(tensor: Tensor) -> Origin | None:
+        found: Origin | None = getattr(tensor, "origin", None)
+        return found if found is not None and found.version == tensor._version else None
+
+
+def rms_norm(inputs: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """`RmsNorm`, whose result is made again in the backward pass where a linear layer reads it."""
+    made: Tensor = RmsNorm.apply(inputs, weight, eps)
+    return Origin.note(made, lambda x, w: _scaled(x, w, eps)[0], inputs, weight)
+
+
+def gated_unit(gate: Tensor, up: Tensor, activation: str) -> Tensor:
+    """`GatedUnit`, whose result is made again in the backward pass where a linear layer reads it."""
+    made: Tensor = GatedUnit.apply(gate, up, activation)
+    return Origin.note(made, lambda g, u: _activate(g, activation).mul_(u), gate, up)
+
+
 class RmsNorm(torch.autograd.Function):
     """x / sqrt(mean(x^2) + eps) * weight over the last axis. Zhang & Sennrich (2019)."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, eps: float) -> Tensor:
-        scale = inputs.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+        output, scale = _scaled(inputs, weight, eps)
         ctx.save_for_backward(inputs, weight, scale)
-        return (inputs * scale).mul_(weight)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
@@ -34,6 +67,11 @@ class RmsNorm(torch.autograd.Function):
         weighted = gradient * weight
         along = torch.einsum("...d,...d->...", weighted, inputs).unsqueeze(-1) * scale.pow(3) / inputs.shape[-1]
         return weighted.mul_(scale).addcmul_(inputs, along, value=-1.0), grad_weight, None
+
+
+def _scaled(inputs: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    scale = inputs.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+    return (inputs * scale).mul_(weight), scale
 
 
 class GatedUnit(torch.autograd.Function):
@@ -68,17 +106,20 @@ def _activate(gate: Tensor, activation: str) -> Tensor:
 class LoraLinears(torch.autograd.Function):
     """Linear layers that read one input: y_j = x W_j^T + b_j + sum_i s_ij (x A_ij^T) B_ij^T, with W and b frozen. Hu et al. (2021).
 
-    One input is kept for all layers and adapters. The narrow products x A^T of one slot (the first adapter of every layer, the second,
+    One input is kept for all layers and adapters, or none where it can be made again (`Origin`). The narrow products x A^T of one slot (the first adapter of every layer, the second,
     ...) are one product, and so are the gradients of its A. Products are added where they belong instead of being made and summed. A
     slot never changes another's numbers: under a fresh adapter (B = 0) the outputs are those without it, bit for bit.
     """
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, scales: tuple[tuple[float, ...], ...], *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, inputs: Tensor, origin: Origin | None, scales: tuple[tuple[float, ...], ...], *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
         """Outputs y_1, y_2, ...
 
         Args:
             inputs: x, (..., d).
+            origin: how x is made again for the backward pass. None keeps it.
             scales: for each layer the scale of each of its adapters.
             tensors: for each layer W, b (or None), then A and B of each adapter.
         """
@@ -89,26 +130,30 @@ class LoraLinears(torch.autograd.Function):
         for slot, product in zip(slots, narrow, strict=True):
             for adapter in slot:
                 outputs[adapter.layer].addmm_(product[:, adapter.columns], adapter.up.T, alpha=adapter.scale)
-        ctx.scales = scales
-        ctx.save_for_backward(inputs, *narrow, *tensors)
+        ctx.scales, ctx.shape, ctx.make = scales, inputs.shape, origin.make if origin else None
+        kept = origin.parts if origin else (inputs,)
+        ctx.kept = len(kept)
+        ctx.save_for_backward(*kept, *narrow, *tensors)
         return tuple(output.view(*inputs.shape[:-1], -1) for output in outputs)
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor | None) -> tuple[Any, ...]:
-        inputs, *rest = ctx.saved_tensors
+        saved = ctx.saved_tensors  # read once: under checkpointing a second reading is an error
+        kept, rest = saved[: ctx.kept], saved[ctx.kept :]
         count = max(map(len, ctx.scales))
         narrow, tensors = rest[:count], rest[count:]
-        need_input, needs = ctx.needs_input_grad[0], ctx.needs_input_grad[2:]
+        need_input, needs = ctx.needs_input_grad[0], ctx.needs_input_grad[3:]
         layers, slots = _by_slot(ctx.scales, tensors)
-        flat = inputs.reshape(-1, inputs.shape[-1])
+        rows = ctx.shape[:-1].numel()
         gradients = [
-            flat.new_zeros(len(flat), len(weight)) if one is None else one.reshape(-1, len(weight))
+            weight.new_zeros(rows, len(weight)) if one is None else one.reshape(-1, len(weight))
             for one, (weight, _) in zip(given, layers, strict=True)
         ]
         grad_input = gradients[0] @ layers[0][0] if need_input else None
         if grad_input is not None:
             for gradient, (weight, _) in zip(gradients[1:], layers[1:], strict=True):
                 grad_input.addmm_(gradient, weight)
+        inputs = None
         found: list[Tensor | None] = [None] * len(tensors)
         for slot, product in zip(slots, narrow, strict=True):
             for adapter in slot:
@@ -121,10 +166,12 @@ class LoraLinears(torch.autograd.Function):
             if grad_input is not None:
                 grad_input.addmm_(grad_narrow, _downs(slot))
             if wanted:
-                slopes = grad_narrow.T @ flat
+                if inputs is None:
+                    inputs = (ctx.make(*kept) if ctx.make else kept[0]).reshape(rows, -1)
+                slopes = grad_narrow.T @ inputs
                 for adapter in wanted:
                     found[adapter.place] = slopes[adapter.columns]
-        return (grad_input.view_as(inputs) if grad_input is not None else None), None, *found
+        return (grad_input.view(ctx.shape) if grad_input is not None else None), None, None, *found
 
 
 class _Adapter(NamedTuple):

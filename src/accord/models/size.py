@@ -37,7 +37,9 @@ class ModelSize:
     hidden: int
     vocabulary: int
     layer_floats: int
-    """Numbers that one layer keeps for the backward pass, per token, the attention mask aside."""
+    """Numbers that one layer makes and its backward pass reads, per token, the attention mask aside."""
+    remade_floats: int
+    """Those of them that are not kept but made again where the layers run fused with LoRA (`fused.Origin`)."""
     score_heads: int
     """Attention heads whose scores are kept whole, because a soft cap rules out fused attention; else 0."""
     kv_floats: int
@@ -96,6 +98,7 @@ def measured(model: Any, adapters: Collection[str] = ()) -> ModelSize:
         hidden=int(text.hidden_size),
         vocabulary=int(model.get_input_embeddings().weight.shape[0]),
         layer_floats=_layer_floats(parameters, text, heads * width, kv_heads * width),
+        remade_floats=_remade_floats(model, text),
         score_heads=heads if getattr(text, "attn_logit_softcapping", None) else 0,
         kv_floats=2 * int(text.num_hidden_layers) * kv_heads * width,
         query_floats=heads * width,
@@ -116,9 +119,10 @@ def activation_bytes(
     if checkpointing:
         return layers * size.hidden * weight_bytes
     low_rank = rank * len(size.linears) // max(1, size.layers)
+    kept = size.layer_floats - (size.remade_floats if rank and weight_bytes >= 4 else 0)
     # With a soft cap the mask (as floats) and the scores of every head are kept per layer; else the kernel keeps one sum a row.
     attention = context * (1 + 4 * size.score_heads) if size.score_heads else 0
-    return layers * (size.layer_floats + low_rank + attention) * weight_bytes
+    return layers * (kept + low_rank + attention) * weight_bytes
 
 
 def passing_floats(size: ModelSize, *, checkpointing: bool) -> int:
@@ -162,8 +166,18 @@ def _expert_weights(parameters: dict[str, Tensor], text: Any) -> int:
     return stacked * int(getattr(text, "num_experts_per_tok", None) or 1) // experts
 
 
+def _remade_floats(model: Any, text: Any) -> int:
+    """The inputs of linear layers that `fuse` makes again: what a norm before them, or a gated unit, gave."""
+    from accord.models.fuse import ACTIVATIONS, NORMS
+
+    classes = {type(module).__name__ for module in model.modules()}
+    gated = any(name.endswith(".gate_proj") for name, _ in model.named_modules()) and classes & set(ACTIVATIONS)
+    experts = getattr(text, "num_experts_per_tok", None)
+    return (2 * int(text.hidden_size) if classes & set(NORMS) else 0) + (int(text.intermediate_size) if gated and not experts else 0)
+
+
 def _layer_floats(parameters: dict[str, Tensor], text: Any, query: int, key: int) -> int:
-    """Numbers kept per token and layer: inputs of norms and linears, the MLP's gate, product and activations, queries, keys, values.
+    """Numbers read per token and layer: inputs of norms and linears, the MLP's gate, product and activations, queries, keys, values.
 
     The coefficients were counted with saved-tensor hooks on the packed, fused path (tests/planning): 3 for the width of an MLP with a
     separate gate (4.5 for others, which are not fused), 2 for queries and the attention output, 2 for keys and values, 1 for each norm
