@@ -214,6 +214,16 @@ GROUPS = (
                 positional="run",
             ),
             Command(
+                "audit",
+                "what training broke: flattery, refusals, loops, forgotten skills; what a reward model pays for",
+                ("accord.config.audit:AuditOptions",),
+                "accord.recipes.audit:run",
+                tuple(
+                    "model against reward judge gate sections limit max_new_tokens temperature seed output_dir prompts requests pairs".split()
+                ),
+                positional="model",
+            ),
+            Command(
                 "lab",
                 "over-optimisation where the true reward is known: the hump, and what removes it",
                 ("accord.config.lab:LabOptions",),
@@ -236,10 +246,10 @@ GROUPS = (
             ),
             Command(
                 "export",
-                "one ordinary model folder that needs no accord",
+                "take the model home: merged, adapter, GGUF or Ollama, each loaded again and compared",
                 ("accord.config.options:ExportOptions",),
                 "accord.commands.export:run",
-                ("to", "merged", "sequence_classification", "force"),
+                ("to", "output_dir", "prompts", "merged", "sequence_classification", "force"),
                 positional="run",
             ),
             Command("data", "check, convert and start data files", (), "accord.commands.data:run", (), passthrough=True),
@@ -289,7 +299,7 @@ def overview() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code (0 done, 2 usage, 3 data, 4 environment, 5 diverged, 130 interrupted)."""
+    """Run one command; returns the exit code (0 done, 2 usage, 3 data, 4 environment, 5 diverged, 6 an audit's gate is closed, 130 interrupted)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [item for item in given if item != "--debug"]

@@ -49,15 +49,19 @@ QUESTIONS = (
 @torch.no_grad()
 def alignment_tax(policy: PolicyModel, stack: Stack, renderer: Renderer) -> dict[str, Any]:
     """Perplexity on neutral text, and how many of the questions have the right short answer more likely than the wrong one."""
-    texts = [renderer.render(Example("text", (), (Completion((Message("assistant", text),), finished=False),))) for text in NEUTRAL_TEXT]
-    units = [Unit(tuple(row.prompt_ids), tuple(Branch(tuple(c.ids)) for c in row.completions)) for row in texts]
-    logprobs = policy.forward(pack(units, policy.device), stack).logprobs
+    logprobs = policy.forward(pack(text_units(renderer, NEUTRAL_TEXT), policy.device), stack).logprobs
     assert logprobs is not None
     return {
         "perplexity": math.exp(-float(logprobs.mean())),
         "questions_right": questions_right(policy, stack, renderer),
         "questions": len(QUESTIONS),
     }
+
+
+def text_units(renderer: Renderer, texts: Sequence[str]) -> list[Unit]:
+    """Each text as a completion without an end, so that its log-probability is that of the text."""
+    rows = [renderer.render(Example("text", (), (Completion((Message("assistant", text),), finished=False),))) for text in texts]
+    return [Unit(tuple(row.prompt_ids), tuple(Branch(tuple(c.ids)) for c in row.completions)) for row in rows]
 
 
 @torch.no_grad()

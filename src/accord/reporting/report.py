@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, select_autoescape
+from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from accord.reporting.charts import Line, line_chart
@@ -130,13 +130,9 @@ class Report:
 
 def render(report: Report) -> str:
     """The page as one string."""
-    files = resources.files("accord.reporting") / "templates"
-    script = (files / "blind.js").read_text(encoding="utf-8")
+    script = template_text("blind.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    environment = Environment(
-        autoescape=select_autoescape(default=True, default_for_string=True), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string((files / "report.html").read_text(encoding="utf-8"))
+    template = environment().get_template("report.html")
     reward = (
         line_chart(report.reward_lines, x_label="KL from the SFT model, nats an answer", y_label="reward") if report.reward_lines else ""
     )
@@ -144,7 +140,7 @@ def render(report: Report) -> str:
     length = line_chart(report.length_lines, x_label="iteration", y_label="tokens") if report.length_lines else ""
     return template.render(
         report=report,
-        style=Markup((files / "report.css").read_text(encoding="utf-8")),
+        style=Markup(template_text("report.css")),
         script=Markup(script),
         script_hash=digest,
         reward_chart=Markup(reward),
@@ -159,6 +155,22 @@ def write(report: Report, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(render(report), encoding="utf-8")
     return path
+
+
+def environment() -> Environment:
+    """Where the pages' templates are found; what they are filled with is escaped."""
+    return Environment(
+        loader=FunctionLoader(template_text),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def template_text(name: str) -> str:
+    """A file of the folder `templates`."""
+    return (resources.files("accord.reporting") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _inline_json(value: Any) -> str:
