@@ -32,6 +32,9 @@ class RewardConfig(HeadsConfig):
     2023). 0 learns the labels alone."""
     confidence_warmup: float = 0.2
     """Share of all steps in which `confidence` rises from 0, 0 to 1."""
+    length_head: bool = False
+    """True lets a second head beside each explain what length does for a comparison, so that the first need not, and keeps the first uncorrelated
+    with length; the first alone is the score (ODIN, Chen et al. 2024). False trains one."""
     normalise: bool = True
     """True fixes mean 0 and variance 1 of each head afterwards, on what normalise_on says. False leaves raw scores."""
     normalise_on: str | None = None
@@ -59,5 +62,8 @@ class RewardConfig(HeadsConfig):
         self.require("confidence_warmup", 0 <= self.confidence_warmup <= 1, "0 to 1")
         if self.loss != "bradley_terry":
             self.require("confidence", self.confidence == 0, f"0 with loss={self.loss!r}: bradley_terry alone uses it")
+        if self.length_head:
+            self.require("head_width", self.head_width == 0, "0 with length_head: both heads read the same features")
+            self.require("laplace", not self.laplace, "False with length_head: a comparison has two heads then")
         if self.loss in ("plackett_luce", "davidson"):
             self.require("label_smoothing", self.label_smoothing == 0, f"0 with loss={self.loss!r}: bradley_terry and robust use it")

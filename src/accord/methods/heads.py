@@ -92,11 +92,15 @@ class HeadsTrainer(OfflineTrainer):
 
     def raw(self, units: Sequence[Unit]) -> Tensor:
         """What the heads say of these units before any normalisation, a row for each of their branches' `places`."""
+        return self.heads.raw(self.ends(units))
+
+    def ends(self, units: Sequence[Unit]) -> Tensor:
+        """What the heads read of these units."""
         if self.frozen:
-            return self.heads.raw(torch.cat([unit.data["features"] for unit in units]).to(self.policy.device))
+            return torch.cat([unit.data["features"] for unit in units]).to(self.policy.device)
         batch = pack(units, self.policy.device)
         (ends,) = self.policy.forward(batch, self.prepared.stack, Want(logprobs=False, ends=(self.heads.reading,))).ends
-        return self.heads.raw(ends)
+        return ends
 
     def write_model(self, folder: Path) -> None:
         self.scorer.save(folder, self.processing_class, full=self.prepared.full and not self.frozen)

@@ -17,8 +17,10 @@ from accord.config.reward import RewardConfig
 from accord.data.packing import Unit
 from accord.errors import ConfigError, DataError
 from accord.methods.heads import HeadsTrainer
+from accord.methods.length_heads import SUMS, LengthHeads, lengths, named, unnamed
 from accord.methods.reference_answers import reference_answers, rollout_units
 from accord.models.heads import RewardHeads, pair_weights
+from accord.objectives.mitigation import correlation
 from accord.objectives.ranking import accuracy, bradley_terry, centering, davidson, plackett_luce, robust_bradley_terry
 from accord.objectives.weak_to_strong import confident_target, ramped
 from accord.rewards.laplace import LaplaceUncertainty
@@ -162,6 +164,7 @@ class RewardTrainer(HeadsTrainer):
             )
         self.normalise_on = config.normalise_on or ("training" if moving else "samples")
         self.log_nu = nn.Parameter(torch.zeros(())) if config.loss == "davidson" else None
+        self.length_heads = LengthHeads(self.heads, config.seed) if config.length_head else None
 
     def make_heads(self, hidden_size: int) -> RewardHeads:
         config = self.config
@@ -182,7 +185,8 @@ class RewardTrainer(HeadsTrainer):
         return self.reward_model
 
     def head_parameters(self) -> dict[str, nn.Parameter]:
-        return super().head_parameters() | ({} if self.log_nu is None else {"log_nu": self.log_nu})
+        found = super().head_parameters() | ({} if self.log_nu is None else {"log_nu": self.log_nu})
+        return found | ({} if self.length_heads is None else {"length_heads": self.length_heads.weight})
 
     def make_units(self, rows: Sequence[Any]) -> list[Unit]:
         """Raises ConfigError at the first row whose label the loss cannot use."""
@@ -207,16 +211,35 @@ class RewardTrainer(HeadsTrainer):
         weights = self._head_weights(units).sum(0) if units else torch.zeros(self.heads.num_heads)
         return {"units": float(len(units))} | {f"head{k}": float(weight) for k, weight in enumerate(weights)}
 
+    @torch.no_grad()
+    def statistics(self, units: Sequence[Unit], totals: dict[str, float]) -> dict[str, float]:
+        """With `length_head`: the sums from which the correlations of both heads with length follow."""
+        if self.length_heads is None:
+            return {}
+        sums = torch.zeros(2, SUMS, self.heads.num_heads, dtype=torch.float64)
+        with self.policy.gathered():
+            for part in self.micro_batches(units):
+                sums += self.length_heads.statistics(self.ends(part), part).cpu()
+        return named(sums)
+
     def loss(self, units: Sequence[Unit], totals: dict[str, float]) -> tuple[Tensor, Metrics]:
-        scores = self.raw(units)
+        ends = self.ends(units)
+        scores = self.heads.raw(ends)
+        length_scores = None if self.length_heads is None else self.length_heads.raw(ends)
         pairs = comparisons(units, scores.device)
         weights = self._head_weights(units).to(scores.device)
         per_head = torch.tensor([max(totals[f"head{k}"], 1e-9) for k in range(scores.shape[1])], device=scores.device)
         confidence = ramped(self.global_step, self.total_steps(), most=self.config.confidence, warmup=self.config.confidence_warmup)
-        per_unit = comparison_losses(scores, pairs, self.config, self.log_nu, confidence=confidence)
+        compared = scores if length_scores is None else scores + length_scores
+        per_unit = comparison_losses(compared, pairs, self.config, self.log_nu, confidence=confidence)
         # Each head is its own model: the loss is the sum over heads of its weighted mean, divided by K so that it reads as one loss.
         loss = (per_unit * weights / per_head).sum() / scores.shape[1]
-        return loss, self._metrics(scores, pairs, units)
+        metrics = self._metrics(scores, pairs, units)
+        if self.length_heads is not None and length_scores is not None:
+            sums = unnamed(totals, scores.shape[1])
+            loss = loss + self.length_heads.penalty(scores, length_scores, units, sums, len(units) / totals["units"])
+            metrics.mean("length_correlation", correlation(sums[0]).abs())
+        return loss, metrics
 
     @torch.no_grad()
     def _metrics(self, scores: Tensor, pairs: Comparisons, units: Sequence[Unit]) -> Metrics:
@@ -228,9 +251,9 @@ class RewardTrainer(HeadsTrainer):
             right = accuracy(better, worse)
             metrics.mean("accuracy", right[decided])
             metrics.mean("margin", (better - worse)[decided])
-            lengths = torch.tensor([len(branch.ids) for unit in units for branch in unit.branches], device=mean.device)
-            shorter = (lengths[pairs.better] < lengths[pairs.worse]) & decided
-            longer = (lengths[pairs.better] > lengths[pairs.worse]) & decided
+            length = lengths(units, mean.device)
+            shorter = (length[pairs.better] < length[pairs.worse]) & decided
+            longer = (length[pairs.better] > length[pairs.worse]) & decided
             metrics.ratio("accuracy_shorter_wins", right[shorter].sum(), int(shorter.sum()))
             metrics.ratio("accuracy_longer_wins", right[longer].sum(), int(longer.sum()))
         metrics.mean("mean_reward", mean)

@@ -64,6 +64,46 @@ def residual_of(scores: Tensor, features: Tensor) -> Tensor:
     return scores - (centred @ slope)[:, 0]
 
 
+def moments(scores: Tensor, lengths: Tensor) -> Tensor:
+    """Sums from which the correlation of each head's scores with length follows: n, x, y, xx, yy, xy, with x the scores.
+
+    They add up over parts of a batch and over processes.
+
+    Args:
+        scores: (C, K)
+        lengths: (C,)
+    Returns:
+        (6, K), fp64.
+    """
+    x, y = scores.double(), lengths.double()[:, None].expand_as(scores)
+    return torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y]).sum(1)
+
+
+def correlation(sums: Tensor) -> Tensor:
+    """Pearson's correlation of each head's scores with length, from `moments`; 0 where one of them does not vary. (6, K) to (K,)."""
+    n, x, y, xx, yy, xy = sums
+    spread = ((xx - x * x / n).clamp_min(0) * (yy - y * y / n).clamp_min(0)).sqrt()
+    return torch.where(spread > 0, (xy - x * y / n) / spread.clamp_min(1e-300), torch.zeros_like(spread))
+
+
+def correlation_slopes(scores: Tensor, lengths: Tensor, sums: Tensor) -> Tensor:
+    """d correlation / d score over the whole batch that `sums` are of, for the scores at hand.
+
+    With these as constants, sum(slope * score) over the parts of a batch has the gradient of the correlation, however it is cut.
+
+    Args:
+        scores, lengths: of some answers of the batch. (C, K), (C,)
+        sums: `moments` of all of it. (6, K)
+    Returns:
+        (C, K); 0 for heads whose scores do not vary, or where lengths do not.
+    """
+    n, x, y, xx, yy, _ = sums
+    across, along = (xx - x * x / n).clamp_min(0), (yy - y * y / n).clamp_min(0)
+    centred, length = scores.double() - x / n, lengths.double()[:, None] - y / n
+    slopes = length / (across * along).sqrt().clamp_min(1e-300) - correlation(sums) * centred / across.clamp_min(1e-300)
+    return torch.where(across * along > 0, slopes, torch.zeros_like(slopes)).to(scores.dtype)
+
+
 def _checked(members: Tensor) -> Tensor:
     if members.dim() != 2 or members.shape[0] < 1:
         raise ShapeError(f"members' scores are a table (K members, C answers), not {tuple(members.shape)}.")
