@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 """Largest log-probability difference in nats that counts as rounding; half types get 5e-2."""
+FEW_TOKENS = 1024
+"""Vocabulary of the small copy: embeddings are most of a small model's memory and have no part in how it attends."""
 
 
 def packing_problem(policy: PolicyModel) -> str | None:
@@ -59,7 +61,7 @@ def _difference(policy: Any) -> float:
 
 
 def _small_copy(policy: PolicyModel) -> PolicyModel:
-    """A random fp32 model of the same class with two layers (all kinds of layer it has, when they alternate)."""
+    """A random fp32 model of the same class with two layers (all kinds of layer it has, when they alternate) and few tokens."""
     from accord.models.adapters import PolicyModel
 
     config = copy.deepcopy(policy.model.config)
@@ -70,6 +72,8 @@ def _small_copy(policy: PolicyModel) -> PolicyModel:
     if kinds:
         text.layer_types = ([kinds[i] for i in wanted] * 2)[:layers]
     text.num_hidden_layers = layers
+    if text.vocab_size > FEW_TOKENS:
+        text.vocab_size, text.pad_token_id = FEW_TOKENS, None
     if getattr(text, "sliding_window", None):
         text.sliding_window = 4
     with torch.random.fork_rng(devices=[]):
