@@ -59,7 +59,8 @@ def serving(folder: Path, tasks: list[Task], *, port: int = 0) -> Iterator[Site]
         store.add_tasks(tasks)
         bound = listener.getsockname()[1]
         access = Access(store, server_key(folder), local=True, hosts=hosts_of(listening, bound))
-        server = uvicorn.Server(uvicorn.Config(create_app(store, access, title="Test"), log_level="error", access_log=False))
+        app = create_app(store, access, title="Test", folder=folder)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         while not server.started:

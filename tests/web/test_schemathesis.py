@@ -16,7 +16,7 @@ import tiny_demo
 from accord.config.options import ChatOptions, LearnOptions
 from accord.recipes.learn import open_learner
 from accord.recipes.learn_thread import Background
-from accord.web import chat, feedback, labelling, pages, watch
+from accord.web import chat, feedback, labelling, pages, quality, watch
 from accord.web.access import COOKIE, Access, Bucket, server_key
 from accord.web.app import create_app
 from accord.web.visitors import Visitors
@@ -36,7 +36,7 @@ def described(*routers: APIRouter) -> Any:
     return schemathesis.openapi.from_dict(app.openapi())
 
 
-LEARNING = described(pages.router, labelling.router, feedback.router, chat.router)
+LEARNING = described(pages.router, labelling.router, feedback.router, quality.router, chat.router)
 HELD = LEARNING.include(path_regex="^/api/(draft|submit|release|settle)$")
 WATCHING = described(watch.router).exclude(path_regex=STREAMS)
 

@@ -49,9 +49,25 @@ class LearningCurve:
 class LabelsToGo:
     """How many more labels, or why nobody can say."""
 
+    target: float
+    """The accuracy that was asked for."""
     labels: int | None
     refusal: Refusal | None
     words: str
+    curve: LearningCurve | None
+    """What it was read from; None where none could be fitted."""
+
+    @property
+    def arithmetic(self) -> str:
+        """The curve as a formula, and where it reaches the accuracy; empty where there is none."""
+        if self.curve is None:
+            return ""
+        shape = self.curve
+        formula = f"accuracy = {shape.ceiling:.5f} − {shape.drop:.5g} × labels^(−{shape.power:.4f})"
+        if not self.labels:
+            return f"{formula}; {shape.at(shape.most):.3f} at {shape.most:,}"
+        reached = f"({shape.drop:.5g} / ({shape.ceiling:.5f} − {self.target:g}))^(1 / {shape.power:.4f})"
+        return f"{formula}; labels = {reached} ≈ {shape.most + self.labels:,}, less the {shape.most:,} there are"
 
 
 def fit_learning_curve(measured: Sequence[tuple[int, float]], *, powers: tuple[float, float] = (0.05, 2.0)) -> LearningCurve | Refusal:
@@ -99,18 +115,20 @@ def labels_to_go(measured: Sequence[tuple[int, float]], target: float, *, reach:
     """
     curve = fit_learning_curve(measured)
     if isinstance(curve, Refusal):
-        return _refused(target, curve)
+        return _refused(target, curve, None)
     if curve.at(curve.most) >= target:
-        return LabelsToGo(0, None, f"{target:.2f} is reached with the {curve.most:,} labels there are.")
-    needed = (curve.drop / (curve.ceiling - target)) ** (1 / curve.power) if target < curve.ceiling else math.inf
-    if needed <= reach * curve.most:
-        more = math.ceil(needed) - curve.most
-        return LabelsToGo(more, None, f"About {more:,} more labels to {target:.2f}, if the curve goes on as it did up to {curve.most:,}.")
-    return _refused(target, Refusal.ABOVE_CEILING if curve.bends and target >= curve.ceiling else Refusal.TOO_FAR)
+        return LabelsToGo(target, 0, None, f"{target:.2f} is reached with the {curve.most:,} labels there are.", curve)
+    # In logarithms: a flat curve that hardly misses the accuracy would need more labels than a float counts.
+    needed = math.log(curve.drop / (curve.ceiling - target)) / curve.power if target < curve.ceiling else math.inf
+    if needed <= math.log(reach * curve.most):
+        more = math.ceil(math.exp(needed)) - curve.most
+        words = f"About {more:,} more labels to {target:.2f}, if the curve goes on as it did up to {curve.most:,}."
+        return LabelsToGo(target, more, None, words, curve)
+    return _refused(target, Refusal.ABOVE_CEILING if curve.bends and target >= curve.ceiling else Refusal.TOO_FAR, curve)
 
 
-def _refused(target: float, refusal: Refusal) -> LabelsToGo:
-    return LabelsToGo(None, refusal, f"No number of labels for {target:.2f}: {refusal}.")
+def _refused(target: float, refusal: Refusal, curve: LearningCurve | None) -> LabelsToGo:
+    return LabelsToGo(target, None, refusal, f"No number of labels for {target:.2f}: {refusal}.", curve)
 
 
 @dataclass(frozen=True)

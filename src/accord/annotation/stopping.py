@@ -96,6 +96,47 @@ def pairs_for_always_valid_width(half_width: float, *, level: float = 0.95, weig
 
 
 @dataclass(frozen=True)
+class Planned:
+    """How many comparisons a question takes, and from which formula."""
+
+    question: str
+    comparisons: int
+    arithmetic: str
+
+
+def planned(*, half_width: float = 0.05, share: float = 0.6, power: float = 0.8, level: float = 0.95) -> tuple[Planned, ...]:
+    """The sizes that people plan with: an interval of a width, a difference that is found, and the price of looking after each comparison.
+
+    Args:
+        half_width: as for `pairs_for_width`.
+        share, power: as for `pairs_for_power`.
+        level: of all three.
+    """
+    z, z_power, points = quantile(level), NormalDist().inv_cdf(power), 100 * half_width
+    width, told = pairs_for_width(half_width, level=level), pairs_for_power(share, power=power, level=level)
+    looking = pairs_for_always_valid_width(half_width, level=level)
+    spread, other = math.sqrt(0.25), math.sqrt(share * (1 - share))
+    exact = ((z * spread + z_power * other) / (share - 0.5)) ** 2
+    return (
+        Planned(
+            f"a win rate to ±{points:g} points, looked at once",
+            width,
+            f"{z:.2f}² × 0.5 × 0.5 / {half_width:g}² = {z**2 * 0.25 / half_width**2:.1f}",
+        ),
+        Planned(
+            f"{100 * share:g} % told from 50 % in {100 * power:g} of 100 cases, looked at once",
+            told,
+            f"(({z:.2f} × √0.25 + {z_power:.2f} × √{share * (1 - share):.2f}) / {share - 0.5:.2f})² = {exact:.1f}",
+        ),
+        Planned(
+            f"a win rate to ±{points:g} points, looked at after every comparison",
+            looking,
+            f"the first number at which B(n/2 + 10, n/2 + 10) / B(10, 10) × p^(-n/2) (1 - p)^(-n/2) is 1 / {1 - level:.2g} at p = {0.5 + half_width:g}",
+        ),
+    )
+
+
+@dataclass(frozen=True)
 class Decision:
     """Whether to stop comparing the new model with the old."""
 
@@ -103,6 +144,8 @@ class Decision:
     interval: Interval
     """Of the new one's win rate, ties half, valid at every look."""
     words: str
+    arithmetic: str
+    """What the decision rests on."""
 
 
 def decide(wins: int, ties: int, losses: int, *, half_width: float = 0.05, level: float = 0.95) -> Decision:
@@ -113,19 +156,28 @@ def decide(wins: int, ties: int, losses: int, *, half_width: float = 0.05, level
         half_width: how near to 0.5 is "alike", in shares.
     """
     count = wins + ties + losses
-    found = always_valid(wins + 0.5 * ties, count, level=level)
+    found, how = always_valid(wins + 0.5 * ties, count, level=level), _arithmetic(wins, ties, count, level)
     span = f"{100 * found.low:.0f} to {100 * found.high:.0f} %"
     if found.low > 0.5:
-        return Decision(True, found, f"Stop: the new model wins {100 * found.mean:.0f} % of {count} comparisons ({span}), ties half.")
+        return Decision(True, found, f"Stop: the new model wins {100 * found.mean:.0f} % of {count} comparisons ({span}), ties half.", how)
     if found.high < 0.5:
-        return Decision(
-            True, found, f"Stop: the new model loses; it wins {100 * found.mean:.0f} % of {count} comparisons ({span}), ties half."
-        )
+        words = f"Stop: the new model loses; it wins {100 * found.mean:.0f} % of {count} comparisons ({span}), ties half."
+        return Decision(True, found, words, how)
     if found.high - found.low <= 2 * half_width:
-        return Decision(True, found, f"Stop: after {count} comparisons the win rate is {span}; a difference, if any, is small.")
+        return Decision(True, found, f"Stop: after {count} comparisons the win rate is {span}; a difference, if any, is small.", how)
     most = pairs_for_always_valid_width(half_width, level=level)
-    return Decision(
-        False, found, f"Go on: after {count} comparisons the win rate is {span}. At most about {max(1, most - count)} more decide it."
+    words = f"Go on: after {count} comparisons the win rate is {span}. At most about {max(1, most - count)} more decide it."
+    return Decision(False, found, words, how)
+
+
+def _arithmetic(wins: int, ties: int, count: int, level: float) -> str:
+    if not count:
+        return "nothing was compared yet"
+    points = wins + 0.5 * ties
+    against = math.exp(min(600.0, log_mixture(points, count, 0.5)))
+    return (
+        f"({wins} + {ties} / 2) / {count} = {points / count:.3f}; the evidence against 50 % is "
+        f"B({points:g} + 10, {count - points:g} + 10) / B(10, 10) × 2^{count} = {against:.3g}, and {1 / (1 - level):.0f} (1 / {1 - level:.2g}) stops"
     )
 
 

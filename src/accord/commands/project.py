@@ -90,9 +90,15 @@ def _parser() -> argparse.ArgumentParser:
     quality = verb("quality", "whether to trust the labels, what limits a reward model, how many labels are to go")
     quality.add_argument("project", help=_PROJECT)
     quality.add_argument("--round", type=int, help="the newest when left out")
-    quality.add_argument("--reward-accuracy", type=float, metavar="A", help="held-out accuracy of a reward model, for the ceiling in words")
     quality.add_argument(
-        "--measured", nargs="+", default=[], metavar="LABELS=A", help="held-out accuracies with so many labels: 500=0.61 1000=0.64"
+        "--reward-accuracy", type=float, metavar="A", help="held-out accuracy of a reward model; the newest that was measured when left out"
+    )
+    quality.add_argument(
+        "--measured",
+        nargs="+",
+        default=[],
+        metavar="LABELS=A",
+        help="held-out accuracies with so many labels, 500=0.61 1000=0.64; those that were measured when left out",
     )
     quality.add_argument(
         "--target", type=float, default=0.75, metavar="A", help="accuracy for which labels to go are told; 0.75 when left out"
@@ -229,32 +235,28 @@ def _calibration(chosen: argparse.Namespace) -> int:
 
 
 def _quality(chosen: argparse.Namespace) -> int:
-    from accord.annotation.learning_curve import ceiling, labels_to_go
+    from accord.annotation.accuracies import check_share, kept, typed
+    from accord.annotation.outlook import outlook
     from accord.annotation.panel import panel
     from accord.annotation.project import Project
 
-    measured = [_measured(text) for text in chosen.measured]
-    with Project(chosen.project).open_store() as store:
+    project = Project(chosen.project)
+    measured = [typed(text, "--measured") for text in chosen.measured] or kept(project.folder)
+    for name in ("reward_accuracy", "target"):
+        if getattr(chosen, name) is not None:
+            check_share(getattr(chosen, name), f"--{name.replace('_', '-')} {getattr(chosen, name):g}")
+    with project.open_store() as store:
         found = panel(store, chosen.round)
+        ahead = outlook(found, store.progress(found.round), measured, accuracy=chosen.reward_accuracy, target=chosen.target)
         names = {person.id: person.name for person in store.annotators()}
     lines = [f"Round {found.round}: {found.judgements} comparisons.", *found.words]
     for one in found.annotators:
         lines.append(" ".join([f"{names.get(one.annotator, one.annotator)}: {one.judgements} judged.", *one.words]))
     lines += [f"{one.first} against {one.second}: {one.decision.words}" for one in found.measures.contests]
-    if chosen.reward_accuracy is not None:
-        lines.append(ceiling(chosen.reward_accuracy, found.same_decided.value).words)
-    if measured:
-        lines.append(labels_to_go(measured, chosen.target).words)
+    lines += ahead.words
+    lines += [f"{one.question}: {one.comparisons:,} comparisons." for one in ahead.planned]
     print("\n".join(lines))
     return 0
-
-
-def _measured(text: str) -> tuple[int, float]:
-    labels, _, accuracy = text.partition("=")
-    try:
-        return int(labels), float(accuracy)
-    except ValueError as error:
-        raise ConfigError(f"--measured {text}: it is LABELS=ACCURACY, for example 500=0.61.") from error
 
 
 def _people(chosen: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from accord.annotation.accuracies import keep
 from accord.annotation.assign import uniform
 from accord.annotation.project import PROJECT, Project
 from accord.config.options import AlignOptions
@@ -32,7 +33,7 @@ from accord.recipes.demo import say
 from accord.recipes.feedback import Feedback, feedback_of
 from accord.recipes.look import answer_rows
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
-from accord.recipes.rounds_page import RoundResult, Standing, write_page
+from accord.recipes.rounds_page import RoundResult, Standing, measured_rewards, write_page
 from accord.recipes.sampled import Drawn, prompts_to_answer
 from accord.recipes.selection import ANSWERS, COMPARES, Question, ask, by_chance, distinct, known, question
 from accord.recipes.sittings import Labels, Wait, frozen_labels, labels_are_in, policy_name, project_of, remember
@@ -306,6 +307,7 @@ class Loop:
         stages = {record["name"]: record["result"] for record in pipeline.stages.records}
         test = [(int(row.columns.get("round", 0)), gap) for row, gap in zip(labels.heldout, _gaps(stages["reward"]), strict=True)]
         self.results.append(RoundResult(number, labels.snapshot, stages, test, older, looked, arms, pipeline.stages.records))
+        keep(self.project.round_folder(number), measured_rewards(self.results, self.folder))
 
     def _pipeline(self, number: int, labels: Labels) -> Pipeline:
         data = PipelineData(comparisons=labels.train, heldout_comparisons=labels.heldout, prompts=self.prompts.practice)

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 import accord
-from accord.annotation.learning_curve import ceiling
+from accord.annotation.accuracies import Measured
+from accord.annotation.learning_curve import ceiling, labels_to_go
+from accord.annotation.outlook import TARGET
 from accord.annotation.panel import panel
 from accord.annotation.project import Project
 from accord.annotation.store import Store
@@ -234,7 +236,7 @@ def _won_alarms(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _trust_part(results: Sequence[RoundResult], store: Store) -> Part:
     """Every reward model on every round's held-out pairs: a reward model that went stale shows on the rounds that came after it."""
-    tests = {result.number: [*result.test, *_later(result.number, results)] for result in results}
+    tests = _tests(results)
     judged = sorted({number for test in tests.values() for number, _ in test})
     table: list[list[str]] = []
     lines: list[Line] = []
@@ -248,7 +250,8 @@ def _trust_part(results: Sequence[RoundResult], store: Store) -> Part:
     chart = line_chart(lines, x_label="reward model of round", y_label="accuracy")
     newest = accuracy(results[-1].test)
     agreement = panel(store, results[-1].number).same_decided.value
-    said = "" if newest is None else f" {ceiling(newest.mean, agreement).words}"
+    known_sizes = [(one.labels, one.accuracy) for one in measured_rewards(results, Path())]
+    said = "" if newest is None else f" {ceiling(newest.mean, agreement).words} {labels_to_go(known_sizes, TARGET).words}"
     return Part(
         "Can the reward models be trusted?",
         "Share of held-out pairs where the reward model puts the preferred answer first, by the round in which they were judged. Pairs of later rounds are answers of "
@@ -257,6 +260,26 @@ def _trust_part(results: Sequence[RoundResult], store: Store) -> Part:
         table,
         [Chart(chart, "Held-out pairs, by the round that judged them.")],
     )
+
+
+def _tests(results: Sequence[RoundResult]) -> dict[int, list[tuple[int, float]]]:
+    """By round its reward model on the held-out pairs of every round: for each the round that judged it, and the gap."""
+    return {result.number: [*result.test, *_later(result.number, results)] for result in results}
+
+
+def measured_rewards(results: Sequence[RoundResult], folder: Path) -> list[Measured]:
+    """How often each round's reward model is right, all of them on the same held-out pairs.
+
+    Args:
+        folder: of the runs.
+    """
+    shares = {number: accuracy(test) for number, test in _tests(results).items()}
+    learned = {result.number: int(result.stages["reward"]["pairs"]) for result in results}
+    return [
+        Measured(learned[number], share.mean, share.count, (folder / f"round-{number}" / "reward").as_posix())
+        for number, share in shares.items()
+        if share is not None
+    ]
 
 
 def _later(maker: int, results: Sequence[RoundResult]) -> list[tuple[int, float]]:

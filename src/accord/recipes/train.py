@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from accord.annotation.accuracies import Measured, keep
 from accord.config.base import TrainingConfig
 from accord.config.options import BestOfOptions, TrainOptions
+from accord.data.snapshots import is_project, newest_snapshot
 from accord.errors import ConfigError
 from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
@@ -24,6 +26,7 @@ from accord.training import processes
 from accord.training.best import check_can_evaluate
 from accord.training.lineage import JUDGES, load_lines
 from accord.training.setup import Rows, read_rows, say
+from accord.types import Example
 
 
 def run(options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions | None = None) -> int:
@@ -75,9 +78,22 @@ def run(options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions | 
     trainer.train()
     trainer.save_model()
     if evaluation is not None:
-        say("held out: " + ", ".join(f"{name} {value:.4g}" for name, value in trainer.evaluate().items()))
+        found = trainer.evaluate()
+        say("held out: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
+        if config.method == "reward" and processes.is_main():
+            keep_accuracy(options, rows, evaluation, found, trainer.folder)
     say(f"Saved in {trainer.folder}.\n{next_steps(config.method, trainer.folder, adapters=bool(trainer.prepared.stack))}")
     return 0
+
+
+def keep_accuracy(options: TrainOptions, rows: list[Example], heldout: list[Example], found: dict[str, float], folder: Path) -> None:
+    """Where a project's labels were learned from and what it holds out was tested on, keep in it how often the reward model is right (its page /quality shows it)."""
+    source, _, split = (options.eval_data or "").rpartition("@")
+    place = Path(options.data)
+    if split != "heldout" or Path(source) != place or not is_project(place) or "eval_accuracy" not in found:
+        return
+    labels, pairs = (sum(row.kind in ("preference", "ranking") for row in part) for part in (rows, heldout))
+    keep(newest_snapshot(place), [Measured(labels, float(found["eval_accuracy"]), pairs, folder.as_posix())])
 
 
 def check_options(options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions | None = None) -> None:

@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 from accord.annotation.refusals import Conflict, LeaseLost, Unknown
 from accord.annotation.store import Store
 from accord.errors import AccordError
-from accord.web import feedback, labelling, pages
+from accord.web import feedback, labelling, pages, quality
 from accord.web.access import Access, Gate
 
 MAX_BODY = 1_500_000
@@ -41,17 +41,17 @@ STATUS: tuple[tuple[type[AccordError], int, str], ...] = (
 )
 
 
-def create_app(store: Store, access: Access, *, title: str) -> FastAPI:
+def create_app(store: Store, access: Access, *, title: str, folder: Path | None = None) -> FastAPI:
     """The site of one project.
 
     Args:
         title: the project's name, in the head of every page.
+        folder: the project's, where the accuracies of reward models lie. None: none are known.
     """
     app = bare_app(access, title=title, links=(("/guideline", "Guideline"),))
-    app.state.store = store
-    app.include_router(pages.router)
-    app.include_router(labelling.router)
-    app.include_router(feedback.router)
+    app.state.store, app.state.folder = store, folder
+    for part in (pages, labelling, feedback, quality):
+        app.include_router(part.router)
     return app
 
 

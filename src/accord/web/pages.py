@@ -7,7 +7,6 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from accord.annotation.panel import panel
 from accord.annotation.refusals import Unknown
 from accord.web.access import COOKIE, Access, Gate
 from accord.web.rendering import render, turns
@@ -72,15 +71,6 @@ def guideline(request: Request) -> Response:
     except Unknown:
         return HTMLResponse(rendered(request, "guideline.html", version=None, body=""))
     return HTMLResponse(rendered(request, "guideline.html", version=found.version, body=render(found.text)))
-
-
-@router.get("/quality", response_class=HTMLResponse)
-def quality(request: Request) -> Response:
-    """Whether to trust the labels of the newest round."""
-    access_of(request).require(request, *READS_QUALITY)
-    store = request.app.state.store
-    names = {person.id: person.name for person in store.annotators()}
-    return HTMLResponse(rendered(request, "quality.html", panel=panel(store), names=names, progress=store.progress()))
 
 
 @router.get("/settle/{task}", response_class=HTMLResponse)

@@ -116,7 +116,7 @@ def serve(
         port = listener.getsockname()[1]
         local = is_loopback(listening.host) and listening.behind is None
         access = Access(store, server_key(project.folder), local, hosts_of(listening, port))
-        app = create_app(store, access, title=project.settings.name or project.folder.name)
+        app = create_app(store, access, title=project.settings.name or project.folder.name, folder=project.folder)
         if mount is not None:
             mount(app)
         address = site_address(listening, port)
