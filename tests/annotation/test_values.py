@@ -142,6 +142,12 @@ def test_bad_values_are_refused_with_the_reason(annotation: Annotation, message:
         (task("chat", "Q", Completion((Message("user", "more?"),))), "each conversation of a chat task has a turn of the assistant."),
         (replace(PAIR, prompt=()), "has no prompt."),
         (replace(PAIR, prompt=prompt("\udc00")), "the text of its user turn has half of a character (\\udc00, at 1)."),
+        (
+            task("steps", "Q", answer("a", "b"), step_alternatives=[["c"], "d"]),
+            "must be a list of 2 lists of texts, one a step; found [['c'], 'd'].",
+        ),
+        (task("steps", "Q", answer("a"), step_alternatives=[[" "]]), "is ' '; it needs a text."),
+        (replace(PAIR, round=-1), "round is -1; it is a whole number from 0 to 999,999."),
         (replace(PAIR, gold={"choice": 3}), '"choice" is 3; it is 0 or 1 (which answer), "tie" or "both_bad".'),
         (replace(PAIR, kind="poll"), 'there is no kind "poll". The kinds are: pair, ranking, rating, steps, edit, chat.'),  # type: ignore[arg-type]
     ],

@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accord.annotation import rounds
 from accord.annotation.duplicates import Unique
 from accord.annotation.extras import sa
 from accord.annotation.refusals import Conflict
 from accord.annotation.rounds import Guideline
 from accord.annotation.schema import guidelines
+from accord.annotation.shapes import check_shape
 from accord.annotation.store import Added, Store
 from accord.data.annotation_examples import tasks_of
 from accord.data.files import data_suffix, read_rows
 from accord.data.read import read_examples
 from accord.errors import DataError
-from accord.types import SCHEMA, Annotation, Task, TaskKind, from_json, to_json
+from accord.types import SCHEMA, Annotation, Task, TaskKind, content_hash, from_json, to_json
 from accord.writing import whole_file
 
 TYPES = ("Task", "Annotation", "Guideline")
@@ -89,6 +91,7 @@ def _import_export(store: Store, path: Path, kinds: Collection[str]) -> Imported
         name = str(row.get("type"))
         if name not in classes:
             raise DataError(f'{where} has the type "{name[:40]}"; an export has rows of the types {", ".join(TYPES)}.')
+        check_shape(row, classes[name], where)
         try:
             found[name].append((from_json(dict(row), classes[name]), where))
         except (TypeError, KeyError, AttributeError) as error:
@@ -123,6 +126,9 @@ def _add_guidelines(store: Store, found: list[Guideline]) -> None:
     with store.database.writing() as connection:
         there = {row.version: row.hash for row in connection.execute(sa.select(guidelines.c.version, guidelines.c.hash))}
         for guideline in found:
+            rounds.check_guideline(guideline.text)
+            if content_hash(guideline.text, 64) != guideline.hash:
+                raise DataError(f"Guideline {guideline.version} of the file is not the text that its hash names. Export it again.")
             if there.get(guideline.version, guideline.hash) != guideline.hash:
                 raise Conflict(f"Guideline {guideline.version} of the file is not guideline {guideline.version} of this project.")
             if guideline.version not in there:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accord.annotation.rounds import Phase
+from accord.data.annotation_values import alternatives
 from accord.types import Arm, Purpose, Task
 
 
@@ -29,6 +30,7 @@ class Assignment:
 
     def shown(self) -> dict[str, Any]:
         """What an annotator may see, as a JSON-able dict: no authors, no right answer, no purpose. Answers stand in the order shown."""
+        other = alternatives(self.task) if self.task.kind == "steps" else []
         return {
             "task": self.task.id,
             "kind": self.task.kind,
@@ -39,6 +41,7 @@ class Assignment:
             "expires": self.expires,
             "draft": self.draft,
             "guideline_version": self.guideline_version,
+            **({"alternatives": other} if other else {}),
         }
 
 

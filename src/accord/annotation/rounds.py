@@ -10,6 +10,7 @@ from accord.annotation.assign import FIRST
 from accord.annotation.extras import sa
 from accord.annotation.refusals import Unknown
 from accord.annotation.schema import annotations, annotators, guidelines, leases, rounds, standing, tasks
+from accord.data.value_checks import check_encodable
 from accord.errors import DataError
 from accord.types import content_hash
 
@@ -64,12 +65,20 @@ def begin_calibration(connection: Any, round: int, count: int, now: float) -> in
     return len(chosen)
 
 
+def check_guideline(text: str) -> None:
+    """Raises DataError if it says nothing, or cannot be stored."""
+    if not text.strip():
+        raise DataError("A guideline has a text.")
+    check_encodable(text, "The guideline")
+    if "\0" in text:
+        raise DataError("The guideline has a character of number 0, which no database stores.")
+
+
 def add_guideline(connection: Any, text: str, old_labels: OldLabels, now: float) -> Guideline:
     """Have a new guideline hold from now on. See `Store.set_guideline`."""
     if old_labels not in get_args(OldLabels):
         raise DataError(f'A change of the guideline leaves old labels {" | ".join(get_args(OldLabels))}, not "{old_labels}".')
-    if not text.strip():
-        raise DataError("A guideline has a text.")
+    check_guideline(text)
     version = newest_guideline(connection)
     if version is not None and (newest := guideline(connection, version)).text == text:
         return newest

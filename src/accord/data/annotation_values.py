@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast, get_args
 
@@ -42,6 +43,12 @@ BESIDE: tuple[AnnotationKind, ...] = ("edit",)
 """Kinds that may stand beside the answer to a task of another kind."""
 CLOSING: tuple[AnnotationKind, ...] = ("flag", "skip")
 """Kinds that end an annotator's work on a task without an answer."""
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
+ALTERNATIVES = "step_alternatives"
+"""Column of a steps task with other texts for each step, a list a step: annotators may take one of them for a better step."""
+LAST_ROUND = 999_999
+"""The highest number that a round may have."""
 
 Value = dict[str, Any]
 
@@ -72,6 +79,8 @@ def check_annotation(annotation: Annotation, task: Task) -> Annotation:
         raise DataError(f"{place}: seconds is {seconds!r}; it must be 0 or more.")
     if annotation.rationale is not None:
         check_text(annotation.rationale, f"{place}: rationale")
+    if annotation.created and not _MOMENT.fullmatch(annotation.created):
+        raise DataError(f"{place}: created is {annotation.created!r:.40}; it is a moment in UTC such as 2024-05-01T12:00:00.000Z.")
     return annotation
 
 
@@ -277,6 +286,8 @@ def check_task(task: Task) -> Task:
     if not lowest <= len(task.completions) <= highest:
         wanted = str(lowest) if lowest == highest else f"{lowest} to {highest}"
         raise DataError(f"{place}: a {task.kind} task has {wanted} answers; this one has {len(task.completions)}.")
+    if not is_integer(task.round) or not 0 <= task.round <= LAST_ROUND:
+        raise DataError(f"{place}: round is {task.round!r}; it is a whole number from 0 to {LAST_ROUND:,}.")
     if not task.prompt and task.kind != "chat":
         raise DataError(f"{place} has no prompt.")
     texts = [completion.id for completion in task.completions]
@@ -288,9 +299,30 @@ def check_task(task: Task) -> Task:
         raise DataError(f"{place}: each conversation of a chat task has a turn of the assistant.")
     if task.kind == "steps" and not all(message.role == "assistant" for message in task.completions[0].messages):
         raise DataError(f"{place}: a solution has one assistant message a step.")
+    if task.kind == "steps":
+        alternatives(task)
     if task.gold is not None:
         check_value(task.kind, task.gold, task)
     return task
+
+
+def alternatives(task: Task) -> list[list[str]]:
+    """Other texts for each step of a solution, from its column `step_alternatives`; empty where it has none.
+
+    Raises:
+        DataError: if the column is no list of texts for each step.
+    """
+    found = task.columns.get(ALTERNATIVES)
+    if found is None:
+        return []
+    count, place = len(task.completions[0].messages), f'Task {task.id}: column "{ALTERNATIVES}"'
+    steps = cast("list[object]", found) if isinstance(found, list) else []
+    if len(steps) != count or not all(isinstance(step, list) for step in steps):
+        raise DataError(f"{place} must be a list of {count} lists of texts, one a step; found {found!r:.80}.")
+    for texts in cast("list[list[object]]", steps):
+        for text in texts:
+            check_text(text, place)
+    return cast("list[list[str]]", steps)
 
 
 _COMPLETIONS = {"pair": (2, 2), "ranking": (2, 20), "rating": (1, 1), "steps": (1, 1), "edit": (1, 20), "chat": (0, 2)}

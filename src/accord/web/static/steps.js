@@ -10,7 +10,7 @@ export const keys = [
   ["1, 2, 3", "the step you are at is right, neutral, wrong"],
   ["f", "it is the first wrong one: those before are right, those after are not judged"],
   ["a", "all steps are right"],
-  ["e", "write what the step you are at should have been"],
+  ["e", "write what the step you are at should have been, or take another text for it"],
   ["Enter", "send, once each step has a label or the first error is named"],
 ];
 
@@ -32,8 +32,10 @@ export function view(assignment, page) {
     }
     row.append(make("button", { type: "button", textContent: "first error", onclick: () => first(index), aria: { role: "radio", label: `Step ${index + 1} is the first error` } }));
     const own = make("p", { className: "own" });
+    const others = (assignment.alternatives || [])[index] || [];
+    const hint = others.length ? [make("p", { className: "small", textContent: `${others.length} other text${others.length > 1 ? "s" : ""} to choose from: write a better step` })] : [];
     const drop = button("Drop it", null, () => { better = null; paint(); page.changed(); });
-    return { whole: make("li", { className: "answer step", tabIndex: -1 }, text, own, row), row, own, drop };
+    return { whole: make("li", { className: "answer step", tabIndex: -1 }, text, ...hint, own, row), row, own, drop };
   });
   const move = mover(shown.map(({ whole }) => whole));
 
@@ -61,7 +63,7 @@ export function view(assignment, page) {
     const kept = [writing, better].find((one) => one && one.step === step);
     write({
       title: `Write what step ${step + 1} should have been`, note: "The solution up to there, ended by your step, is kept as a right one. One step of a solution can have this.",
-      text: kept ? kept.text : steps[step].text,
+      from: choices(step), at: 0, text: kept ? kept.text : steps[step].text,
       input: (text) => { writing = { step, text }; page.changed(); },
       save(text) {
         writing = null;
@@ -71,6 +73,11 @@ export function view(assignment, page) {
         page.changed();
       },
     });
+  }
+  /** What a better step may start from: the step as it is, and the other texts that the task has for it. */
+  function choices(step) {
+    const others = (assignment.alternatives || [])[step] || [];
+    return others.length ? [["As it is", steps[step].text], ...others.map((text, place) => [`Other text ${place + 1}`, text])] : [];
   }
   const value = () => ({ ...(error === undefined ? { labels } : { first_error: error }), ...(better ? { alternative: better } : {}) });
   function submit() {
