@@ -238,7 +238,8 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
     assert "SFT on smollm2-1.7b needs" in message and "12.0 GB are free" in message and "What would fit" in message and "\n" not in message
     check_fits(need, 12 * GB, force=True)
     check_fits(need, need.total)
-    assert "million weights" in suggest(size, 3 * GB)
+    assert suggest(size, 3 * GB).startswith("weights held in four bits: --weights nf4")
+    assert "million weights" in suggest(size, 1 * GB)
     assert suggest(size, 0) == ""
 
 

@@ -24,7 +24,7 @@ from accord.planning.flops import Volume
 from accord.planning.here import planned, rows_of_data, trainer_plan
 from accord.planning.machine import HARDWARE, Speeds, data_sheet, hardware_named, measure, shapes
 from accord.planning.memory import GB, predict
-from accord.planning.plan import Place, plan_run
+from accord.planning.plan import Place, place_of, plan_run
 from accord.planning.shapes import config_of, size_of
 from accord.planning.time import SPREAD, Training, duration, predict_seconds, roughly
 from accord.planning.work import Data, Part, Work, data_like, data_of, work_of
@@ -205,7 +205,8 @@ def test_fits_does_not_fit_fits_if() -> None:
         tight.check(force=False)
     tight.check(force=True)
     assert plan(9.5, gradient_checkpointing=True, tokens_per_microbatch=256).fits
-    assert plan(3).verdict.startswith("does not fit: ")
+    assert plan(3).verdict.startswith("fits if (") and "--weights nf4" in plan(3).verdict
+    assert plan(1).verdict.startswith("does not fit: ")
     assert "heads" not in plan(8.0).verdict  # DPO has none
 
 
@@ -223,9 +224,10 @@ def test_what_would_fit_fits() -> None:
                 config,
                 tokens_per_microbatch=int(given["tokens_per_microbatch"]),
                 gradient_checkpointing=given.get("gradient_checkpointing") == "true",
+                weights=given.get("weights", "auto"),
             )
             upper = replace(options, lora_layers=float(given.get("lora_layers", 1.0)))
-            assert plan_run(size, changed, upper, Place(have * GB), data=data).fits
+            assert plan_run(size, changed, upper, place_of(changed, have * GB, "cpu", 4, half=False), data=data).fits
 
 
 def test_the_longest_row_is_never_split() -> None:
@@ -271,8 +273,10 @@ def test_every_method_is_planned_from_the_command_line(method: str, options: lis
 
 
 def test_a_run_that_does_not_fit_is_exit_code_4(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "dpo", "--model", "mistral-7b", "--hardware", "laptop"]) == 4
+    assert main(["plan", "dpo", "--model", "mistral-7b", "--hardware", "laptop", "--memory_gb", "4"]) == 4
     assert "does not fit" in capsys.readouterr().out
+    assert main(["plan", "dpo", "--model", "mistral-7b", "--hardware", "laptop"]) == 4
+    assert "weights held in four bits: --weights nf4" in capsys.readouterr().out
     assert (
         main(["plan", "sft", "--model", "smollm2-135m", "--hardware", "laptop", "--memory_gb", "1.3", "--tokens_per_microbatch", "1024"])
         == 4
@@ -322,3 +326,42 @@ def test_the_command_plans_as_the_run_does(tmp_path: Path) -> None:
     data = Data(9, plan.work.parts[0].volume * 0.5, 40, 20.0, 20.0)
     there = planned(TrainOptions(model="smollm2-135m"), config, data, memory_gb=4.0, at_most=0.001)
     assert there.have == 4 * GB and torch.get_num_threads() >= 1
+
+
+# -- weights held in fewer bits ---------------------------------------------------------------------------------------------------------
+
+
+def test_held_weights_are_planned_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """By hand for Llama-3.2-1B: 973,078,528 weights in layers, 262,735,872 in embeddings (tied, bfloat16) and norms."""
+    size = size_of("llama-3.2-1b")
+    layers = sum(inputs * outputs for _, inputs, outputs in size.linears)
+    assert layers == 973_078_528 and size.parameters - layers == 262_735_872
+    found = {}
+    for weights in ("auto", "bf16", "int8", "nf4"):
+        config = DPOConfig(weights=weights, gradient_checkpointing=True, tokens_per_microbatch=256)
+        place = place_of(config, 16 * GB, "cpu", 4, half=True)
+        found[weights] = plan_run(size, config, TrainOptions(model="llama-3.2-1b"), place, data=data_like("dpo", 4, 500, 500), speeds=EVEN)
+    need = {name: plan.need.weights for name, plan in found.items()}
+    assert need["auto"] == 4 * size.parameters and need["bf16"] == 2 * size.parameters
+    assert need["nf4"] == pytest.approx(973_078_528 * (0.5 + 1 / 64 + 4 / 16384) + 2 * 262_735_872, abs=1)
+    assert need["nf4"] < need["int8"] < need["bf16"]
+    assert len({plan.need.activations for plan in found.values()}) == 1  # computed with in float32 whatever is held
+    seconds = {name: plan.seconds.total for name, plan in found.items()}
+    assert seconds["auto"] < seconds["bf16"] < seconds["int8"] < seconds["nf4"]
+    assert plan_command(["dpo", "--model", "llama-3.2-1b", "--hardware", "laptop-8gb", "--weights", "nf4", "--gradient_checkpointing", "true"]) == 0
+    assert capsys.readouterr().out.startswith("dpo on llama-3.2-1b fits")
+
+
+def test_a_second_set_for_sampling_is_planned_where_there_is_room() -> None:
+    size, config = size_of("smollm2-135m"), GRPOConfig(weights="nf4", tokens_per_microbatch=256)
+    data = data_like("grpo", 8, 50, 50)
+
+    def plan(have: float) -> Any:
+        return plan_run(size, config, TrainOptions(), place_of(config, have, "cpu", 4, half=False), data=data, speeds=EVEN)
+
+    roomy = plan(64 * GB)
+    layers = sum(inputs * outputs for _, inputs, outputs in size.linears)
+    assert roomy.need.merged == 4 * layers
+    tight = plan(roomy.need.total - roomy.need.merged + layers)
+    assert tight.need.merged == 0 and tight.fits
+    assert tight.seconds.total > roomy.seconds.total  # the codes are widened in every step

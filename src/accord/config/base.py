@@ -16,6 +16,9 @@ from typing import Any, ClassVar
 
 from accord.errors import ConfigError
 
+SMALL_WEIGHTS = ("bf16", "int8", "nf4")
+"""Ways to hold a frozen base in fewer bits than it is computed with (`models.small`)."""
+
 
 @dataclass
 class TrainingConfig:
@@ -71,6 +74,9 @@ class TrainingConfig:
     """True keeps only each layer's input and recomputes the rest: about a third more time, much less memory. False keeps all."""
     dtype: str = "auto"
     """float32, bfloat16 or auto: bfloat16 on CUDA of capability 8 or more, else float32 (on a CPU bfloat16 is slower even where it has instructions for it)."""
+    weights: str = "auto"
+    """How the frozen base is held under an adapter: bf16, int8 or nf4 (four bits), widened to float32 as they are used; fp32; auto as dtype
+    says, or bf16 where a checkpoint released so would not fit otherwise."""
     attention: str = "branches"
     """branches attends branch by branch with torch's kernels. flex is one call of torch's flex attention, for GPUs: a CPU has no gradient of it."""
     tokens_per_microbatch: int | None = None
@@ -126,6 +132,8 @@ class TrainingConfig:
         self.choice("lr_scheduler_type", ("linear", "cosine", "constant"))
         self.choice("dtype", ("auto", "float32", "bfloat16", "float16"))
         self.choice("attention", ("branches", "flex"))
+        self.choice("weights", ("auto", "fp32", *SMALL_WEIGHTS))
+        self._check_weights()
         for name in ("logging_steps", "save_steps", "eval_steps", "overfit"):
             self.require(name, getattr(self, name) >= 0, "0 or more")
         self.require(
@@ -137,6 +145,16 @@ class TrainingConfig:
                     f"{type(self).__name__}: {name}={getattr(self, name)!r} needs eval_steps above 0: without evaluations there is nothing to compare."
                 )
         self.require("disable_dropout", self.disable_dropout, "True: accord turns model dropout off in every method")
+
+    def _check_weights(self) -> None:
+        if self.weights != "auto" and self.dtype not in ("auto", "float32"):
+            raise ConfigError(
+                f"{type(self).__name__}: weights={self.weights!r} is computed with in float32, and dtype={self.dtype!r} asks for another type. Leave dtype at auto."
+            )
+        if self.weights in SMALL_WEIGHTS and self.fully_shard:
+            raise ConfigError(
+                f"{type(self).__name__}: fully_shard splits float weights, and weights={self.weights!r} holds codes. Use one of the two."
+            )
 
     def require(self, name: str, holds: bool, allowed: str) -> None:
         if not holds:

@@ -329,13 +329,13 @@ class OnlineTrainer(Loop, Generic[C]):
             self._check_mismatch(logprobs - gathered(units, "sampler_logprobs", logprobs.device), metrics)
         if self.global_step == 0 and not self.config.skip_step0_checks and "ref_logprobs" in units[0].data:
             gaps = segment_sum(logprobs - gathered(units, "ref_logprobs", logprobs.device), completion, int(completion[-1]) + 1)
-            check_same_policy(gaps, int(completion.bincount().max()), self.policy.model.dtype)
+            check_same_policy(gaps, int(completion.bincount().max()), self.policy.dtype)
 
     def _check_mismatch(self, difference: Tensor, metrics: Metrics) -> None:
         metrics.maximum("sampling/logprob_difference_max", difference.abs().max())
         metrics.mean("sampling/mismatch_kl", difference.exp() - 1 - difference)
         metrics.mean("sampling/differences_above_0.1", (difference.abs() > 0.1).float())
-        limit = 1e-3 if self.policy.model.dtype == torch.float32 else 0.2
+        limit = 1e-3 if self.policy.dtype == torch.float32 else 0.2
         if (
             self.exact_sampler
             and self.global_step == 0

@@ -97,7 +97,7 @@ class ReferenceLogprobs:
         sums = segment_sum(logprobs, batch.completion, batch.num_completions)
         reference = sums.new_tensor([value for unit in known for value in unit.data["reference"]])
         lengths = [branch.num_counted for unit in known for branch in unit.branches]
-        check_same_policy(sums - reference, max(lengths), policy.model.dtype)
+        check_same_policy(sums - reference, max(lengths), policy.dtype)
 
     @torch.no_grad()
     def _compute(self, units: list[Unit], token_budget: int) -> list[Values]:

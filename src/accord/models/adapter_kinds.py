@@ -13,15 +13,18 @@ BESIDE = ("modules_to_save", "trainable_token_indices")
 """What peft trains beside its layers, in copies that stand whatever adapters are active."""
 
 
-def check_adapter(config: Any) -> None:
+def check_adapter(config: Any, held: str | None = None) -> None:
     """Refuse what would be no part of the stack: silently not read, or read by the reference too.
 
     Args:
         config: a peft config.
+        held: how the base's weights are held (`models.small`). None: as ordinary weights.
     Raises:
         ConfigError: naming what it is and what can be had instead.
     """
     kind = type(config).__name__
+    if held:
+        _check_beside_codes(config, held)
     if getattr(config, "is_prompt_learning", False):
         raise ConfigError(f"{kind} puts learned tokens before the prompt, which no pass here would read. Use a LoraConfig.")
     for option in BESIDE:
@@ -30,6 +33,21 @@ def check_adapter(config: Any) -> None:
                 f"{kind}: {option}={getattr(config, option)!r} trains copies of modules that the reference would read too. "
                 "Name linear layers in target_modules instead, or train all weights without a peft_config."
             )
+
+
+def _check_beside_codes(config: Any, held: str) -> None:
+    """Refuse what would read the base's weights, of which there are only codes."""
+    kind = type(config).__name__
+    if kind != "LoraConfig":
+        raise ConfigError(
+            f"{kind} on a base held in {held} is not offered: it may read weights that are only held as codes. Use a LoraConfig."
+        )
+    if getattr(config, "use_dora", False):
+        raise ConfigError(f"DoRA needs the norms of the base's weights, and this base is held in {held}. Set use_dora to False.")
+    if config.init_lora_weights not in (True, False, "gaussian"):
+        raise ConfigError(
+            f"init_lora_weights={config.init_lora_weights!r} starts from the base's weights, and this base is held in {held}. Leave it at True."
+        )
 
 
 def check_head(head: Any) -> None:

@@ -31,6 +31,7 @@ from accord.models.merged import PLAIN, Holding, holding, merged_weights
 from accord.models.packed_attention import Layout, TreeLayout
 from accord.models.partial import LowerStates, kept_states, midway_problem, only_layers
 from accord.models.sharding import Sharding
+from accord.models.small import held_as
 from accord.objectives.logprobs import chunked_logprobs
 from accord.objectives.segments import at_least_fp32
 
@@ -97,7 +98,7 @@ class PolicyModel:
         self._active: Stack | None = None
         self.fused = fused
         for config in self.peft.peft_config.values() if self.peft is not None else ():
-            check_adapter(config)
+            check_adapter(config, self.held)
         self._prepare_modules()
         packed_attention.register()
         self.packed = True if packed is None else packed
@@ -120,6 +121,16 @@ class PolicyModel:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @property
+    def held(self) -> str | None:
+        """How its frozen linear layers are held (`models.small`); None where they are ordinary ones."""
+        return held_as(self.model)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return torch.float32 if self.held else self.model.dtype
 
     @property
     def backbone(self) -> Any:
@@ -177,7 +188,7 @@ class PolicyModel:
 
         if name in self.adapters:
             raise ConfigError(f"An adapter named {name!r} is already on this model. Choose another name.")
-        check_adapter(config)
+        check_adapter(config, self.held)
         with torch.random.fork_rng(devices=[]), _without_noise():
             torch.manual_seed(seed)
             if self.peft is None:
@@ -213,7 +224,7 @@ class PolicyModel:
         """
         from peft import PeftConfig, PeftModel
 
-        check_adapter(PeftConfig.from_pretrained(folder))
+        check_adapter(PeftConfig.from_pretrained(folder), self.held)
         if self.peft is None:
             with _without_noise():
                 self.peft = PeftModel.from_pretrained(self.model, folder, adapter_name=name, is_trainable=False)

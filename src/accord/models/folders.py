@@ -7,14 +7,20 @@ import json
 import re
 import struct
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accord.errors import DataError, MachineError
 from accord.models.cache import remembered
 from accord.models.registry import sha256_of
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""Types of weights in safetensors files, and torch's names for them."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -106,6 +112,34 @@ def read_header(path: Path) -> dict[str, Any]:
     if size != 8 + length + end:
         raise MachineError(f"{path} is cut: {size:,} bytes of {8 + length + end:,}. Fetch it again.")
     return header
+
+
+def read_tensors(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a safetensors file one after the other, each in memory of its own: a mapped file would count as this process's memory.
+
+    Args:
+        wanted: by name; the others are not read.
+    Raises:
+        MachineError: as `read_header`, or if a tensor is of a type that is no plain number.
+    """
+    import torch
+
+    header = read_header(path)
+    data = path.stat().st_size - max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    with path.open("rb") as source:
+        for name, tensor in header.items():
+            if not wanted(name):
+                continue
+            if tensor["dtype"] not in DTYPES:
+                raise MachineError(
+                    f"{path} holds {name} as {tensor['dtype']}, which is read as no plain number here. Name the unquantised model."
+                )
+            first, last = tensor["data_offsets"]
+            raw = torch.empty(last - first, dtype=torch.uint8)
+            source.seek(data + first)
+            if last > first and source.readinto(raw.numpy()) != last - first:
+                raise MachineError(f"{path} ended while {name} was read. Fetch it again.")
+            yield name, raw.view(getattr(torch, DTYPES[tensor["dtype"]])).view(tensor["shape"])
 
 
 def check_weights(folder: Path) -> Counter[str]:

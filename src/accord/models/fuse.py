@@ -1,7 +1,7 @@
 """Puts the functions of `fused` into a model, by pattern, as replacements of single modules' forward.
 
 Nothing else changes: modules, parameters, state dicts and saved adapters stay transformers' and peft's. What does not match a pattern
-exactly (another norm, an unknown activation, LoRA with dropout, DoRA, a trainable or quantised base) runs as it did.
+exactly (another norm, an unknown activation, LoRA with dropout, DoRA, a trainable base or one quantised by others) runs as it did.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from accord.models.fused import LoraLinears, Origin, Rotate, gated_unit, rms_norm
+from accord.models.small import SmallLinear
 
 ACTIVATIONS = {
     "SiLUActivation": "silu",
@@ -158,11 +159,12 @@ def _names(layer: Any) -> list[str]:
 
 def _apply(x: Tensor, layers: Sequence[Any]) -> tuple[Tensor, ...]:
     scales: list[tuple[float, ...]] = []
-    tensors: list[Tensor | None] = []
+    tensors: list[Tensor | SmallLinear | None] = []
     for layer in layers:
         names = _names(layer)
         scales.append(tuple(layer.scaling[name] for name in names))
-        tensors += [layer.base_layer.weight, layer.base_layer.bias]
+        base = layer.base_layer
+        tensors += [base if isinstance(base, SmallLinear) else base.weight, base.bias]
         tensors += [part[name].weight for name in names for part in (layer.lora_A, layer.lora_B)]
     return LoraLinears.apply(x, Origin.of(x), tuple(scales), *tensors)  # type: ignore[no-any-return]
 
@@ -170,9 +172,13 @@ def _apply(x: Tensor, layers: Sequence[Any]) -> tuple[Tensor, ...]:
 def _plain(layer: Any, x: Tensor, names: list[str]) -> bool:
     """Plain LoRA of one float type on a frozen linear layer that is nobody else's, without active dropout."""
     base = layer.base_layer
-    if type(base) is not nn.Linear or "forward" in base.__dict__ or base.weight.requires_grad:
+    if type(base) not in (nn.Linear, SmallLinear) or "forward" in base.__dict__ or base.weight.requires_grad:
         return False
-    if base.weight.dtype != x.dtype or x.dtype not in (torch.float32, torch.float64) or (base.bias is not None and base.bias.requires_grad):
+    if (
+        (type(base) is nn.Linear and base.weight.dtype != x.dtype)
+        or x.dtype not in (torch.float32, torch.float64)
+        or (base.bias is not None and base.bias.requires_grad)
+    ):
         return False
     for name in names:
         dropout = layer.lora_dropout[name]

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from accord.models.small import SmallLinear
+
 
 class Origin(NamedTuple):
     """How a tensor is made again, bit for bit, from tensors that are kept for the backward pass anyway: then it need not be kept itself."""
@@ -121,19 +123,20 @@ class LoraLinears(torch.autograd.Function):
             inputs: x, (..., d).
             origin: how x is made again for the backward pass. None keeps it.
             scales: for each layer the scale of each of its adapters.
-            tensors: for each layer W, b (or None), then A and B of each adapter.
+            tensors: for each layer W (or the `SmallLinear` that holds it), b (or None), then A and B of each adapter.
         """
         flat = inputs.reshape(-1, inputs.shape[-1])
         layers, slots = _by_slot(scales, tensors)
         narrow = [flat @ _downs(slot).T for slot in slots]
-        outputs = [F.linear(flat, weight, bias) for weight, bias in layers]
+        outputs = [_product(flat, weight, bias) for weight, bias in layers]
         for slot, product in zip(slots, narrow, strict=True):
             for adapter in slot:
                 outputs[adapter.layer].addmm_(product[:, adapter.columns], adapter.up.T, alpha=adapter.scale)
         ctx.scales, ctx.shape, ctx.make = scales, inputs.shape, origin.make if origin else None
         kept = origin.parts if origin else (inputs,)
         ctx.kept = len(kept)
-        ctx.save_for_backward(*kept, *narrow, *tensors)
+        ctx.small = {place: one for place, one in enumerate(tensors) if isinstance(one, SmallLinear)}
+        ctx.save_for_backward(*kept, *narrow, *(None if place in ctx.small else one for place, one in enumerate(tensors)))
         return tuple(output.view(*inputs.shape[:-1], -1) for output in outputs)
 
     @staticmethod
@@ -141,18 +144,19 @@ class LoraLinears(torch.autograd.Function):
         saved = ctx.saved_tensors  # read once: under checkpointing a second reading is an error
         kept, rest = saved[: ctx.kept], saved[ctx.kept :]
         count = max(map(len, ctx.scales))
-        narrow, tensors = rest[:count], rest[count:]
+        narrow, tensors = rest[:count], [ctx.small.get(place, one) for place, one in enumerate(rest[count:])]
         need_input, needs = ctx.needs_input_grad[0], ctx.needs_input_grad[3:]
         layers, slots = _by_slot(ctx.scales, tensors)
         rows = ctx.shape[:-1].numel()
+        some = next(one for one in given if one is not None)
         gradients = [
-            weight.new_zeros(rows, len(weight)) if one is None else one.reshape(-1, len(weight))
+            some.new_zeros(rows, _outputs(weight)) if one is None else one.reshape(rows, -1)
             for one, (weight, _) in zip(given, layers, strict=True)
         ]
-        grad_input = gradients[0] @ layers[0][0] if need_input else None
-        if grad_input is not None:
-            for gradient, (weight, _) in zip(gradients[1:], layers[1:], strict=True):
-                grad_input.addmm_(gradient, weight)
+        grad_input: Tensor | None = None
+        if need_input:
+            for gradient, (weight, _) in zip(gradients, layers, strict=True):
+                grad_input = _product_back(gradient, weight, grad_input)
         inputs = None
         found: list[Tensor | None] = [None] * len(tensors)
         for slot, product in zip(slots, narrow, strict=True):
@@ -174,6 +178,21 @@ class LoraLinears(torch.autograd.Function):
         return (grad_input.view(ctx.shape) if grad_input is not None else None), None, None, *found
 
 
+def _outputs(weight: Tensor | SmallLinear) -> int:
+    return weight.out_features if isinstance(weight, SmallLinear) else len(weight)
+
+
+def _product(inputs: Tensor, weight: Tensor | SmallLinear, bias: Tensor | None) -> Tensor:
+    return weight.times(inputs) if isinstance(weight, SmallLinear) else F.linear(inputs, weight, bias)
+
+
+def _product_back(gradient: Tensor, weight: Tensor | SmallLinear, into: Tensor | None) -> Tensor:
+    """gradient W, added to `into` where there is one."""
+    if isinstance(weight, SmallLinear):
+        return weight.back(gradient, into)
+    return gradient @ weight if into is None else into.addmm_(gradient, weight)
+
+
 class _Adapter(NamedTuple):
     """One adapter of one layer."""
 
@@ -187,9 +206,11 @@ class _Adapter(NamedTuple):
     """Of `down` among the given tensors; `up` follows."""
 
 
-def _by_slot(scales: Sequence[Sequence[float]], tensors: Sequence[Any]) -> tuple[list[tuple[Tensor, Tensor | None]], list[list[_Adapter]]]:
+def _by_slot(
+    scales: Sequence[Sequence[float]], tensors: Sequence[Any]
+) -> tuple[list[tuple[Tensor | SmallLinear, Tensor | None]], list[list[_Adapter]]]:
     """The tensors of `LoraLinears`: (weight, bias) by layer, and adapters by slot."""
-    layers: list[tuple[Tensor, Tensor | None]] = []
+    layers: list[tuple[Tensor | SmallLinear, Tensor | None]] = []
     slots: list[list[_Adapter]] = [[] for _ in range(max(map(len, scales)))]
     place = 0
     for index, mine in enumerate(scales):

@@ -100,6 +100,7 @@ def load_model(
     trust_remote_code: bool = False,
     trained: bool = False,
     force: bool = False,
+    weights: str = "auto",
 ) -> Any:
     """The causal language model, whole, in evaluation mode (no dropout).
 
@@ -109,6 +110,7 @@ def load_model(
         trust_remote_code: True runs Python code that came with the model. False refuses models that need it.
         trained: True also asks for memory for a gradient and two Adam moments of every weight. False for the weights alone.
         force: True loads it however little memory is free. False refuses, before a weight is read, what cannot fit.
+        weights: auto holds them in `dtype`, fp32 in float32; bf16, int8 or nf4 hold those of frozen linear layers smaller (`models.small`).
     Raises:
         ConfigError: if the model needs its own code, or transformers does not know it.
         MachineError: if it does not fit in memory, or if weights are damaged, missing or of another shape, so that a part of the model would be random.
@@ -125,14 +127,16 @@ def load_model(
     folder = Path(resolved.folder)
     config = folders.read_config(folder)
     stored = folders.check_weights(folder)
-    load_config(resolved, trust_remote_code=trust_remote_code)
+    known = load_config(resolved, trust_remote_code=trust_remote_code)
     if config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "an unnamed method")
         raise MachineError(
             f"{resolved.name} is quantised ({method}), and accord trains on float weights. Name the unquantised model, or a GGUF file, which is converted to float32."
         )
     place = pick_device() if device == "auto" else device
-    kind = pick_dtype(place) if dtype == "auto" else getattr(torch, dtype)
+    if weights in ("bf16", "int8", "nf4"):
+        return _load_small(resolved, known, weights, place, force=force)
+    kind = torch.float32 if weights == "fp32" else pick_dtype(place) if dtype == "auto" else getattr(torch, dtype)
     if not force:
         _check_memory(resolved, stored, kind.itemsize, place, trained=trained)
     bars = logging.is_progress_bar_enabled()
@@ -168,6 +172,40 @@ def load_model(
             f"{resolved.name}: stored in {_HALF[main]}, computed in float32 (this hardware has no fast {_HALF[main]}, or float32 was asked for)."
         )
     return model.to(place).eval()
+
+
+def _load_small(resolved: ResolvedModel, config: Any, weights: str, place: str, *, force: bool) -> Any:
+    """On a GPU bitsandbytes holds int8 and nf4, and bf16 is a dtype that it computes in; elsewhere the weights are ours (`models.small`)."""
+    from accord.models.small_load import load_small
+
+    if place.startswith("cuda"):
+        if weights == "bf16":
+            return load_model(resolved, dtype="bfloat16", device=place, force=force)
+        return _load_bitsandbytes(resolved, weights, place)
+    model, notes = load_small(resolved, config, weights, place, force=force)
+    for note in notes:
+        say(note)
+    return model
+
+
+def _load_bitsandbytes(resolved: ResolvedModel, weights: str, place: str) -> Any:
+    import importlib.util
+
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MachineError(f"weights={weights!r} on a GPU needs bitsandbytes, which is not installed: pip install bitsandbytes.")
+    four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": torch.bfloat16}
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        resolved.folder,
+        quantization_config=BitsAndBytesConfig(**(four if weights == "nf4" else {"load_in_8bit": True})),
+        device_map={"": place},
+        dtype=torch.bfloat16,
+        use_safetensors=True,
+        local_files_only=True,
+    )
+    return model.eval()
 
 
 def load_tokenizer(resolved: ResolvedModel, *, trust_remote_code: bool = False) -> Any:

@@ -12,12 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accord.models.free_memory import available_memory
 from accord.models.fuse import read_together
 from accord.models.int8 import int8_linear
 from accord.models.prepacked import can_prepack, prepackable, prepacked_linear
+from accord.models.small import SmallLinear
 
 if TYPE_CHECKING:
     from accord.models.adapters import PolicyModel
@@ -78,7 +80,7 @@ def merged_weights(
         merging, rest = {}, {base: list(stack) for base in rest}
 
     def weight_of(base: nn.Linear) -> Tensor:
-        return merging[base]() if base in merging else base.weight.detach()
+        return merging[base]() if base in merging else _dense(base)
 
     try:
         with torch.no_grad():
@@ -93,7 +95,11 @@ def merged_weights(
                     for base in bases:
                         replace(base, "forward", _runs_joined)
             for base in merging:
-                if not (product and prepackable(base)):
+                if product and prepackable(base):
+                    continue
+                if isinstance(base, SmallLinear):
+                    replace(base, "forward", partial(F.linear, weight=weight_of(base), bias=base.bias))
+                else:
                     swapped.append((base, cast("nn.Parameter", base.weight)))
                     base._parameters["weight"] = nn.Parameter(weight_of(base), requires_grad=False)
         with policy.using(stack, packed=packed):
@@ -125,12 +131,16 @@ def _adapted(policy: PolicyModel, stack: Sequence[str]) -> tuple[dict[nn.Linear,
 
 def _has_room(policy: PolicyModel, merging: Iterable[nn.Linear], *, int8: bool) -> bool:
     """Whether memory holds a second set of these weights, with as much to spare. int8: True for a quarter of their size."""
-    needed = sum(base.weight.nbytes for base in merging) / (4 if int8 else 1)
+    needed = sum(base.in_features * base.out_features * 4 for base in merging) / (4 if int8 else 1)
     return 2 * needed < available_memory(str(policy.device))
 
 
+def _dense(base: nn.Linear) -> Tensor:
+    return base.dense() if isinstance(base, SmallLinear) else base.weight.detach()
+
+
 def _merged(layer: Any, base: nn.Linear, names: Sequence[str]) -> Tensor:
-    weight = base.weight.detach().clone()
+    weight = base.dense() if isinstance(base, SmallLinear) else base.weight.detach().clone()
     for name in names:
         weight += layer.get_delta_weight(name).to(weight.dtype)
     return weight
@@ -166,4 +176,4 @@ def _runs_joined(*_: Any, **__: Any) -> Tensor:
 
 def _mergeable(layer: Any, base: Any, names: list[str]) -> bool:
     plain = not any(name in getattr(layer, "lora_variant", {}) or layer.lora_B[name].bias is not None for name in names)
-    return plain and isinstance(base, nn.Linear) and base.weight.dtype == torch.float32
+    return plain and isinstance(base, nn.Linear) and (isinstance(base, SmallLinear) or base.weight.dtype == torch.float32)

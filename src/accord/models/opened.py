@@ -37,6 +37,7 @@ def open_model(
     before_loading: Callable[[Any], object] | None = None,
     weights_too: bool = False,
     force: bool = False,
+    weights: str | Callable[[], str] = "auto",
 ) -> Opened:
     """Load a base model, or a run folder with its base. A run's tokenizer, template and stops are those it was trained with.
 
@@ -46,6 +47,7 @@ def open_model(
         weights_too: True asks for the memory of the file's weights after `before_loading` as well; it may hold more than its config says.
             False leaves that to `before_loading`.
         force: True loads the model however little memory is free. False refuses what cannot fit.
+        weights: as in `load_model`; auto holds the base of a run as it was held in training. A function is asked after `before_loading`.
     Raises:
         DataError: if a run folder does not say which base it belongs to.
         MachineError, ConfigError: if the model cannot be found or loaded.
@@ -55,7 +57,9 @@ def open_model(
     resolved = resolve(base_of(folder) if on_a_base else name, accept_licence=accept_licence)
     if before_loading is not None:
         before_loading(load_config(resolved))
-    policy = PolicyModel(load_model(resolved, dtype=dtype, force=force or (before_loading is not None and not weights_too)))
+    chosen = weights if isinstance(weights, str) else weights()
+    chosen = weights_of(folder) if chosen == "auto" and on_a_base else chosen
+    policy = PolicyModel(load_model(resolved, dtype=dtype, force=force or (before_loading is not None and not weights_too), weights=chosen))
     stack = load_stack(policy, folder) if adapters else ()
     if on_a_base and (folder / "generation_config.json").exists():
         policy.model.generation_config = _generation_config(folder)
@@ -103,6 +107,14 @@ def base_of(folder: Path) -> str:
             if base:
                 return str(base)
     raise DataError(f"{folder} does not say which base model it belongs to (its model was made in memory). Give the base model instead.")
+
+
+def weights_of(folder: Path) -> str:
+    """How a run's base was held while it was trained: bf16, int8 or nf4; auto where it was held as it is computed with."""
+    for name in (STACK, *HEADS):
+        if (folder / name).exists():
+            return str(read_json(folder / name).get("weights") or "auto")
+    return "auto"
 
 
 def _generation_config(folder: Path) -> Any:

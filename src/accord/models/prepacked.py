@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from accord.models.free_memory import available_memory
+from accord.models.small import SmallLinear
 
 SPARE_BYTES = 1e9
 
@@ -21,13 +22,16 @@ def can_prepack(model: nn.Module) -> bool:
     """Whether this machine has the operations, and memory for a second copy of the linear weights with some to spare."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return False
-    needed = sum(module.weight.numel() * 4 for module in model.modules() if isinstance(module, nn.Linear) and prepackable(module))
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear) and prepackable(module)]
+    needed = sum(module.in_features * module.out_features * 4 for module in linears)
     return 0 < needed < available_memory() - SPARE_BYTES
 
 
 def prepackable(module: nn.Module) -> bool:
-    """A plain linear layer in fp32 on the CPU."""
-    return type(module) is nn.Linear and module.weight.dtype == torch.float32 and module.weight.device.type == "cpu"
+    """A plain linear layer in fp32 on the CPU, or one whose weights are held smaller there (`models.small`)."""
+    if type(module) is nn.Linear:
+        return module.weight.dtype == torch.float32 and module.weight.device.type == "cpu"
+    return isinstance(module, SmallLinear) and module.weight.device.type == "cpu"
 
 
 def prepacked_linear(weight: Tensor, bias: Tensor | None, rows: int) -> Callable[..., Tensor]:

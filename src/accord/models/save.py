@@ -19,6 +19,7 @@ from accord.errors import DataError
 from accord.models.adapters import PolicyModel, Stack
 from accord.models.folders import read_json
 from accord.models.sharding import plain_state
+from accord.models.small import SmallLinear, some_of
 from accord.models.tokens import set_stops
 from accord.types import content_hash
 from accord.writing import whole_folder
@@ -59,7 +60,7 @@ def _write_policy(policy: PolicyModel, stack: Sequence[str], tokenizer: Any, fol
         _save_adapter(policy, name, target)
         rows.append({"name": name, "folder": f"stack/{position}-{name}", "hash": adapter_hash(policy, name)})
     base = getattr(policy.model.config, "_name_or_path", "")
-    record = {"schema": 1, "base": base, "base_hash": base_hash(policy), "adapters": rows}
+    record = {"schema": 1, "base": base, "base_hash": base_hash(policy), "weights": policy.held, "adapters": rows}
     (folder / STACK).write_text(json.dumps(record, indent=1), encoding="utf-8")
     if all(_plain_lora(policy, name) for name in stack):
         _save_sum(policy, stack, folder)
@@ -85,13 +86,17 @@ def adapter_hash(policy: PolicyModel, name: str) -> str:
 
 
 def base_hash(policy: PolicyModel) -> str:
-    """Hash of the weights under all adapters, from up to 64 numbers of each, as bfloat16: the same model in another dtype has the same hash."""
+    """Hash of the weights under all adapters, from up to 64 numbers of each, as bfloat16: the same model in another dtype, or held in fewer
+    bits, has the same hash."""
+    small = {f"{key}.weight": module for key, module in policy.model.named_modules() if isinstance(module, SmallLinear)}
     parts = []
     for key, parameter in policy.model.named_parameters():
         names = [name for name in key.split(".") if name not in ("base_layer", "original_module")]
         if not set(names) & set(policy.adapters):
-            some = parameter.detach().flatten()[:: max(1, parameter.numel() // 64)]
-            parts.append([".".join(names), list(parameter.shape), some.to(torch.bfloat16).float().cpu().tolist()])
+            some, shape = some_of(parameter), list(parameter.shape)
+            if key in small and not parameter.is_floating_point():
+                some, shape = small[key].sample, [small[key].out_features, small[key].in_features]
+            parts.append([".".join(names), shape, some.float().tolist()])
     return content_hash(sorted(parts))
 
 

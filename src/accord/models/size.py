@@ -23,6 +23,10 @@ SMALLEST_BUDGET, BUDGET_STEP = 256, 256
 LARGEST_BUDGET = {"cpu": 1024}
 """Tokens in a micro-batch: below 256 the processor idles, above these nothing gets faster (on two cores 512 and 1024 are as fast as 2048)."""
 LARGEST_ELSEWHERE = 4096
+BLOCK = 64
+"""Weights of nf4 that share a scale (`models.small`)."""
+SCALE_BLOCK = 256
+"""Scales of nf4 that share a scale of their own."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,19 @@ def measured(model: Any, adapters: Collection[str] = ()) -> ModelSize:
     def own(name: str) -> bool:
         return not any(part in adapters for part in name.split("."))
 
+    from accord.models.small import SmallLinear
+
     parameters = {name: parameter for name, parameter in model.named_parameters() if own(name)}
     text = model.config.get_text_config()
     head = model.get_output_embeddings()
     head = getattr(head, "base_layer", head)
     linears: list[tuple[str, int, int]] = []
+    held = 0  # weights beyond the numbers of their codes: two of them stand in a byte
     for name, module in model.named_modules():
         if not own(name) or module is head:
             continue
+        if isinstance(module, SmallLinear):
+            held += module.in_features * module.out_features - module.weight.numel()
         if isinstance(module, nn.Linear):
             linears.append((name.removesuffix(".base_layer"), module.in_features, module.out_features))
         elif isinstance(module, Conv1D):
@@ -92,7 +101,7 @@ def measured(model: Any, adapters: Collection[str] = ()) -> ModelSize:
     width = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
     kv_heads = int(getattr(text, "num_key_value_heads", None) or heads)
     return ModelSize(
-        parameters=sum(parameter.numel() for parameter in parameters.values()),
+        parameters=sum(parameter.numel() for parameter in parameters.values()) + held,
         linears=tuple(linears),
         layers=int(text.num_hidden_layers),
         hidden=int(text.hidden_size),
@@ -104,6 +113,14 @@ def measured(model: Any, adapters: Collection[str] = ()) -> ModelSize:
         query_floats=heads * width,
         layer_weights=sum(inputs * outputs for _, inputs, outputs in linears) + _expert_weights(parameters, text),
     )
+
+
+def held_bytes(kind: str, inputs: int, outputs: int) -> float:
+    """Bytes of a linear layer's weight that is held as bf16, int8 or nf4 (`models.small`), its scales included."""
+    numbers = inputs * outputs
+    if kind == "bf16":
+        return 2.0 * numbers
+    return numbers + 4.0 * outputs if kind == "int8" else numbers * (0.5 + 1 / BLOCK + 4 / (BLOCK * SCALE_BLOCK))
 
 
 def upper_layers(layers: int, share: float) -> range:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from accord.errors import ShapeError
 from accord.objectives.segments import at_least_fp32
+
+WIDENED = 1 << 22
+"""Numbers of an LM head that are widened at a time, about."""
 
 
 def logprobs_from_logits(logits: Tensor, targets: Tensor) -> Tensor:
@@ -46,7 +50,7 @@ def chunked_logprobs(
 
     Args:
         hidden: states that predict the counted tokens. (M, d)
-        weight: the LM head. (V, d)
+        weight: the LM head. One of fewer bits than `hidden` (bfloat16 under float32) is widened a part at a time. (V, d)
         targets: the counted tokens. (M,), int64
         bias: (V,) or None.
         temperature: divides the logits (after the soft cap), as sampling does.
@@ -82,8 +86,8 @@ class _Chunk:
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options) -> None:
         temperature, softcap, _, want_entropy, _ = options
-        logits = at_least_fp32(hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T))
-        self.targets, self.temperature, self.bend = targets, temperature, None
+        logits = at_least_fp32(_logits(hidden, weight, bias))
+        self.targets, self.temperature, self.bend, self.dtype = targets, temperature, None, hidden.dtype
         if softcap is not None:
             tanh = logits.div_(softcap).tanh_()
             logits, self.bend = softcap * tanh, tanh.square_().neg_().add_(1.0)
@@ -99,17 +103,46 @@ class _Chunk:
 
     def slope(self, weight: Tensor) -> Tensor:
         """(rows, d) gradient of each row's log-prob by its hidden state. Uses the probabilities up."""
-        chosen = weight[self.targets]
+        chosen = weight[self.targets].to(self.dtype)
         if self.bend is not None:
             chosen = chosen * self.bend.gather(1, self.targets[:, None]).to(chosen.dtype)
             self.odds *= self.bend
-        return (chosen - (self.odds.to(weight.dtype) @ weight) / self.total[:, None].to(weight.dtype)) / self.temperature
+        return (chosen - _weighted(self.odds.to(self.dtype), weight) / self.total[:, None].to(self.dtype)) / self.temperature
 
     def slope_by_logits(self) -> Tensor:
         """(rows, V) gradient of each row's log-prob by its raw logits. Uses the probabilities up."""
         slopes = self.odds.div_(-self.total[:, None])
         slopes.scatter_add_(1, self.targets[:, None], torch.ones_like(slopes[:, :1]))
         return (slopes if self.bend is None else slopes.mul_(self.bend)).div_(self.temperature)
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """hidden weight^T + bias, in the type of the hidden states."""
+    if weight.dtype == hidden.dtype:
+        return hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
+    logits = hidden.new_empty(len(hidden), len(weight))
+    for rows, part in _widened(weight, hidden.dtype):
+        torch.mm(hidden, part.T, out=logits[:, rows])
+    return logits if bias is None else logits.add_(bias)
+
+
+def _weighted(slopes: Tensor, weight: Tensor) -> Tensor:
+    """slopes weight, in the type of the slopes: (rows, V) and (V, d) to (rows, d)."""
+    if weight.dtype == slopes.dtype:
+        return slopes @ weight
+    found = slopes.new_zeros(len(slopes), weight.shape[1])
+    for rows, part in _widened(weight, slopes.dtype):
+        found.addmm_(slopes[:, rows], part)
+    return found
+
+
+def _widened(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+    """A weight in another type, some rows at a time, in one buffer that each part writes over."""
+    count = max(1, WIDENED // weight.shape[1])
+    buffer = torch.empty(min(count, len(weight)), weight.shape[1], dtype=dtype, device=weight.device)
+    for start in range(0, len(weight), count):
+        rows = slice(start, min(start + count, len(weight)))
+        yield rows, buffer[: rows.stop - rows.start].copy_(weight[rows])
 
 
 def _forward(
@@ -166,7 +199,7 @@ class _TrainableHead(torch.autograd.Function):
             slopes = _Chunk(hidden[rows], weight, bias, targets[rows], ctx.options).slope_by_logits()
             slopes = slopes.mul_(gradients[0][rows, None]).to(hidden.dtype)
             if grad_hidden is not None:
-                grad_hidden[rows] = slopes @ weight
+                grad_hidden[rows] = _weighted(slopes, weight)
             if grad_weight is not None:
                 grad_weight.addmm_(slopes.T, hidden[rows])
             if grad_bias is not None:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
+from accord.config.base import TrainingConfig
 from accord.config.online import OnlineConfig
 from accord.config.options import TrainOptions
 from accord.config.plan import AdviseOptions, PlanOptions
@@ -16,9 +17,9 @@ from accord.models.load import pick_device, pick_dtype
 from accord.models.size import ModelSize, measured
 from accord.planning.advise import Stage
 from accord.planning.machine import Speeds, data_sheet, hardware_named, measure
-from accord.planning.plan import Place, Plan, plan_run
+from accord.planning.plan import Place, Plan, place_of, plan_run
 from accord.planning.recipe_files import TRAINING, split_options
-from accord.planning.shapes import size_of
+from accord.planning.shapes import released_in_half, size_of
 from accord.planning.work import Data, data_like, data_of
 
 HERE = "this"
@@ -34,18 +35,19 @@ QUICK = 0.02
 """Seconds of each measurement where models are only compared."""
 
 
-def place_named(hardware: str, memory_gb: float | None, dtype: str = "auto") -> Place:
-    """Where a run would be. Raises ConfigError if there is no such hardware."""
+def place_named(hardware: str, memory_gb: float | None, config: TrainingConfig, *, half: bool = False) -> Place:
+    """Where a run of this config would be. half: as `plan.place_of`. Raises ConfigError if there is no such hardware."""
     import torch
 
     have = None if memory_gb is None else memory_gb * 1e9
     if hardware != HERE:
         known = hardware_named(hardware)
-        weight_bytes = known.weight_bytes if dtype == "auto" else getattr(torch, dtype).itemsize
-        return Place(have or known.memory_gb * 1e9, "cuda" if known.gb_per_second > 100 else "cpu", weight_bytes)
+        weight_bytes = known.weight_bytes if config.dtype == "auto" else getattr(torch, config.dtype).itemsize
+        device = "cuda" if known.gb_per_second > 100 else "cpu"
+        return place_of(config, have or known.memory_gb * 1e9, device, weight_bytes, half=half)
     device = pick_device()
-    weights = pick_dtype(device) if dtype == "auto" else getattr(torch, dtype)
-    return Place(have or available_memory(device), device, weights.itemsize)
+    dtype = pick_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
+    return place_of(config, have or available_memory(device), device, dtype.itemsize, half=half)
 
 
 @lru_cache(maxsize=32)
@@ -75,7 +77,8 @@ def planned(
     at_most: float = 0.25,
 ) -> Plan:
     """The plan of one run. sampled: as `work.work_of`."""
-    size, place = size_of(options.model), place_named(hardware, memory_gb, config.dtype)
+    size = size_of(options.model)
+    place = place_named(hardware, memory_gb, config, half=released_in_half(options.model))
     rows = min(64, data.rows * sampled[0]) or rows_sampled(config)
     speeds = speeds_of(hardware, size, options.lora_r, rows, at_most)
     told = (speeds.sentence,) if speeds is not None else ("time: not planned for a GPU of this machine; --hardware has data sheets",)
@@ -96,7 +99,10 @@ def trainer_plan(trainer: Any, options: TrainOptions, have: float) -> Plan:
     data = data_of(units, trainer.token_budget, answer=config.answer_tokens if sampled else 0.0)
     here = policy.device.type == "cpu"
     speeds = speeds_of(HERE, size, options.lora_r, rows_sampled(config), QUICK * 5) if here else None
-    place = Place(have, policy.device.type, policy.model.dtype.itemsize)
+    place = Place(have, policy.device.type, policy.dtype.itemsize)
+    if policy.held:
+        outer = policy.model.get_input_embeddings().weight.element_size()
+        place = Place(have, policy.device.type, outer, policy.dtype.itemsize, policy.held)
     below = max(0, len(trainer.prepared.stack) - 1)
     return plan_run(size, config, options, place, data=data, speeds=speeds, below=below)
 

@@ -16,6 +16,7 @@ from accord.models.size import (
     SMALLEST_BUDGET,
     ModelSize,
     activation_bytes,
+    held_bytes,
     logit_bytes,
     model_size,
     passing_floats,
@@ -96,6 +97,7 @@ def predict(
     context: int = 512,
     weight_bytes: float = 4,
     compute_bytes: int | None = None,
+    held: str | None = None,
     checkpointing: bool = False,
     sample_rows: int = 0,
     sample_tokens: int = 0,
@@ -114,8 +116,10 @@ def predict(
         trained_adapters: with gradients and Adam moments.
         token_budget: tokens in a micro-batch.
         context: longest prompt + completion, in tokens.
-        weight_bytes: 4 for float32, 2 for bfloat16, 0.52 for four bits with their scales. Adapters and their moments are float32.
+        weight_bytes: 4 for float32, 2 for bfloat16. Adapters and their moments are float32.
         compute_bytes: of the numbers that are computed with, where weights are widened as they are used. None: as the weights.
+        held: bf16, int8 or nf4 where the linear layers are held so (`models.small`); the others take `weight_bytes`. None: all do. A second
+            weight set for sampling is then no part of the need: it is made only where there is room.
         checkpointing: True keeps only the input of each layer. False keeps what every layer needs for its backward pass.
         sample_rows: answers sampled side by side; 0 for a stage that does not sample.
         sample_tokens: longest prompt + answer of a sampled row.
@@ -139,16 +143,17 @@ def predict(
     layer = tokens * number * passing_floats(size, checkpointing=checkpointing)
     adapted = sum(inputs * outputs for _, inputs, outputs in size.linears)
     head = size.hidden * size.vocabulary if weight_bytes == 4 else 0
+    linear = sum(held_bytes(held, inputs, outputs) for _, inputs, outputs in size.linears) if held else adapted * weight_bytes
     cached = sample_rows * sample_tokens if cache_tokens is None else cache_tokens
     return MemoryNeed(
         process=int(PROCESS),
-        weights=int(size.parameters * weight_bytes),
+        weights=int((size.parameters - adapted) * weight_bytes + linear),
         adapters=adapter * adapters * 4,
         gradients=int(trained * training_bytes),
         optimizer=trained * 8,
         activations=int(SLACK * (tokens * per_token + layer)) if rank != 0 else int(SLACK * 2 * tokens * number * size.layer_floats),
         logits=logit_bytes(size),
-        merged=int((adapted + head) * weight_bytes) if sample_rows and adapters and rank else 0,
+        merged=int((adapted + head) * weight_bytes) if sample_rows and adapters and rank and not held else 0,
         kv_cache=int(SLACK * (cached * size.kv_floats * number + sample_rows * 2 * size.vocabulary * 4)),
         reference=int(size.parameters * weight_bytes) if reference_copy else 0,
         buffers=int(buffers),
@@ -189,6 +194,14 @@ CHANGES: tuple[tuple[Way, dict[str, Any]], ...] = (
     (Way("LoRA on the upper half of the layers (lora_layers 0.5)", f"--lora_layers 0.5 {SMALL}"), {"lora_layers": 0.5}),
     (Way("gradient checkpointing", f"--gradient_checkpointing true {SMALL}"), {"checkpointing": True}),
     (
+        Way("weights held in bf16, exact where the checkpoint is", f"--weights bf16 --gradient_checkpointing true {SMALL}"),
+        {"held": "bf16", "checkpointing": True},
+    ),
+    (
+        Way("weights held in four bits", f"--weights nf4 --gradient_checkpointing true {SMALL}"),
+        {"held": "nf4", "checkpointing": True},
+    ),
+    (
         Way("LoRA instead of full fine-tuning", f"--lora_r 16 --gradient_checkpointing true {SMALL}"),
         {"rank": 16, "checkpointing": True, "reference_copy": False},
     ),
@@ -208,6 +221,10 @@ def ways_to_fit(size: ModelSize, have: float, **settings: Any) -> list[Way]:
     found: list[Way] = []
     for way, change in CHANGES:
         if ("instead" in way.text and rank is not None) or ("heads" in way.text and not heads):
+            continue
+        if "held" in change and (
+            rank is None or settings.get("held") or (change["held"] == "bf16" and settings.get("weight_bytes", 4) < 4)
+        ):
             continue
         if "upper half" in way.text and (not rank or settings.get("lora_layers", 1.0) <= 0.5):
             continue

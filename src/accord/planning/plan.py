@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from accord.config.base import TrainingConfig
+from accord.config.base import SMALL_WEIGHTS, TrainingConfig
 from accord.config.online import OnlineConfig
 from accord.config.options import TrainOptions
 from accord.models.size import ModelSize, choose_token_budget
@@ -28,6 +28,25 @@ class Place:
     device: str = "cpu"
     weight_bytes: float = 4
     compute_bytes: int | None = None
+    held: str | None = None
+    """As `memory.predict`; the embeddings and the LM head then take `weight_bytes`."""
+
+
+def place_of(config: TrainingConfig, have: float, device: str, weight_bytes: float, *, half: bool) -> Place:
+    """Where a run of this config would be.
+
+    Args:
+        weight_bytes: as its `dtype` says.
+        half: True where embeddings and LM head are stored as bfloat16. False for float32.
+    """
+    on_gpu = device.startswith("cuda")
+    if config.weights == "fp32":
+        return Place(have, device, 4)
+    if config.weights not in SMALL_WEIGHTS:
+        return Place(have, device, weight_bytes)
+    if config.weights == "bf16" and on_gpu:
+        return Place(have, device, 2)
+    return Place(have, device, 2 if half else 4, int(weight_bytes) if on_gpu else 4, config.weights)
 
 
 @dataclass(frozen=True)
@@ -102,6 +121,8 @@ def memory_settings(config: TrainingConfig, options: TrainOptions, place: Place)
     }
     if place.compute_bytes is not None:
         settings["compute_bytes"] = place.compute_bytes
+    if place.held:
+        settings["held"] = place.held
     if rank:
         settings["lora_layers"] = options.lora_layers
     if options.lora_target != "all-linear":
@@ -114,7 +135,8 @@ def memory_settings(config: TrainingConfig, options: TrainOptions, place: Place)
 
 def budget_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those of them that `size.choose_token_budget` takes."""
-    return {name: settings[name] for name in ("context", "checkpointing", "weight_bytes", "lora_layers") if name in settings}
+    found = {name: settings[name] for name in ("context", "checkpointing", "weight_bytes", "lora_layers") if name in settings}
+    return found | ({"weight_bytes": settings["compute_bytes"]} if "compute_bytes" in settings else {})
 
 
 def plan_run(
@@ -152,6 +174,8 @@ def plan_run(
         settings |= _of_the_work(size, config, settings, work, data)
     need = predict(size, **settings, token_budget=budget)
     ways = tuple(ways_to_fit(size, place.have, **settings, heads=hasattr(config, "backbone"))) if need.total > place.have else ()
+    if place.held and work is not None and work.sampled_rows and _merges(size, need, place):
+        need = replace(need, merged=second_set(size))
     seconds = None
     if work is not None and speeds is not None:
         training = Training(
@@ -161,9 +185,21 @@ def plan_run(
             checkpointing=config.gradient_checkpointing,
             below=below,
             weight_bytes=place.compute_bytes or place.weight_bytes,
+            held=place.held,
+            merged=not place.held or _merges(size, need, place),
         )
         seconds = predict_seconds(size, work, speeds, training)
     return Plan(f"{config.method} on {options.model}", need, place.have, budget, ways, work, seconds, notes)
+
+
+def _merges(size: ModelSize, need: MemoryNeed, place: Place) -> bool:
+    """Whether sampling from a held base finds room for a second weight set in float32 (`models.merged`): as much again must stay free."""
+    return need.merged > 0 or place.have - need.total > 2 * second_set(size)
+
+
+def second_set(size: ModelSize) -> int:
+    """Bytes of the adapted linear layers in float32."""
+    return 4 * sum(inputs * outputs for _, inputs, outputs in size.linears)
 
 
 def _of_the_work(size: ModelSize, config: Any, settings: dict[str, Any], work: Work, data: Data) -> dict[str, Any]:

@@ -88,6 +88,17 @@ def size_of(name: str) -> ModelSize:
     return model_size(config_of(name))
 
 
+def released_in_half(name: str) -> bool:
+    """Whether its checkpoint holds bfloat16: all shapes above but those that accord fetches as GGUF, whose half type is another one. Raises as `size_of`."""
+    import torch
+
+    from accord.models.registry import PINNED
+
+    if shape_named(name) is not None:
+        return name.lower() not in PINNED
+    return getattr(config_of(name), "dtype", None) == torch.bfloat16
+
+
 def config_of(name: str) -> Any:
     """The transformers config of what `size_of` takes. Raises as it does."""
     known = shape_named(name)

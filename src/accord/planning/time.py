@@ -21,6 +21,8 @@ SAMPLING_CALLS = 110
 """The same of one layer in a step of sampling."""
 DRAWN = 8
 """Passes over the logits of a row in drawing its next token."""
+WIDENED = {"bf16": 6.0, "int8": 7.0, "nf4": 24.0}
+"""Bytes through memory that widening a held weight is like: read and written ones for bf16 and int8; nf4 looks its levels up."""
 SPREAD = 0.3
 """What a time is given or taken: other programs, other lengths."""
 
@@ -37,6 +39,10 @@ class Training:
     below: int = 0
     """Adapters of the same shape that lie frozen below the trained one."""
     weight_bytes: float = 4
+    held: str | None = None
+    """As in `memory.predict`: widened in every pass."""
+    merged: bool = True
+    """True samples from a second weight set in `weight_bytes`. False widens the held one in every step."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ def _pass(size: ModelSize, part: Part, speeds: Speeds, training: Training) -> fl
         + flops.attention / speeds.attention
         + flops.head / speeds.head
         + touched / speeds.memory
+        + part.passes * _widening(size, speeds, training) * (times - (trained if part.trains else 0)) / size.layers
         + part.passes * times * CALLS * speeds.call
     )
 
@@ -117,7 +124,13 @@ def _sampling(size: ModelSize, part: Part, speeds: Speeds, training: Training) -
     cache = part.cached * size.kv_floats * training.weight_bytes / speeds.memory
     drawing = DRAWN * part.rows * size.vocabulary * 4 / speeds.memory
     calls = size.layers * SAMPLING_CALLS * speeds.call
-    return part.passes * (max(weights / speeds.streamed, products) + cache + drawing + calls)
+    widening = 0.0 if training.merged else _widening(size, speeds, training)
+    return part.passes * (max(weights / speeds.streamed, products) + cache + drawing + calls + widening)
+
+
+def _widening(size: ModelSize, speeds: Speeds, training: Training) -> float:
+    """Seconds of widening every held weight once."""
+    return WIDENED[training.held] * size.layer_weights / speeds.memory if training.held else 0.0
 
 
 def _step(size: ModelSize, speeds: Speeds, training: Training) -> float:

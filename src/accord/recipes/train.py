@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from accord.annotation.accuracies import Measured, keep
-from accord.config.base import TrainingConfig
+from accord.config.base import SMALL_WEIGHTS, TrainingConfig
 from accord.config.options import BestOfOptions, TrainOptions
 from accord.data.snapshots import is_project, newest_snapshot
 from accord.errors import ConfigError
 from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
 from accord.models.lora import lora_config
-from accord.models.opened import Opened, open_model
+from accord.models.opened import Opened, open_model, weights_of
 from accord.models.save import HEADS, REWARD
-from accord.models.size import choose_token_budget, model_size
+from accord.models.size import SMALLEST_BUDGET, ModelSize, choose_token_budget, model_size
 from accord.planning.here import trainer_plan
 from accord.planning.memory import MemoryNeed, check_fits, predict, suggest
-from accord.planning.plan import Place, budget_settings, memory_settings
+from accord.planning.plan import Place, budget_settings, memory_settings, place_of
 from accord.recipes.dry_run import describe, describe_sampling
 from accord.recipes.rejection import imitated_rows
 from accord.recipes.sampled import prompts_to_answer
 from accord.training import processes
 from accord.training.best import check_can_evaluate
 from accord.training.lineage import JUDGES, load_lines
-from accord.training.setup import Rows, read_rows, say
+from accord.training.setup import Rows, frozen_weights, read_rows, say
 from accord.types import Example
 
 
@@ -37,6 +38,8 @@ def run(options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions | 
         raise ConfigError(
             f"accord {config.method} needs data: accord {config.method} --data rows.jsonl. Start a file with: accord data template {TEMPLATES[config.method]} rows.jsonl"
         )
+    if config.weights == "auto":
+        config.weights = weights_of(Path(options.model))
     needs: list[MemoryNeed] = []
     have = available_memory(pick_device())
     rows = read_rows(options.data, options.columns, config.seed)
@@ -46,6 +49,7 @@ def run(options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions | 
         dtype=config.dtype,
         accept_licence=options.accept_licence,
         before_loading=lambda found: needs.append(plan_memory(found, options, config, samples=best_of is not None)),
+        weights=lambda: config.weights,
     )
     say(opened.line)
     if best_of is not None:
@@ -106,6 +110,8 @@ def check_options(options: TrainOptions, config: TrainingConfig, best_of: BestOf
         raise ConfigError(
             "accord ppo trains an adapter (policy, reference and value share one base): --lora_r 0, all weights, is not offered. Leave it at 16."
         )
+    if config.weights in SMALL_WEIGHTS and not options.lora_r and getattr(config, "backbone", "") != "heads":
+        raise frozen_weights(config.weights)
     for name, methods in (("reward_model", ONLINE), ("reward", ONLINE), ("heldout_reward", ONLINE), ("ptx_data", ("ppo",))):
         both = name in ("reward_model", "reward")
         if config.method not in methods and getattr(options, name) and (best_of is None or not both):
@@ -147,7 +153,10 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
     device = pick_device()
     size = model_size(model_config)
     dtype = pick_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
-    place = Place(available_memory(device), device, dtype.itemsize)
+    half = getattr(model_config, "dtype", None) == torch.bfloat16
+    place = place_of(config, available_memory(device), device, dtype.itemsize, half=half)
+    if half and place.device == "cpu":
+        place = _in_half(size, options, config, place)
     settings = memory_settings(config, options, place)
     if samples and "sample_rows" not in settings:
         settings |= {"sample_rows": 64, "sample_tokens": settings["context"]}
@@ -165,6 +174,20 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
         force=options.force,
     )
     return need
+
+
+def _in_half(size: ModelSize, options: TrainOptions, config: TrainingConfig, place: Place) -> Place:
+    """With weights at auto, a checkpoint of bfloat16 that fits in float32 by no micro-batch is held as it is: that is exact."""
+    if config.weights != "auto" or not (options.lora_r or getattr(config, "backbone", "") == "heads"):
+        return place
+    smaller = place_of(replace(config, weights="bf16"), place.have, place.device, 4, half=True)
+    budget = config.tokens_per_microbatch or SMALLEST_BUDGET
+    needs = [predict(size, **memory_settings(config, options, one), token_budget=budget).total for one in (place, smaller)]
+    if needs[0] <= place.have or needs[1] > place.have:
+        return place
+    config.weights = "bf16"
+    say(f"weights bf16: the checkpoint is, and in float32 it would take {needs[0] / 1e9:.1f} GB of {place.have / 1e9:.1f} GB.")
+    return smaller
 
 
 ONLINE = ("ppo", "grpo")

@@ -17,7 +17,7 @@ from accord.errors import DataError
 from accord.models.adapters import PolicyModel, Stack, Want
 from accord.models.folders import read_json
 from accord.models.heads import FeatureHeads
-from accord.models.load import load_model, resolve
+from accord.models.load import load_model, resolve, say
 from accord.models.save import base_hash, check_base, load_stack, load_tensors, save_policy
 from accord.writing import whole_folder
 
@@ -82,6 +82,7 @@ class Scorer(Generic[H, R]):
             "schema": 1,
             "base": getattr(self.policy.model.config, "_name_or_path", ""),
             "base_hash": base_hash(self.policy),
+            "weights": self.policy.held,
             "full": full,
             "stack": list(self.stack),
             "layer": self.heads.layer,
@@ -107,9 +108,13 @@ class Scorer(Generic[H, R]):
             raise DataError(f"{folder} holds no {cls.missing}")
         record = read_json(path)
         if record.get("full") and not _loaded_from(policy, folder):
-            kind = str(policy.model.dtype).removeprefix("torch.")
+            kind = str(policy.dtype).removeprefix("torch.")
             policy = PolicyModel(load_model(resolve(folder), dtype=kind, device=str(policy.device)))
         check_base(policy, record, folder)
+        if "weights" in record and record["weights"] != policy.held:
+            say(
+                f"{folder} was trained on a base held in {record['weights'] or 'full'}, this one is held in {policy.held or 'full'}: scores differ by that rounding."
+            )
         stack = load_stack(policy, folder, prefix="reward") if record["stack"] else ()
         return policy, stack, record, load_tensors(folder / cls.tensors)
 

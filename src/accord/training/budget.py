@@ -29,7 +29,7 @@ def token_budget(config: TrainingConfig, policy: PolicyModel) -> int:
             size,
             have - OPTIMIZER_COPIES * trained - logit_bytes(size),
             device=device.type,
-            weight_bytes=policy.model.dtype.itemsize,
+            weight_bytes=policy.dtype.itemsize,
             context=config.max_length or 1024,
             checkpointing=config.gradient_checkpointing,
         )

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accord.config.base import TrainingConfig
+from accord.config.base import SMALL_WEIGHTS, TrainingConfig
 from accord.types import content_hash
 from accord.writing import write_text
 
@@ -74,8 +74,28 @@ def load_lines(folder: str, *, adapters: bool) -> str:
     )
 
 
-def model_card(record: dict[str, Any]) -> str:
-    """A short, honest model card in markdown with the header that hubs read."""
+def exported_card(record: dict[str, Any] | None, base: str, form: str, checked: str) -> str:
+    """The card of an exported model: its run's, with what was written and how it compared.
+
+    Args:
+        record: the run's (`run.json`). None: the model came from no run.
+        base: the model that it was made from, for that case.
+        form: merged, adapter, gguf-q8_0, ...
+        checked: what the comparison found, a sentence.
+    """
+    about = f"## Export\n\nWritten as {form}, loaded again and compared with the model it was made from: {checked}.\n"
+    if record is None:
+        return f"---\nbase_model: {base}\ntags: [accord]\n---\n\n# {base}\n\nOnly exported by accord, not trained. The base model's licence applies.\n\n{about}"
+    return model_card(record, form=form) + f"\n{about}"
+
+
+def model_card(record: dict[str, Any], *, form: str = "adapter") -> str:
+    """A short, honest model card in markdown with the header that hubs read.
+
+    Args:
+        form: in which the model lies beside the card, by `accord export`'s names: its lines load adapters or merged models, and there are none
+            for files that Python does not load.
+    """
     data = "\n".join(f"- {name}: {part['rows']} rows, content hash `{part['hash'][:16]}`" for name, part in record["data"].items())
     numbers = "\n".join(
         f"| {name} | {value:.4g} |"
@@ -83,13 +103,23 @@ def model_card(record: dict[str, Any]) -> str:
         if isinstance(value, (int, float)) and value == value
     )
     skipped = f"\nChecks that were skipped: {', '.join(record['skipped_checks'])}.\n" if record["skipped_checks"] else ""
+    held = (
+        f"\nThe base was held in {record['weights']} in training: on the base in full precision the adapter's log-probs differ by that rounding.\n"
+        if record.get("weights") in SMALL_WEIGHTS
+        else ""
+    )
+    adapters = bool(record["adapters"]) and form == "adapter"
     base = Path(record["base"]).name or "a model made in memory"  # a cache folder's name has the model's name and hash in it
-    load = "" if record["method"] in JUDGES else f"\n```python\n{load_lines('this folder', adapters=bool(record['adapters']))}\n```\n"
+    load = (
+        ""
+        if record["method"] in JUDGES or form not in ("adapter", "merged")
+        else f"\n```python\n{load_lines('this folder', adapters=adapters)}\n```\n"
+    )
     frozen = record["config"].get("backbone") == "heads"
     without = "none, the heads read the base model as it is" if frozen else "none, all weights were trained"
     return f"""---
 base_model: {base}
-library_name: {"peft" if record["adapters"] else "transformers"}
+library_name: {"peft" if adapters else "transformers"}
 tags: [accord, {record["method"]}]
 ---
 
@@ -98,7 +128,7 @@ tags: [accord, {record["method"]}]
 Trained with accord {record["versions"]["accord"]} (`{record["method"]}`, seed {record["seed"]}). The base model's licence applies; the settings are in `{RECORD}`.
 
 Adapters, bottom first: {", ".join(record["adapters"]) or without}.
-{skipped}
+{held}{skipped}
 ## Data
 
 {data or "- none recorded"}
@@ -133,6 +163,7 @@ def record_of(
         "schema": 1,
         "method": method,
         "base": getattr(policy.model.config, "_name_or_path", ""),
+        "weights": policy.held or str(policy.dtype).removeprefix("torch."),
         "adapters": list(prepared.stack),
         "parents": [{"adapter": name, "run": policy.origins[name]} for name in prepared.reference if name in policy.origins],
         "config": config.to_dict(),

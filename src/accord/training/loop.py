@@ -144,7 +144,7 @@ class Loop:
 
     def surroundings(self) -> dict[str, Any]:
         """What a resumed run must share with the one that was stopped to go on bit for bit."""
-        return checkpoint.surroundings()
+        return {**checkpoint.surroundings(), "weights": self.policy.held}
 
     def before_training(self) -> None:
         """Checks and precomputation, before step 0 and before the weights of a checkpoint are read."""

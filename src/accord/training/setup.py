@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from accord.config.base import TrainingConfig
+from accord.config.base import SMALL_WEIGHTS, TrainingConfig
 from accord.data.render import Renderer
 from accord.data.snapshots import fitting
 from accord.errors import ConfigError, DataError
@@ -65,7 +65,13 @@ def prepare(
         start: adapters that training starts from, bottom first. None is every adapter on the model.
     """
     heads = getattr(args, "backbone", "") == "heads"
+    if args.weights in SMALL_WEIGHTS and isinstance(model, (str, Path)) and peft_config is None and not heads:
+        raise frozen_weights(args.weights)
     policy, loaded = _policy(model, args, trained=peft_config is None and not heads)
+    if args.weights in SMALL_WEIGHTS and not policy.held and policy.device.type != "cuda":
+        raise ConfigError(
+            f"weights={args.weights!r} is how a model is loaded, and this one is in memory already. Pass its name or folder, or leave weights at auto."
+        )
     tokenizer = tokenizer if tokenizer is not None else loaded or _tokenizer_of(policy)
     rows = int(policy.model.get_input_embeddings().weight.shape[0])
     if len(tokenizer) > rows:
@@ -90,7 +96,10 @@ def prepare(
         policy.train_only(stack[-1])
     else:
         stack, reference, full = (), (), True
-        policy.model.requires_grad_(True)
+        if policy.held and not heads:
+            raise frozen_weights(policy.held)
+        if not policy.held:
+            policy.model.requires_grad_(True)
         if not heads:
             count = sum(parameter.numel() for parameter in policy.model.parameters())
             say(
@@ -124,6 +133,13 @@ def prepare(
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output_dir {folder} is a file; a run needs a folder. Name another place.")
     return Prepared(policy, tokenizer, renderer, stack, reference, full, folder)
+
+
+def frozen_weights(held: str) -> ConfigError:
+    """What to say to full fine-tuning on a base that is held in fewer bits."""
+    return ConfigError(
+        f"weights={held!r} holds the base frozen, so not all weights can be trained. Train an adapter (--lora_r 16, or a peft_config), or use weights='fp32'."
+    )
 
 
 def default_folder(method: str, policy: PolicyModel) -> Path:
@@ -213,7 +229,8 @@ def _policy(model: Any, args: TrainingConfig, *, trained: bool) -> tuple[PolicyM
         from accord.models.load import load_model, load_tokenizer, resolve
 
         resolved = resolve(str(model))
-        return PolicyModel(load_model(resolved, dtype=args.dtype, trained=trained)), load_tokenizer(resolved)
+        loaded = load_model(resolved, dtype=args.dtype, trained=trained, weights=args.weights)
+        return PolicyModel(loaded), load_tokenizer(resolved)
     if isinstance(model, nn.Module):
         return PolicyModel(model), None
     raise ConfigError(f"model must be a name, a path or a model, not {type(model).__name__}.")
