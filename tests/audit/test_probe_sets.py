@@ -70,6 +70,9 @@ def test_own_tables(tmp_path: Path) -> None:
     assert probe_sets.texts(write(tmp_path / "t.jsonl", {"text": "Prose."}), 0, 0) == ["Prose."]
     pairs = write(tmp_path / "pairs.jsonl", {"prompt": "a", "chosen": "b", "rejected": "c"})
     assert probe_sets.everyday(pairs, 0, 0) == [("a", "b")]
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    with pytest.raises(DataError, match="a prompt of 3 turns"):
+        probe_sets.everyday(write(tmp_path / "chats.jsonl", {"prompt": turns}), 0, 0)
 
 
 def test_files_of_others(shared_data: Path) -> None:

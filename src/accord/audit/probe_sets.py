@@ -122,13 +122,20 @@ def texts(file: str | None, limit: int, seed: int) -> list[str]:
 
 
 def everyday(file: str | None, limit: int, seed: int) -> list[tuple[str, str]]:
-    """Requests with a good answer each; of a file of the user's, the answer is empty where it has none."""
+    """Requests with a good answer each; of a file of the user's, the answer is empty where it has none.
+
+    Raises:
+        DataError: naming the row, if its prompt is a conversation of several turns.
+    """
     if file is None:
         return drawn([(row["prompt"], row["answer"]) for row in packaged("everyday")], limit, seed)
     found = {row.prompt_id: row for row in read_examples(file)}
-    return drawn(
-        [(row.prompt[-1].content, row.completions[0].text if row.completions else "") for row in found.values() if row.prompt], limit, seed
-    )
+    for row in found.values():
+        if len(row.prompt) != 1:
+            raise DataError(
+                f"{row.where} has a prompt of {len(row.prompt)} turns; these probes ask one question each. Leave such rows out."
+            )
+    return drawn([(row.prompt[0].content, row.completions[0].text if row.completions else "") for row in found.values()], limit, seed)
 
 
 def pairs(files: Sequence[str] | None, limit: int, seed: int, kinds: Sequence[str]) -> list[Example]:
