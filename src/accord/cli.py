@@ -246,10 +246,10 @@ GROUPS = (
             ),
             Command(
                 "export",
-                "take the model home: merged, adapter, GGUF or Ollama, each loaded again and compared",
+                "one ordinary model folder that needs no accord",
                 ("accord.config.options:ExportOptions",),
                 "accord.commands.export:run",
-                ("to", "output_dir", "prompts", "merged", "sequence_classification", "force"),
+                ("to", "merged", "sequence_classification", "force"),
                 positional="run",
             ),
             Command("data", "check, convert and start data files", (), "accord.commands.data:run", (), passthrough=True),

@@ -10,6 +10,7 @@ from accord.errors import ConfigError
 from accord.models.export import export_merged
 from accord.models.opened import open_model
 from accord.models.save import PROCESS, REWARD
+from accord.models.small import widen
 from accord.rewards.export import export_classifier
 from accord.rewards.learned import RewardModel
 from accord.writing import whole_folder
@@ -41,6 +42,7 @@ def run(options: ExportOptions) -> int:
             "Add --sequence_classification to write a classifier, or --merged false to copy the run as it is."
         )
     opened = open_model(options.run, dtype="float32", force=options.force)  # adapters add up exactly in no half type
+    widen(opened.policy.model)
     if options.sequence_classification:
         reward = RewardModel.load(opened.policy, source, opened.renderer)
         constant = export_classifier(reward, opened.tokenizer, target)

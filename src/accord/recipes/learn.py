@@ -312,7 +312,12 @@ def open_learner(chat: ChatOptions, options: LearnOptions) -> Learner:
         seed=chat.seed,
     )
     training = TrainOptions(chat.model, lora_r=options.lora_r, lora_layers=options.lora_layers, force=chat.force)
-    opened = open_model(chat.model, accept_licence=chat.accept_licence, before_loading=lambda found: plan_memory(found, training, config))
+    opened = open_model(
+        chat.model,
+        accept_licence=chat.accept_licence,
+        before_loading=lambda found: plan_memory(found, training, config),
+        weights=lambda: config.weights,
+    )
     folder = Path(options.output_dir or Path("runs") / f"learn-{_short(chat.model, opened)}")
     config.output_dir = str(folder)
     labels = folder / LABELS
