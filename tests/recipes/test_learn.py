@@ -27,6 +27,7 @@ from accord.models.opened import open_model
 from accord.objectives.segments import segment_sum
 from accord.recipes.learn import Learner, open_learner
 from accord.recipes.learn_thread import Background
+from accord.reporting.curves import headline
 from accord.types import Message
 
 ME = "me"
@@ -305,6 +306,20 @@ def test_an_ordinary_peft_folder(start: Start, tmp_path: Path) -> None:
         logprobs = model(ids).logits.log_softmax(-1)
     gap = (logprobs - reference)[0, -answer - 1 : -1].gather(1, ids[0, -answer:, None]).sum()
     assert float(gap) == pytest.approx(wanted, abs=1e-3) == pytest.approx(noted, abs=1e-3)
+
+
+def test_a_step_is_logged_with_how_far_the_policy_has_moved(start: Start, tmp_path: Path) -> None:
+    """KL and length of the newest five questions stand in metrics.jsonl under the names of other runs, so `accord ui` draws them."""
+    with start() as learner:
+        for number in range(3):
+            clicked(learner, text=f"Why {number}?")
+            moved = learner.state().newest
+            while learner.step():
+                pass
+        rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert moved is not None and len(rows) == 6 and abs(moved.kl_nats) > 1e-6
+    numbers = headline(rows[-1])
+    assert (numbers["kl"], numbers["length"]) == (pytest.approx(moved.kl_nats), pytest.approx(moved.tokens)) and numbers["loss"] is not None
 
 
 def test_a_killed_learner_learns_again_what_its_checkpoint_lacks(start: Start) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,11 @@ class LiveDPO(DPOTrainer):
                     f"{self.folder} was started with {name} {made_of.get(name)}, not {value}. Start it as before, or name another --output_dir."
                 )
 
-    def learn(self, units: Sequence[Unit]) -> dict[str, float]:
+    def learn(self, units: Sequence[Unit], also: Mapping[str, float] | None = None) -> dict[str, float]:
         """One optimizer step on these pairs, logged; returns its metrics.
 
+        Args:
+            also: further metrics of the policy before the step. None: there are none.
         Raises:
             DivergedError: if loss or gradient are not finite, or the first step finds that policy and reference differ.
         """
@@ -73,7 +75,7 @@ class LiveDPO(DPOTrainer):
         self.prepare_units(units)
         if self.global_step == 0:
             self.reference.check_start(self.policy, self.prepared.stack, self.compared(units))
-        values = self.train_step(StepBatch(units))
+        values = {**self.train_step(StepBatch(units)), **(also or {})}
         values["step_seconds"] = time.perf_counter() - started
         self._last = values
         self.log({"step": self.global_step, **values})

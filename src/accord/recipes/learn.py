@@ -171,7 +171,7 @@ class Learner:
             if key is None or key not in labels:
                 return None
             self._steps_on[key] = self._steps_on.get(key, 0) + 1
-            values = self.trainer.learn([self._unit(labels[each]) for each in (key, *self._replayed(labels))])
+            values = self.trainer.learn([self._unit(labels[each]) for each in (key, *self._replayed(labels))], self._moved())
             if self._steps_on[key] == self.options.steps:
                 self.trainer.learned.append(key)
                 if len(self.trainer.learned) % SAVE_EVERY == 0:
@@ -258,6 +258,11 @@ class Learner:
         source: dict[str, Any] = {"kind": "sample", "model": self.chat.model, "seed": self.chat.seed, "step": self.trainer.global_step}
         source |= {"clicks": clicks, "kl_nats": round(gain, 4), "ids": list(rollout.completion_ids)}
         return Completion((Message("assistant", rollout.text),), rollout.finish_reason == "stop", source)
+
+    def _moved(self) -> dict[str, float]:
+        """KL and length of the newest answers, under the names that they have in other runs' metrics."""
+        newest = self.state().newest
+        return {} if newest is None else {"objective/kl": newest.kl_nats, "completions/mean_length": newest.tokens}
 
     def _looked(self, stack: Sequence[str], step: int) -> Look:
         system = [Message("system", self.chat.system)] if self.chat.system else []
