@@ -74,28 +74,8 @@ def load_lines(folder: str, *, adapters: bool) -> str:
     )
 
 
-def exported_card(record: dict[str, Any] | None, base: str, form: str, checked: str) -> str:
-    """The card of an exported model: its run's, with what was written and how it compared.
-
-    Args:
-        record: the run's (`run.json`). None: the model came from no run.
-        base: the model that it was made from, for that case.
-        form: merged, adapter, gguf-q8_0, ...
-        checked: what the comparison found, a sentence.
-    """
-    about = f"## Export\n\nWritten as {form}, loaded again and compared with the model it was made from: {checked}.\n"
-    if record is None:
-        return f"---\nbase_model: {base}\ntags: [accord]\n---\n\n# {base}\n\nOnly exported by accord, not trained. The base model's licence applies.\n\n{about}"
-    return model_card(record, form=form) + f"\n{about}"
-
-
-def model_card(record: dict[str, Any], *, form: str = "adapter") -> str:
-    """A short, honest model card in markdown with the header that hubs read.
-
-    Args:
-        form: in which the model lies beside the card, by `accord export`'s names: its lines load adapters or merged models, and there are none
-            for files that Python does not load.
-    """
+def model_card(record: dict[str, Any]) -> str:
+    """A short, honest model card in markdown with the header that hubs read."""
     data = "\n".join(f"- {name}: {part['rows']} rows, content hash `{part['hash'][:16]}`" for name, part in record["data"].items())
     numbers = "\n".join(
         f"| {name} | {value:.4g} |"
@@ -108,18 +88,13 @@ def model_card(record: dict[str, Any], *, form: str = "adapter") -> str:
         if record.get("weights") in SMALL_WEIGHTS
         else ""
     )
-    adapters = bool(record["adapters"]) and form == "adapter"
     base = Path(record["base"]).name or "a model made in memory"  # a cache folder's name has the model's name and hash in it
-    load = (
-        ""
-        if record["method"] in JUDGES or form not in ("adapter", "merged")
-        else f"\n```python\n{load_lines('this folder', adapters=adapters)}\n```\n"
-    )
+    load = "" if record["method"] in JUDGES else f"\n```python\n{load_lines('this folder', adapters=bool(record['adapters']))}\n```\n"
     frozen = record["config"].get("backbone") == "heads"
     without = "none, the heads read the base model as it is" if frozen else "none, all weights were trained"
     return f"""---
 base_model: {base}
-library_name: {"peft" if adapters else "transformers"}
+library_name: {"peft" if record["adapters"] else "transformers"}
 tags: [accord, {record["method"]}]
 ---
 
