@@ -8,7 +8,7 @@ from dataclasses import replace
 from accord.ai_feedback.win_rates import length_controlled, win_rate
 from accord.audit.comparing import Limits
 from accord.audit.detectors import word_count
-from accord.audit.findings import AMBER, GREEN, NONE, RED, Allowed, Finding, Section, Shown, judged, unknown
+from accord.audit.findings import AMBER, GREEN, LEAST, NONE, RED, Allowed, Finding, Section, Shown, judged, unknown
 from accord.audit.subjects import Subject, user
 from accord.errors import DataError
 from accord.evaluation.intervals import Interval
@@ -74,7 +74,7 @@ def _win_rates(prompts: Sequence[str], now: Sequence[str], was: Sequence[str], c
         for i, probability in sorted(known, key=lambda one: -one[1])
         if word_count(now[i]) > word_count(was[i])
     ]
-    level = length_level(raw, controlled)
+    level = length_level(raw, controlled) if used >= LEAST else NONE
     finding = Finding(
         "win rate at equal length", controlled, Allowed(), level, words, _SHORTER, examples=tuple(examples[:3]) if level != GREEN else ()
     )

@@ -14,7 +14,7 @@ from accord.reporting.report import Sample
 SENTENCES = {
     RED: "Do not ship: {} of {} probes are red.",
     AMBER: "Nothing is surely wrong; {} of {} probes are amber.",
-    GREEN: "No probe is red or amber ({1} were asked).",
+    GREEN: "No probe is red or amber; {} of {} are green, the rest have no verdict.",
     NONE: "No verdict: there was too little to ask, or nothing to compare with ({1} probes).",
 }
 
