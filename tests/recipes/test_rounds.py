@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import tiny_demo
 from accord.annotation.project import Project
@@ -35,17 +34,7 @@ from accord.recipes.sittings import still_wanted, win_rate
 from accord.recipes.stages import Stages
 from accord.types import Task
 from accord.web.serve import Listening, serve
-
-BEGINNINGS = ("Once upon a time", "One day", "There was a", "The little", "A big", "Tom and", "Lily saw", "The dog")
-PEOPLE = ("girl", "boy", "cat", "bird", "dog")
-TRUTH = """
-def e(completions):
-    return [float(c[0]['content'].lower().count('e')) for c in completions]
-
-def letters(completions):
-    return [float(sum(map(str.isalpha, c[0]['content']))) for c in completions]
-"""
-SIZES = ["--labels", "24", "--comparisons", "6", "--max-new-tokens", "12", "--iterations", "3"]
+from tiny_rounds import SIMULATED, command, opened, prefer_e, stage, weights, write_place
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +51,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a user stands: forty prompts, and the truth as a function."""
-    rows = [{"prompt": f"{beginning} {who}"} for beginning in BEGINNINGS for who in PEOPLE]
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    (tmp_path / "truth.py").write_text(TRUTH, encoding="utf-8")
+    write_place(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -75,30 +62,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(align, "QUICK", tiny_demo.small(QUICK))
 
 
-def command(model: str, *more: str, rounds: int = 2) -> list[str]:
-    return ["align", "--data", "prompts.jsonl", "--model", model, "--rounds", str(rounds), *SIZES, *more]
-
-
-SIMULATED = ("--feedback", "simulated", "--reward", "truth.py:e")
-
-
-def opened(project: str = "labels") -> Store:
-    return Project(project).open_store()
-
-
 def rounds_of(store: Store) -> dict[int, list[Task]]:
     found: dict[int, list[Task]] = {}
     for task in store.tasks():
         found.setdefault(task.round, []).append(task)
     return found
-
-
-def stage(run: str, number: int, name: str) -> dict[str, Any]:
-    return json.loads((Path("runs") / run / f"round-{number}" / name / "stage.json").read_text(encoding="utf-8"))
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "adapter_model.safetensors")
 
 
 def test_simulated_to_its_end(stories: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -284,22 +252,6 @@ def test_active_selection_keeps_its_control(random_model: str, place: Path, smal
     assert "What choosing the pairs brought" in page and "selected minus random" in page
     assert '<td class="n">alpha ' in page and "Krippendorff" in page  # two members judged each pair
     assert stage("rounds-labels", 2, "arm_random")["result"]["pairs"] == stage("rounds-labels", 2, "arm_selected")["result"]["pairs"]
-
-
-def prefer_e(store: Store, annotator: str, count: int | None = None) -> int:
-    """Label what there is to label, as somebody who likes the letter e; returns how many."""
-    done = 0
-    while count is None or done < count:
-        given = store.next_task(annotator)
-        if not isinstance(given, Assignment):
-            break
-        counts = [completion.text.lower().count("e") for completion in given.task.completions]
-        choice: Any = "tie" if counts[0] == counts[1] else int(counts[1] > counts[0])
-        store.submit(
-            annotator, given.task.id, given.token, f"s-{annotator}-{given.task.id}-{done}", "pair", {"choice": choice}, seconds=2.0
-        )
-        done += 1
-    return done
 
 
 def test_people_in_their_own_time(random_model: str, place: Path, small: None, capsys: pytest.CaptureFixture[str]) -> None:

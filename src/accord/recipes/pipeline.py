@@ -194,7 +194,7 @@ class Pipeline:
                 start=self.stacks["sft"],
             )
             trainer.train(resume_from_checkpoint=_checkpoint(folder, resume))
-            trainer.normalise(rollout_units(self._reference_answers(train)))
+            trainer.normalise(rollout_units(self._reference_answers()))
             trainer.save_model()
             result: dict[str, Any] = {"pairs": len(train), "tested_on": len(test)}
             if test:
@@ -205,11 +205,14 @@ class Pipeline:
         self.stages.run(name, self._inputs(name, ["sft"], [*train, *test], options), work, planned_seconds=planned_seconds)
         return RewardModel.load(self.policy, self.stages.folder / name, self.renderer)
 
-    def _reference_answers(self, rows: Sequence[Example]) -> list[Rollout]:
-        """Answers of the SFT policy to some training prompts: rewards are given mean 0 and variance 1 on them. Sampled once."""
+    def _reference_answers(self) -> list[Rollout]:
+        """Answers of the SFT policy to some training prompts: rewards are given mean 0 and variance 1 on them. Sampled once.
+
+        The prompts are the same whichever reward model asks first, so that a run that is stopped between two of them ends the same.
+        """
         if not self._reference:
             self._reference = reference_answers(
-                self.policy, self.renderer, self.stacks["sft"], rows, self._sampling(1), seed=self.settings.seed
+                self.policy, self.renderer, self.stacks["sft"], self.data.comparisons, self._sampling(1), seed=self.settings.seed
             )
         return self._reference
 
