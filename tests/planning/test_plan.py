@@ -337,10 +337,13 @@ def test_held_weights_are_planned_for(capsys: pytest.CaptureFixture[str]) -> Non
     layers = sum(inputs * outputs for _, inputs, outputs in size.linears)
     assert layers == 973_078_528 and size.parameters - layers == 262_735_872
     found = {}
+    narrow = replace(EVEN, memory=1e10)  # widening is bytes through memory
     for weights in ("auto", "bf16", "int8", "nf4"):
         config = DPOConfig(weights=weights, gradient_checkpointing=True, tokens_per_microbatch=256)
         place = place_of(config, 16 * GB, "cpu", 4, half=True)
-        found[weights] = plan_run(size, config, TrainOptions(model="llama-3.2-1b"), place, data=data_like("dpo", 4, 500, 500), speeds=EVEN)
+        found[weights] = plan_run(
+            size, config, TrainOptions(model="llama-3.2-1b"), place, data=data_like("dpo", 4, 500, 500), speeds=narrow
+        )
     need = {name: plan.need.weights for name, plan in found.items()}
     assert need["auto"] == 4 * size.parameters and need["bf16"] == 2 * size.parameters
     assert need["nf4"] == pytest.approx(973_078_528 * (0.5 + 1 / 64 + 4 / 16384) + 2 * 262_735_872, abs=1)
@@ -360,7 +363,9 @@ def test_a_second_set_for_sampling_is_planned_where_there_is_room() -> None:
     data = data_like("grpo", 8, 50, 50)
 
     def plan(have: float) -> Any:
-        return plan_run(size, config, TrainOptions(), place_of(config, have, "cpu", 4, half=False), data=data, speeds=EVEN)
+        return plan_run(
+            size, config, TrainOptions(), place_of(config, have, "cpu", 4, half=False), data=data, speeds=replace(EVEN, memory=1e10)
+        )
 
     roomy = plan(64 * GB)
     layers = sum(inputs * outputs for _, inputs, outputs in size.linears)
