@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,12 +70,26 @@ def test_every_metric_is_explained() -> None:
     assert not missing, f"docs/metrics.md does not explain {missing}"
 
 
-def test_the_table_of_speed_is_what_was_measured() -> None:
-    """docs/speed.md shows every kept row of the benchmark, failures too: `python benchmarks/table.py --write`."""
-    spec = importlib.util.spec_from_file_location("table", ROOT / "benchmarks" / "table.py")
+def benchmark(name: str) -> Any:
+    """A script of `benchmarks/` as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_and_curves_of_reasoning_are_what_was_measured() -> None:
+    module = benchmark("reasoning_page")
+    page = module.PAGE.read_text(encoding="utf-8")
+    assert module.written(page, module.parts()) == page, "run python benchmarks/reasoning_page.py --write"
+    for name, drawn in module.pictures().items():
+        assert (module.IMAGES / name).read_text(encoding="utf-8") == drawn, "run python benchmarks/reasoning_page.py --write"
+
+
+def test_the_table_of_speed_is_what_was_measured() -> None:
+    """docs/speed.md shows every kept row of the benchmark, failures too: `python benchmarks/table.py --write`."""
+    module = benchmark("table")
     results = json.loads(module.RESULTS.read_text(encoding="utf-8"))
     page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
     assert len(results) > 5 and module.written(page, results) == page, "run python benchmarks/table.py --write"
