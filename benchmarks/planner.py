@@ -14,17 +14,16 @@ import argparse
 import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kept import alone, put
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "planner.json", ROOT / "docs" / "planner.md"
-START, END = "<!-- table: python benchmarks/planner.py --write -->", "<!-- end of the table -->"
 HEADER = (
     "| model, method, tokens of a row | settings | memory GB: planned, measured | off by | seconds: planned, measured | off by | other programs |",
     "|---|---|---|---|---|---|---|",
@@ -204,20 +203,12 @@ def table(results: dict[str, Any]) -> str:
 
 def written(page: str, results: dict[str, Any]) -> str:
     """The page with the table of these results between its two marks."""
-    before, rest = page.split(START)
-    return f"{before}{START}\n{table(results)}\n{END}{rest.split(END)[1]}"
+    return put(page, table(results), "planner.py")
 
 
 def measured(run: Run, at_most: float) -> dict[str, Any]:
     """The result of a run in a process of its own; what went wrong where something did."""
-    command = [sys.executable, str(Path(__file__)), "--child", json.dumps(asdict(run))]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, timeout=at_most)
-    except subprocess.TimeoutExpired:
-        return {"failed": f"> {at_most:g} s"}
-    if done.returncode != 0:
-        return {"failed": (done.stderr.strip().splitlines() or ["killed"])[-1][:160]}
-    return json.loads(done.stdout.splitlines()[-1])
+    return alone(__file__, [json.dumps(asdict(run))], at_most)
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kept import put
+
 from accord.reporting.charts import Line, line_chart
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,10 +28,6 @@ ARMS = {
 }  # fmt: skip
 """What is done to the model, by the first part of a row's name."""
 GAINED = ("gain", "seconds")
-
-
-def mark(name: str) -> tuple[str, str]:
-    return f"<!-- {name}: python benchmarks/reasoning_page.py --write -->", f"<!-- end of {name} -->"
 
 
 def arms_table(results: dict[str, Any]) -> str:
@@ -94,9 +92,7 @@ def parts() -> dict[str, str]:
 def written(page: str, tables: dict[str, str]) -> str:
     """The page with these tables between their marks."""
     for name, table in tables.items():
-        start, end = mark(name)
-        before, rest = page.split(start)
-        page = f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
+        page = put(page, table, "reasoning_page.py", name)
     return page
 
 

@@ -26,9 +26,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kept import alone, put
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "small_weights.json", ROOT / "docs" / "small-weights.md"
-START, END = "<!-- table: python benchmarks/small_weights.py --write -->", "<!-- end of the table -->"
 HEADER = (
     "| shape, longest row in tokens | weights | peak memory GB | loading s | tokens/s | other programs |",
     "|---|---|---|---|---|---|",
@@ -216,9 +217,7 @@ def line(name: str, found: dict[str, Any]) -> str:
 
 def written(page: str, results: dict[str, Any]) -> str:
     """The page with the table of these results between its two marks."""
-    before, rest = page.split(START)
-    rows = "\n".join((*HEADER, *(line(name, found) for name, found in results.items())))
-    return f"{before}{START}\n{rows}\n{END}{rest.split(END)[1]}"
+    return put(page, "\n".join((*HEADER, *(line(name, found) for name, found in results.items()))), "small_weights.py")
 
 
 def measured(run: Run, model: Path, at_most: float) -> dict[str, Any]:
@@ -231,14 +230,7 @@ def measured(run: Run, model: Path, at_most: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         rows = write_rows(folder, run.tokens, run.steps)
-        command = [sys.executable, str(Path(__file__)), "--child", json.dumps(asdict(run)), str(model), str(rows), str(folder)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, timeout=at_most)
-        except subprocess.TimeoutExpired:
-            return {"failed": f"> {at_most:g} s"}
-    if done.returncode != 0:
-        return {"failed": (done.stderr.strip().splitlines() or ["killed"])[-1][:160]}
-    return json.loads(done.stdout.splitlines()[-1])
+        return alone(__file__, [json.dumps(asdict(run)), str(model), str(rows), str(folder)], at_most)
 
 
 def main() -> None:

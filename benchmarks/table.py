@@ -11,9 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kept import put
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "vs_trl.json", ROOT / "docs" / "speed.md"
-START, END = "<!-- table: python benchmarks/table.py --write -->", "<!-- end of the table -->"
 HEADER = (
     "| model, method, rows | TRL's rows a pass | pairs | times as fast: median (worst, best) | share of the GEMM peak | tokens: ours, theirs padded | peak GB: ours, theirs |",
     "|---|---|---|---|---|---|---|",
@@ -46,8 +47,7 @@ def table(results: dict[str, Any]) -> str:
 
 def written(page: str, results: dict[str, Any]) -> str:
     """The page with the table of these results between its two marks."""
-    before, rest = page.split(START)
-    return f"{before}{START}\n{table(results)}\n{END}{rest.split(END)[1]}"
+    return put(page, table(results), "table.py")
 
 
 def main() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
+import reasoning_page
+import table
 
 from accord.arguments import _class, help_text
 from accord.cli import COMMANDS
@@ -70,29 +70,18 @@ def test_every_metric_is_explained() -> None:
     assert not missing, f"docs/metrics.md does not explain {missing}"
 
 
-def benchmark(name: str) -> Any:
-    """A script of `benchmarks/` as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_tables_and_curves_of_reasoning_are_what_was_measured() -> None:
-    module = benchmark("reasoning_page")
-    page = module.PAGE.read_text(encoding="utf-8")
-    assert module.written(page, module.parts()) == page, "run python benchmarks/reasoning_page.py --write"
-    for name, drawn in module.pictures().items():
-        assert (module.IMAGES / name).read_text(encoding="utf-8") == drawn, "run python benchmarks/reasoning_page.py --write"
+    page = reasoning_page.PAGE.read_text(encoding="utf-8")
+    assert reasoning_page.written(page, reasoning_page.parts()) == page, "run python benchmarks/reasoning_page.py --write"
+    for name, drawn in reasoning_page.pictures().items():
+        assert (reasoning_page.IMAGES / name).read_text(encoding="utf-8") == drawn, "run python benchmarks/reasoning_page.py --write"
 
 
 def test_the_table_of_speed_is_what_was_measured() -> None:
     """docs/speed.md shows every kept row of the benchmark, failures too: `python benchmarks/table.py --write`."""
-    module = benchmark("table")
-    results = json.loads(module.RESULTS.read_text(encoding="utf-8"))
+    results = json.loads(table.RESULTS.read_text(encoding="utf-8"))
     page = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
-    assert len(results) > 5 and module.written(page, results) == page, "run python benchmarks/table.py --write"
-    assert module.line("a", {"failed": "> 180 s"}) == "| a |  | | > 180 s | | | |"
+    assert len(results) > 5 and table.written(page, results) == page, "run python benchmarks/table.py --write"
+    assert table.line("a", {"failed": "> 180 s"}) == "| a |  | | > 180 s | | | |"
     busy = {"ratio": 2.04, "ratios": [1.0, 2.04, 3.0], "foreign share": 0.2, "peak GB ours": 1, "peak GB theirs": 2.26}
-    assert module.line("b", busy) == "| b |  | 3 | 2.0 (1.0, 3.0), disturbed: other programs had 20% |  |  | 1.0, 2.3 |"
+    assert table.line("b", busy) == "| b |  | 3 | 2.0 (1.0, 3.0), disturbed: other programs had 20% |  |  | 1.0, 2.3 |"

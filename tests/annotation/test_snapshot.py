@@ -160,7 +160,9 @@ def test_what_other_tools_said_is_not_frozen(project: Project) -> None:
     (asked,) = pairs(1)
     with project.open_store() as store:
         store.add_tasks([asked])
-        store.record([Annotation("x1", asked.id, "pair", {"choice": 0}, "ann", created="2024-05-01T12:00:00.000Z", columns={"worker": "Ada"})])
+        store.record(
+            [Annotation("x1", asked.id, "pair", {"choice": 0}, "ann", created="2024-05-01T12:00:00.000Z", columns={"worker": "Ada"})]
+        )
         assert next(store.annotations()).columns == {"worker": "Ada"}
         snapshot = project.freeze(store)
     (row,) = rows_of(snapshot.folder)
