@@ -137,7 +137,7 @@ def read_tensors(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[st
             first, last = tensor["data_offsets"]
             raw = torch.empty(last - first, dtype=torch.uint8)
             source.seek(data + first)
-            if last > first and source.readinto(memoryview(raw.numpy())) != last - first:
+            if last > first and source.readinto(raw.numpy().data) != last - first:
                 raise MachineError(f"{path} ended while {name} was read. Fetch it again.")
             yield name, raw.view(getattr(torch, DTYPES[tensor["dtype"]])).view(tensor["shape"])
 

@@ -196,15 +196,13 @@ def _load_bitsandbytes(resolved: ResolvedModel, weights: str, place: str) -> Any
 
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MachineError(f"weights={weights!r} on a GPU needs bitsandbytes, which is not installed: pip install bitsandbytes.")
-    four: dict[str, Any] = {
-        "load_in_4bit": True,
-        "bnb_4bit_quant_type": "nf4",
-        "bnb_4bit_use_double_quant": True,
-        "bnb_4bit_compute_dtype": torch.bfloat16,
-    }
+    options: dict[str, Any] = {"load_in_8bit": True}
+    if weights == "nf4":
+        options = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+        options["bnb_4bit_compute_dtype"] = torch.bfloat16
     model: Any = AutoModelForCausalLM.from_pretrained(
         resolved.folder,
-        quantization_config=BitsAndBytesConfig(**(four if weights == "nf4" else {"load_in_8bit": True})),
+        quantization_config=BitsAndBytesConfig(**options),
         device_map={"": place},
         dtype=torch.bfloat16,
         use_safetensors=True,
