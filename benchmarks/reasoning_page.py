@@ -30,15 +30,19 @@ ARMS = {
 GAINED = ("gain", "seconds")
 
 
+def named(name: str) -> str:
+    """What a row says it is: `true:42` is GRPO, right or wrong, seed 42."""
+    kind, _, seed = name.partition(":")
+    return f"{ARMS[kind]}{f', seed {seed}' if seed else ''}"
+
+
 def arms_table(results: dict[str, Any]) -> str:
     """Held-out answers that are right, and the gain over the start, of every arm."""
     rows = ["| model | right: %, 95 % interval, problems | gain over the start | seconds of training |", "|---|---|---|---|"]
     for name, found in results.items():
-        kind, _, seed = name.partition(":")
-        if kind not in ARMS or "right" not in found:
+        if name.partition(":")[0] not in ARMS or "right" not in found:
             continue
-        what = f"{ARMS[kind]}{f', seed {seed}' if seed else ''}"
-        rows.append("| " + " | ".join((what, found["right"], *(str(found.get(key, "")) for key in GAINED))) + " |")
+        rows.append("| " + " | ".join((named(name), found["right"], *(str(found.get(key, "")) for key in GAINED))) + " |")
     if word_problems := results.get("SVAMP"):
         shares = "; ".join(f"{name} {found['right']}" for name, found in word_problems.items() if name != "gain")
         rows += ["", f"SVAMP (word problems of another kind, for which nothing was trained): {shares}; {word_problems['gain']}."]
@@ -70,7 +74,7 @@ def picture(results: dict[str, Any], key: str, label: str) -> str:
         kind = name.partition(":")[0]
         if kind in hues and "run" in found:
             x, y = smooth(found["run"][key])
-            lines.append(Line(name, x, y, dashed=kind != "true", hue=hues[kind]))
+            lines.append(Line(named(name), x, y, dashed=kind != "true", hue=hues[kind]))
     drawn = line_chart(lines, x_label="optimizer steps of 64 sampled answers", y_label=label)
     return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" ', 1) + "\n"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -112,6 +114,14 @@ def pairs(count: int = 9) -> list[Example]:
     return [
         _example("preference", f"Pick {WORDS[i % 10]} {i}", [WORDS[(i + 1) % 10], WORDS[(5 * i + 2) % 10] + f" {i}"]) for i in range(count)
     ]
+
+
+def pairs_file(folder: Path) -> Path:
+    """Eight comparisons as a file."""
+    rows = [{"prompt": f"Pick {i}", "chosen": f"yes {i}", "rejected": f"no, never {i}"} for i in range(8)]
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
 
 
 def rankings(count: int = 4) -> list[Example]:

@@ -14,7 +14,7 @@ from accord.annotation.project import Project
 from accord.annotation.stopping import decide
 from accord.cli import main
 from accord.types import Annotation, Task
-from labelling import answer, given, pairs, say, talk, task
+from labelling import answer, talk, task, two_people
 
 
 def said(on: Task, value: dict[str, object], annotator: str = "ada", **more: object) -> Annotation:
@@ -69,13 +69,7 @@ def test_the_panel_and_the_command_tell_the_same(tmp_path: Path, capsys: pytest.
     """Two people agree on 24 of 30 pairs: 0.80, so nothing honest predicts a label more often than (1 + sqrt(0.6)) / 2 = 0.89."""
     project = Project.new(tmp_path / "labels", gold_rate=0.0, repeat_rate=0.0, overlap=2)
     with project.open_store() as store:
-        store.add_tasks(pairs(30))
-        for name in ("ann", "bob"):
-            store.add_annotator(name.title(), id=name)
-            for _ in range(30):
-                held = given(store, name)
-                number = int(held.task.prompt[0].content.split()[1].rstrip("?"))
-                say(store, name, held, 1 - number % 2 if name == "bob" and number < 6 else number % 2)
+        two_people(store)
         found = panel(store)
         assert (
             report_of(store, "ann") == next(one for one in found.annotators if one.annotator == "ann") and report_of(store, "eve") is None

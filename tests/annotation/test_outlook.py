@@ -27,7 +27,7 @@ from accord.data.snapshots import ROUNDS
 from accord.errors import ConfigError, DataError
 from accord.web.access import Access, Bucket, server_key
 from accord.web.app import create_app
-from labelling import answer, given, pairs, say, submission, task
+from labelling import answer, given, pairs, say, submission, task, two_people
 
 CURVE = [(count, 0.8 - 1.2 * count**-0.4) for count in (100, 200, 400, 800, 1600, 3200)]
 """Reaches 0.77 at (1.2 / 0.03)^2.5 = 10,119 labels."""
@@ -38,13 +38,7 @@ def project(tmp_path: Path) -> Project:
     """Two people agree on 24 of 30 pairs, in ten seconds each; ten more pairs are wanted of both."""
     made = Project.new(tmp_path / "labels", gold_rate=0.0, repeat_rate=0.0, overlap=2)
     with made.open_store() as store:
-        store.add_tasks(pairs(30))
-        for name in ("ann", "bob"):
-            store.add_annotator(name.title(), id=name)
-            for _ in range(30):
-                held = given(store, name)
-                number = int(held.task.prompt[0].content.split()[1].rstrip("?"))
-                say(store, name, held, 1 - number % 2 if name == "bob" and number < 6 else number % 2, seconds=10.0)
+        two_people(store, seconds=10.0)
         store.add_tasks(pairs(40))
         made.freeze(store)
     return made

@@ -43,10 +43,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    rows = [{"prompt": f"Pick {i}", "chosen": f"yes {i}", "rejected": f"no, never {i}"} for i in range(8)]
-    path = tmp_path / "pairs.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
+    return tiny.pairs_file(tmp_path)
 
 
 def dequantised(base: Path, kind: str, folder: Path) -> Path:

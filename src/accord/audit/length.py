@@ -35,9 +35,8 @@ def length(subject: Subject, base: Subject | None, prompts: Sequence[str], compa
     else:
         missing = "a base (--against)" if was is None else "a judge (--judge) or a reward model (--reward)"
         findings.append(unknown("win rate", f"It needs {missing}."))
-    return Section(
-        "length", "Length and win rate", f"{len(prompts)} everyday requests, answered by both with the same random draws.", tuple(findings)
-    )
+    who = "one answer each" if was is None else "answered by both with the same random draws"
+    return Section("length", "Length and win rate", f"{len(prompts)} everyday requests, {who}.", tuple(findings))
 
 
 def _words(now: Sequence[str], was: Sequence[str] | None) -> Finding:
