@@ -3,10 +3,10 @@
     python benchmarks/process_rewards.py --data ../shared/data
 
 A process reward model learns from generated arithmetic with planted errors and BIG-Bench-Mistake's arithmetic; an outcome reward model from
-the same solutions, by whether they end rightly. Both are asked about solutions they have not seen, ProcessBench's GSM8K part among them, and
-choose among 16 sampled answers to held-out problems of the model of `benchmarks/reasoning.py` (SFT on a few worked solutions). Each stage
-takes at most a quarter of an hour; those already done are skipped, training and sampling go on where they were stopped, so the command may be
-cut off and given again. Results go to `benchmarks/results/process_rewards.json`.
+the same solutions, by whether they end rightly. Both are heads on frozen features of the model that answers: SFT on a few worked solutions,
+as in `benchmarks/reasoning.py`. They are asked about solutions they have not seen, ProcessBench's GSM8K part among them, and choose among 16
+sampled answers to held-out problems. Each stage takes at most a quarter of an hour; those already done are skipped, so the command may be cut
+off and given again. Results go to `benchmarks/results/process_rewards.json`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from reasoning import keep
+from torch import Tensor
 
 from accord import PRMConfig, PRMTrainer
 from accord.data.arithmetic import chains, planted_errors
@@ -33,7 +34,7 @@ from accord.models.opened import open_model
 from accord.objectives.process import log_odds, minimum, soft_minimum, softmin_return
 from accord.objectives.segments import segment_sum
 from accord.objectives.selection import best_of_n, majority_vote, pass_at_k, weighted_vote
-from accord.recipes.reasoning import Settings, adapter, imitate, in_points, problems
+from accord.recipes.reasoning import Settings, imitate, in_points, problems
 from accord.recipes.stages import Stages, peak_rss_gb
 from accord.rewards.accuracy import AccuracyReward
 from accord.rewards.numeric import find_number
@@ -45,17 +46,17 @@ from accord.types import Example, Rollout
 
 MISTAKES = "bigbench_mistake_arith/multistep_arithmetic.jsonl"
 BENCH = "processbench_gsm8k/gsm8k.json"
-SOLUTIONS, TESTED, ATTACKED, ANSWERS = 1000, 400, 150, 16
+SOLUTIONS, TESTED, ATTACKED, ANSWERS = 4000, 400, 150, 16
 SETTINGS = Settings(seed=1, worked=96, task={"steps": (2, 3), "largest": 9, "largest_factor": 4, "limit": 60}, longest=48)
 JUDGE: dict[str, Any] = {
-    "backbone": "lora",
-    "num_train_epochs": 1,
-    "per_device_train_batch_size": 16,
-    "learning_rate": 3e-4,
-    "head_width": 32,
-    "logging_steps": 10,
-    "save_steps": 10,
-    "save_total_limit": 1,
+    "backbone": "heads",
+    "feature_layer": 20,
+    "head_width": 64,
+    "num_train_epochs": 15,
+    "per_device_train_batch_size": 32,
+    "learning_rate": 1e-3,
+    "weight_decay": 1.0,
+    "logging_steps": 100,
 }
 FILLER, FILLERS = "So far everything is in order.", 10
 
@@ -71,13 +72,17 @@ def solutions(data: Path, *, outcome: bool) -> list[Example]:
     return [*made, *found]
 
 
-def trained(base: str, data: Path, folder: Path, *, outcome: bool, resume: bool) -> dict[str, Any]:
-    """A judge of steps, or of whole solutions by their last step."""
+def trained(base: str, data: Path, folder: Path, known: dict[str, Tensor], *, outcome: bool) -> dict[str, Any]:
+    """A judge of steps, or of whole solutions by their last step.
+
+    Args:
+        known: features of solutions that the other judge has read already.
+    """
     opened = open_model(base)
     config = PRMConfig(output_dir=str(folder), seed=5, train_on_last_step_only=outcome, **JUDGE)
     rows = solutions(data, outcome=outcome)
-    trainer = PRMTrainer(opened.policy, config, rows, processing_class=opened.tokenizer, peft_config=adapter(SETTINGS, opened))
-    last = trainer.train(resume_from_checkpoint=True if resume and any(folder.glob("checkpoint-*")) else None)
+    trainer = PRMTrainer(opened.policy, config, rows, processing_class=opened.tokenizer, known_features=known)
+    last = trainer.train()
     trainer.save_model()
     return {"rows": len(rows), "learned from": len(trainer.train_units), "accuracy": last["accuracy"], "steps": trainer.global_step}
 
@@ -116,7 +121,7 @@ def first_errors(model: ProcessRewardModel, rows: Sequence[Example]) -> dict[str
     return {**process_bench(model, rows), **{f"f1 of {name}": value for name, value in baselines(rows).items()}}
 
 
-def scores_of(model: ProcessRewardModel, groups: list[list[Rollout]], aggregation: str) -> torch.Tensor:
+def scores_of(model: ProcessRewardModel, groups: list[list[Rollout]], aggregation: str) -> Tensor:
     """The score of each answer, (P, N), each different answer to a problem read once; -inf without a step."""
     different = {(rollout.prompt_id, rollout.text): rollout for group in groups for rollout in group}
     found = dict(zip(different, model.score_whole(list(different.values()), aggregation), strict=True))
@@ -124,7 +129,7 @@ def scores_of(model: ProcessRewardModel, groups: list[list[Rollout]], aggregatio
     return torch.tensor([[float("-inf") if value is None else value for value in row] for row in values], dtype=torch.float64)
 
 
-def chosen(groups: list[list[Rollout]], scores: dict[str, torch.Tensor]) -> dict[str, Any]:
+def chosen(groups: list[list[Rollout]], scores: dict[str, Tensor]) -> dict[str, Any]:
     """Success of each way to choose among the answers, and paired differences with intervals over problems."""
     grader = AccuracyReward("numeric")
     right = torch.tensor([[float(score.value or 0) for score in grader.score(group)] for group in groups], dtype=torch.float64)
@@ -190,11 +195,12 @@ def main() -> None:
     done("judged", {"settings": SETTINGS.__dict__}, lambda folder, _: imitate(SETTINGS, folder))
     base = str(given.work / "judged")
     about = {"settings": SETTINGS.__dict__, "judge": JUDGE, "solutions": SOLUTIONS}
+    known: dict[str, Tensor] = {}
     for name in ("process", "outcome"):
         done(
             f"judge-{name}",
             {**about, "name": name},
-            lambda folder, resume, name=name: trained(base, given.data, folder, outcome=name == "outcome", resume=resume),
+            lambda folder, _, name=name: trained(base, given.data, folder, known, outcome=name == "outcome"),
         )
     tested = planted_errors(chains(TESTED, seed=12, split="heldout", **SETTINGS.task), seed=12)
     bench = [row for row in read_examples(str(given.data / BENCH)) if row.kind == "steps"]
@@ -218,7 +224,7 @@ def main() -> None:
     about |= {"problems": given.problems}
     done("sampled", about, lambda folder, _: {"tokens": sum(len(r.completion_ids) for group in sampled(folder) for r in group)})
     groups = sampled(given.work / "sampled")
-    scores: dict[str, torch.Tensor] = {}
+    scores: dict[str, Tensor] = {}
     for name, how in (("process", "min"), ("outcome", "last")):
         found = stages.run(f"scores-{name}", about, lambda *_, n=name, how=how: {"table": scores_of(judged(n), groups, how).tolist()})
         scores[name] = torch.tensor(found["table"], dtype=torch.float64)
