@@ -9,9 +9,9 @@ from itertools import combinations
 import pytest
 import torch
 
+from accord.annotation.assign import arm_of
 from accord.recipes.selection import (
     COMPARES,
-    arm_of,
     ask,
     by_chance,
     distinct,

@@ -31,6 +31,8 @@ class Measured:
     """Held-out pairs; 0: not known."""
     by: str
     """Its run's folder; "": somebody typed it."""
+    arm: str = ""
+    """random or selected: it learned from pairs that chance, or a rule, chose, as many of each. "": from all labels."""
 
 
 def keep(round_folder: Path, found: Iterable[Measured]) -> None:
@@ -40,15 +42,17 @@ def keep(round_folder: Path, found: Iterable[Measured]) -> None:
     write_text(round_folder / ACCURACY, json.dumps(body, ensure_ascii=False, indent=1) + "\n")
 
 
-def kept(project: Path) -> list[Measured]:
+def kept(project: Path, *, arms: bool = False) -> list[Measured]:
     """Every run that was measured, as its newest round has it, by the number of labels.
 
+    Args:
+        arms: True gives those that learned from one arm alone. False gives those that learned from all labels.
     Raises:
         DataError: if a file of them is damaged.
     """
     folders = [folder for folder in (project / ROUNDS).glob("*") if folder.name.isdigit()]
     found = {one.by: one for folder in sorted(folders, key=lambda folder: int(folder.name)) for one in _read(folder / ACCURACY)}
-    return sorted(found.values(), key=lambda one: (one.labels, one.by))
+    return sorted((one for one in found.values() if bool(one.arm) == arms), key=lambda one: (one.labels, one.by))
 
 
 def typed(text: str, name: str = "measured") -> Measured:
@@ -85,7 +89,10 @@ def _read(path: Path) -> list[Measured]:
         return []
     try:
         found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["measured"]
-        return [Measured(int(one["labels"]), float(one["accuracy"]), int(one["pairs"]), str(one["by"])) for one in found]
+        return [
+            Measured(int(one["labels"]), float(one["accuracy"]), int(one["pairs"]), str(one["by"]), str(one.get("arm", "")))
+            for one in found
+        ]
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path} is damaged ({type(error).__name__}). Remove it: it is written again when a reward model is measured."

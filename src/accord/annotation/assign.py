@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from accord.annotation.records import dumps, task_of
 from accord.annotation.schema import annotations, annotators, drafts, leases, standing, tasks
 from accord.types import Arm, Purpose, Task
 
+ARM = "arm"
+"""Column of tasks: which arm chose the pair."""
 FIRST = -(2**63)
 """Before every position."""
 REPEAT_GAP = 10
@@ -69,9 +71,19 @@ def position(seed: int, task: str) -> int:
     return int.from_bytes(_digest(("position", seed, task))[:8], "big", signed=True)
 
 
+def held_out(prompt_id: str, share: float) -> bool:
+    """Whether a prompt is among the share that training does not see: follows from the prompt alone, so no later round trains on it either."""
+    return uniform("heldout", prompt_id) < share
+
+
 def shown_order(seed: int, annotator: str, task: Task) -> tuple[int, ...]:
     """Which answer stands at each place for this annotator: shuffled, the same however often it is asked."""
     return tuple(sorted(range(len(task.completions)), key=lambda index: _digest(("order", seed, annotator, task.id, index))))
+
+
+def arm_of(columns: Mapping[str, Any]) -> Arm:
+    """Which arm chose a task, by its columns: a pair that a rule made stays selected, whoever gets it and however tasks are ordered."""
+    return "selected" if columns.get(ARM) == "selected" else "random"
 
 
 def _digest(key: tuple[object, ...]) -> bytes:
@@ -113,7 +125,7 @@ def _mine(connection: Any, annotator: Any, round: int, role: Purpose, rules: Rul
     if row is None:
         return None
     task = task_of(row)
-    return Choice(row.number, task, role, "random", shown_order(rules.seed, annotator.id, task))
+    return Choice(row.number, task, role, arm_of(task.columns), shown_order(rules.seed, annotator.id, task))
 
 
 def _repeat(connection: Any, annotator: Any, rules: Rules) -> Choice | None:
@@ -160,8 +172,7 @@ def _work(connection: Any, annotator: Any, round: int, rules: Rules, now: float,
             for row in _preferred(rows, annotator.id, selector):
                 if claim(connection, row.number, annotator.number, now):
                     task = task_of(row)
-                    # A pair that a rule made stays selected, whoever gets it and however tasks are ordered.
-                    arm: Arm = "selected" if selector or task.columns.get("arm") == "selected" else "random"
+                    arm: Arm = "selected" if selector else arm_of(task.columns)
                     return Choice(row.number, task, "work", arm, shown_order(rules.seed, annotator.id, task))
             after = rows[-1].position
     unfinished = sa.select(tasks.c.number).where(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from accord.annotation.rounds import Guideline
 from accord.annotation.schema import guidelines
 from accord.annotation.shapes import check_shape
 from accord.annotation.store import Added, Store
-from accord.data.annotation_examples import tasks_of
+from accord.data.annotation_examples import known_value, tasks_of
 from accord.data.files import data_suffix, read_rows
 from accord.data.read import read_examples
-from accord.errors import DataError
+from accord.errors import ConfigError, DataError
 from accord.types import SCHEMA, Annotation, Task, TaskKind, content_hash, from_json, to_json
 from accord.writing import whole_file
 
@@ -65,7 +65,9 @@ def export_file(store: Store, path: Path, *, labels: bool = False, pseudonyms: b
     return counts[0], counts[1]
 
 
-def import_file(store: Store, path: Path, *, round: int = 0, kinds: Collection[str] = (), kind: TaskKind | None = None) -> Imported:
+def import_file(
+    store: Store, path: Path, *, round: int = 0, kinds: Collection[str] = (), kind: TaskKind | None = None, gold: bool = False
+) -> Imported:
     """Read a file that `export_file` wrote, or make tasks of any data: of pairs, rankings, labelled answers, demonstrations, solutions.
 
     A task that asks what another one of the round asks, in whatever order its answers stand, is left out, unless labels of the file name it.
@@ -74,14 +76,17 @@ def import_file(store: Store, path: Path, *, round: int = 0, kinds: Collection[s
         round: of tasks made of other data; those of an export have their own.
         kinds: of tasks that the project takes. Empty: all.
         kind: of tasks made of other data, as for `tasks_of`. None: by what the rows hold.
+        gold: True makes tasks of known answer, which measure annotators, of what the rows say. False leaves that to annotators.
     Raises:
         DataError: at the first row that cannot be used, with its place; then nothing of the file is stored but the tasks before it.
     """
     first = next(read_rows(path), None)
     if first is not None and first[0].get("type") in TYPES:
+        if gold:
+            raise ConfigError(f"{path} is an export, whose tasks say themselves which are gold. Rows of other data can become gold.")
         return _import_export(store, path, kinds)
     empty, unique = [0], Unique(store)
-    return Imported(store.add_tasks(unique.of(_made(path, round, kinds, kind, empty))), Added(0, 0), empty[0], unique.words)
+    return Imported(store.add_tasks(unique.of(_made(path, round, kinds, kind, empty, gold=gold))), Added(0, 0), empty[0], unique.words)
 
 
 def _import_export(store: Store, path: Path, kinds: Collection[str]) -> Imported:
@@ -103,12 +108,12 @@ def _import_export(store: Store, path: Path, kinds: Collection[str]) -> Imported
     return Imported(tasks, store.record(annotation for annotation, _ in found["Annotation"]), duplicates=unique.words)
 
 
-def _made(path: Path, round: int, kinds: Collection[str], kind: TaskKind | None, empty: list[int]) -> Iterator[Task]:
+def _made(path: Path, round: int, kinds: Collection[str], kind: TaskKind | None, empty: list[int], *, gold: bool) -> Iterator[Task]:
     for example in read_examples(path):
         tasks = tasks_of(example, round=round, kind=kind)
         empty[0] += not tasks
         for task in tasks:
-            yield _taken(task, example.where, kinds)
+            yield _taken(replace(task, gold=known_value(example, task)) if gold else task, example.where, kinds)
 
 
 def _taken(task: Task, where: str, kinds: Collection[str], labelled: Collection[str] = ()) -> Task:
@@ -116,8 +121,8 @@ def _taken(task: Task, where: str, kinds: Collection[str], labelled: Collection[
         raise DataError(f"{where} is a {task.kind} task, and the kinds of project.yaml are {', '.join(kinds)}.")
     if not task.completions and task.kind == "chat" and task.id not in labelled:
         raise DataError(
-            f"{where} is a chat task without answers, and no page here holds a conversation with a model to judge. Give it one or two recorded "
-            "conversations, or let people talk to a model that learns from them: accord chat --learn"
+            f"{where} is a chat task without answers, and none is given out here. Give it one or two recorded conversations, or let people talk "
+            "with a model and judge its answers turn by turn: accord annotate PROJECT --model MODEL --talk"
         )
     return task
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, cast
 
-from accord.annotation.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha
+from accord.annotation.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha, percent_agreement
+from accord.annotation.binomial import Rate, rate
 from accord.annotation.dawid_skene import DawidSkene
-from accord.annotation.judgements import Judgement, Value, counted
+from accord.annotation.judgements import TIE, Judgement, Value, counted
 from accord.annotation.stopping import Decision, decide
 from accord.data.annotation_examples import step_labels
-from accord.types import Annotation, Task
+from accord.types import Annotation, Arm, Task
 
 PAIRS_OF_PEOPLE = 10
 """Pairs of annotators whose kappa is shown: those with most tasks in common."""
@@ -56,6 +57,18 @@ class Contest:
 
 
 @dataclass(frozen=True)
+class ArmLabels:
+    """What people said of the pairs that chance chose, or of those that a rule chose."""
+
+    arm: Arm
+    judgements: int
+    ties: Rate
+    """Ties and both bad. A rule that asks what is hard to tell gets more of them."""
+    same: Agreement
+    """Share of pairs of judgements that say the same, ties included."""
+
+
+@dataclass(frozen=True)
 class Measures:
     """What the panel shows beside alpha."""
 
@@ -67,6 +80,8 @@ class Measures:
     """Krippendorff's alpha of step labels, wrong, neutral and right in that order; each step is an item."""
     confusions: tuple[Confusion, ...]
     contests: tuple[Contest, ...]
+    arms: tuple[ArmLabels, ...]
+    """Chance's and the rule's; empty where chance alone chose."""
 
 
 def measures(
@@ -87,6 +102,7 @@ def measures(
         steps=krippendorff_alpha(steps_of(annotations, tasks), scale="ordinal", draws=DRAWS),
         confusions=() if fitted is None else tuple(confusions(fitted)),
         contests=tuple(contests(annotations, tasks)),
+        arms=tuple(arms(judgements, annotations)),
     )
 
 
@@ -134,6 +150,24 @@ def confusions(fitted: DawidSkene) -> list[Confusion]:
     return [
         Confusion(name, table.values, tuple(tuple(float(share) for share in row) for row in fitted.confusion[index]))
         for index, name in enumerate(table.annotators)
+    ]
+
+
+def arms(judgements: Sequence[Judgement], annotations: Iterable[Annotation]) -> list[ArmLabels]:
+    """What was said of each arm's pairs, repeats and pairs of known answer left out; empty where a rule chose none."""
+    chosen: dict[tuple[str, str], Arm] = {
+        (one.task, one.annotator): one.arm for one in annotations if one.purpose in ("work", "calibration")
+    }
+    said: dict[Arm, list[Judgement]] = {"random": [], "selected": []}
+    for one in counted(judgements):
+        arm = chosen.get((one.item.split(":")[0], one.annotator))
+        if arm is not None and one.gold is None:
+            said[arm].append(one)
+    if not said["selected"]:
+        return []
+    return [
+        ArmLabels(arm, len(found), rate(sum(one.value == TIE for one in found), len(found)), percent_agreement(found, draws=DRAWS))
+        for arm, found in said.items()
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import cast
@@ -26,6 +26,16 @@ COMPARISONS = ("pair", "ranking")
 
 
 @dataclass(frozen=True)
+class Reported:
+    """A task that somebody says nobody should judge."""
+
+    task: str
+    reasons: tuple[str, ...]
+    retired: bool
+    """Whether it is given to nobody any more."""
+
+
+@dataclass(frozen=True)
 class Panel:
     """What a round's labels are worth."""
 
@@ -44,6 +54,8 @@ class Panel:
     """Pairs of annotators who give the same answers more often than both being good explains."""
     queue: tuple[ItemDisagreement, ...]
     """Tasks that nobody has settled, the furthest apart first."""
+    reported: tuple[Reported, ...]
+    """In the order in which they were reported; those that somebody settled are left out."""
     words: tuple[str, ...]
     measures: Measures
 
@@ -130,9 +142,26 @@ def panel(store: Store, round: int | None = None) -> Panel:
         accuracies=accuracies,
         copying=tuple(suspects(judgements)) if judgements else (),
         queue=tuple(islice((found for found in adjudication_queue(judgements) if found.item.split(":")[0] not in settled), QUEUE)),
+        reported=tuple(
+            reports([one for one in usable if one.task not in settled], {task.id for task in store.tasks(round=number, state="retired")})
+        ),
         words=(*said(alpha, decided), *_unsigned(len(usable) - len(judged))),
         measures=measures(judgements, judged, tasks, fitted),
     )
+
+
+def reports(annotations: Iterable[Annotation], retired: Collection[str]) -> list[Reported]:
+    """The tasks that somebody reported, with every reason that was given.
+
+    Args:
+        annotations: valid ones, none erased.
+        retired: ids of tasks that are given to nobody.
+    """
+    reasons: dict[str, list[str]] = {}
+    for one in annotations:
+        if one.kind == "flag":
+            reasons.setdefault(one.task, []).append(str(one.value["reason"]))
+    return [Reported(task, tuple(said), task in retired) for task, said in reasons.items()]
 
 
 def _unsigned(count: int) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from accord.annotation import people, rounds
 from accord.annotation.answers import newest_guideline
-from accord.annotation.assign import uniform
+from accord.annotation.assign import held_out
 from accord.annotation.extras import sa
 from accord.annotation.records import moment, select_annotations, task_of
 from accord.annotation.schema import tasks
@@ -24,6 +24,8 @@ from accord.writing import write_text
 
 HELDOUT = 0.1
 """Share of the prompts that training does not see."""
+OPENING = "conversation_opening"
+"""Column of a task made in a conversation with a model: the id of the prompt that the conversation began with."""
 _CHUNK = 500
 
 
@@ -40,7 +42,8 @@ class Snapshot:
     examples: dict[str, int] = field(default_factory=dict[str, int])
     """How many of each kind training will find, held-out ones too."""
     left_out: dict[str, int] = field(default_factory=dict[str, int])
-    """Labels that count and are not frozen: gold, repeat, flag, skip, erased, settled (by an adjudication of their task)."""
+    """Labels that count and are not frozen: gold, repeat, flag, skip, erased, settled (by an adjudication of their task), selected (a rule chose
+    the pair and the prompt is held out: only what chance chose is fit for evaluation)."""
     no_example: dict[str, int] = field(default_factory=dict[str, int])
     """Labels, by kind, that are frozen and teach nothing: ratings of 4, solutions without a judged step."""
     erasures: int = 0
@@ -80,11 +83,14 @@ def freeze(store: Store, folder: Path, round: int, *, heldout: float = HELDOUT, 
         if reason is not None:
             left_out[reason] += 1
             continue
+        split = "heldout" if held_out(split_prompt(task), heldout) else "train"
+        if split == "heldout" and annotation.arm == "selected":
+            left_out["selected"] += 1
+            continue
         made = examples_of(annotation, task)
         kinds.update(example.kind for example in made)
         no_example[annotation.kind] += not made
         old = (annotation.guideline_version or 0) < flagged
-        split = "heldout" if uniform("heldout", task.prompt_id) < heldout else "train"
         rows.append({"task": to_json(task), "annotation": _frozen(annotation), "split": split, "old_guideline": old})
     if not rows:
         raise DataError(f"There are no labels to freeze{f' ({_told(left_out)} are left out)' if left_out else ''}.")
@@ -123,6 +129,12 @@ def freeze(store: Store, folder: Path, round: int, *, heldout: float = HELDOUT, 
     }
     write_text(folder / RECORD, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
     return snapshot
+
+
+def split_prompt(task: Task) -> str:
+    """The id of the prompt that decides whether a task is held out: all turns of a conversation that was held here follow its first."""
+    opening = task.columns.get(OPENING)
+    return opening if isinstance(opening, str) else task.prompt_id
 
 
 def erasures_note(erasure: people.Erasure) -> dict[str, Any]:

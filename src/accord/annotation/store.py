@@ -134,6 +134,21 @@ class Store(Administration):
             row = answers.find_task(connection, task, lock=True)
             connection.execute(sa.update(tasks).where(tasks.c.number == row.number).values(state="retired"))
 
+    def reopen(self, task: str) -> None:
+        """Give out a task again that was retired, to as many as it still wants.
+
+        Raises:
+            Unknown: if there is no such task.
+            DataError: if it has no answers: a conversation that was held elsewhere is given to nobody here.
+        """
+        with self.database.writing() as connection:
+            row = answers.find_task(connection, task, lock=True)
+            if not task_of(row).completions:
+                raise DataError(f"Task {task} has no answers: it is kept for its labels, and given to nobody here.")
+            state = "closed" if row.given >= row.wanted else "open"
+            connection.execute(sa.update(tasks).where(tasks.c.number == row.number).values(state=state))
+            connection.execute(sa.update(annotators).values(cursor=assign.FIRST))
+
     def progress(self, round: int | None = None) -> Progress:
         """Where a round stands. round: None is the newest."""
         with self.database.reading() as connection:
@@ -209,7 +224,7 @@ class Store(Administration):
                 raise DataError(f"Task {task}: shown_order {list(order)} is no order of its {len(asked.completions)} answers.")
             if not assign.claim(connection, row.number, person.number, now, wait=True):
                 raise Conflict(f"There is no room on task {task}: it has the answers that it wants, or others hold it.")
-            choice = assign.Choice(row.number, asked, "work", "random", order)
+            choice = assign.Choice(row.number, asked, "work", assign.arm_of(asked.columns), order)
             return self._assignment(connection, assign.lease(connection, choice, person, now, self.rules))
 
     def _round(self, connection: Any, round: int | None) -> int | None:

@@ -1,12 +1,18 @@
-"""`accord annotate`: fill a project with answers to judge, and open the page to judge them on."""
+"""`accord annotate`: fill a project with answers to judge, and open the page to judge them on; with --talk one to talk with the model, too."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from accord.config.options import AnnotateOptions
 from accord.errors import ConfigError
 from accord.types import Task
+
+if TYPE_CHECKING:
+    from accord.annotation.project import Project
+    from accord.web.serve import Listening
 
 
 def run(options: AnnotateOptions) -> int:
@@ -20,21 +26,39 @@ def run(options: AnnotateOptions) -> int:
     project = Project(folder) if (folder / PROJECT).is_file() else Project.new(folder, overlap=options.overlap)
     if options.data:
         fill(project, options)
-    serve(project, listening, open_browser=options.open_browser)
+    if options.talk:
+        _talk(project, options, listening)
+    else:
+        serve(project, listening, open_browser=options.open_browser)
     return 0
 
 
-def fill(project: object, options: AnnotateOptions) -> None:
+def _talk(project: Project, options: AnnotateOptions, listening: Listening) -> None:
+    """Serve the project with a model to talk with."""
+    from accord.recipes.question_thread import Answering
+    from accord.recipes.talk import open_talker
+    from accord.web import talk
+    from accord.web.serve import serve
+
+    talker = open_talker(options, project)
+    try:
+        with Answering(talker) as answering:
+            mount = partial(talk.mount, answering=answering)
+            serve(project, listening, open_browser=options.open_browser, page=talk.PAGE, mount=mount)
+    finally:
+        talker.close()
+
+
+def fill(project: Project, options: AnnotateOptions) -> None:
     """Tasks from a file: of the answers that its rows have, or of answers sampled from a model to its prompts."""
     from accord.annotation.duplicates import Unique
     from accord.annotation.exchange import import_file
-    from accord.annotation.project import Project
     from accord.recipes.tasks import sampled_tasks
 
-    assert isinstance(project, Project) and options.data is not None
+    assert options.data is not None
     with project.open_store() as store:
         if options.model:
-            tasks: list[Task] = sampled_tasks(options, project.folder)
+            tasks: list[Task] = sampled_tasks(options, project, store)
             unique = Unique(store)
             added, duplicates = store.add_tasks(unique.of(tasks)), unique.words
         else:

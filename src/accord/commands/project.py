@@ -47,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=["pair", "ranking", "rating", "steps", "edit", "chat"],
         help="rating and chat ask about each answer by itself (chat: about each of its turns), edit for a better text; by what the rows hold when left out",
     )
+    take.add_argument(
+        "--gold", action="store_true", help="what the rows say is right, and measures annotators; asks them for it when left out"
+    )
     labels = verb(
         "import-labels", "labels that were given in other tools: Argilla, Label Studio, Potato, TRL, HH, UltraFeedback, OpenAI, CSV ..."
     )
@@ -137,7 +140,7 @@ def _import(chosen: argparse.Namespace) -> int:
 
     project = Project(chosen.project)
     with project.open_store() as store:
-        found = import_file(store, chosen.file, round=chosen.round, kinds=project.settings.kinds, kind=chosen.kind)
+        found = import_file(store, chosen.file, round=chosen.round, kinds=project.settings.kinds, kind=chosen.kind, gold=chosen.gold)
     print(
         f"{found.tasks.added} tasks and {found.annotations.added} annotations added; {found.tasks.known} and {found.annotations.known} were there."
     )
@@ -253,6 +256,13 @@ def _quality(chosen: argparse.Namespace) -> int:
     for one in found.annotators:
         lines.append(" ".join([f"{names.get(one.annotator, one.annotator)}: {one.judgements} judged.", *one.words]))
     lines += [f"{one.first} against {one.second}: {one.decision.words}" for one in found.measures.contests]
+    for task in found.reported:
+        said = "".join(sign if sign.isprintable() else " " for sign in "; ".join(task.reasons))
+        lines.append(f"Task {task.task} was reported{', and is given to nobody' if task.retired else ''}: {said}")
+    learned = {one.arm: f", reward accuracy {one.accuracy:.2f} of {one.pairs} pairs" for one in kept(project.folder, arms=True)}
+    for one in found.measures.arms:
+        who = "Chance" if one.arm == "random" else "The rule"
+        lines.append(f"{who} chose {one.judgements} of these comparisons: ties {one.ties.words}{learned.get(one.arm, '')}.")
     lines += ahead.words
     lines += [f"{one.question}: {one.comparisons:,} comparisons." for one in ahead.planned]
     print("\n".join(lines))
@@ -306,6 +316,8 @@ def _snapshot(chosen: argparse.Namespace) -> int:
     print(f"Froze {snapshot.rows} labels in {snapshot.folder} (hash {snapshot.hash[:16]}): {examples}; {snapshot.heldout} labels held out.")
     if snapshot.left_out:
         print("Left out: " + ", ".join(f"{count} {name}" for name, count in sorted(snapshot.left_out.items())) + ".")
+    if "selected" in snapshot.left_out:
+        print("selected: a rule chose the pair, and its prompt is held out. Only what chance chose is fit for evaluation.")
     if snapshot.no_example:
         told = ", ".join(f"{count} {name}" for name, count in sorted(snapshot.no_example.items()))
         print(f"Frozen, and teach nothing (a rating of 4 is neither good nor bad): {told}.")

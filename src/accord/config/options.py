@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from accord.config.mitigation import MitigationConfig
+from accord.config.rounds import SELECT
 from accord.errors import ConfigError
 
 
@@ -398,6 +399,12 @@ class AnnotateOptions:
     """Name, folder or run to sample answers from. None judges the answers that the rows have."""
     answers: int = 2
     """Answers sampled to each prompt: 2 make a pair, more a ranking."""
+    select: str = "random"
+    """Which pairs are asked: random, or active (double Thompson sampling over a reward model's heads; random_share of project.yaml stays random)."""
+    reward_model: str | None = None
+    """--select active: run folder of the reward model whose heads choose."""
+    talk: bool = False
+    """True adds a page on which people talk with --model and judge two answers to each turn. False does not."""
     limit: int | None = None
     """Only the first so many rows. None: all."""
     round: int = 0
@@ -430,7 +437,30 @@ class AnnotateOptions:
     """True loads a model that may not fit into memory."""
 
     def __post_init__(self) -> None:
-        if self.model and not self.data:
-            raise ConfigError("accord annotate --model samples answers to prompts: give them with --data.")
+        if self.model and not self.data and not self.talk:
+            raise ConfigError("accord annotate --model samples answers to prompts: give them with --data, or talk with it: --talk.")
+        if self.talk and not self.model:
+            raise ConfigError("accord annotate --talk needs somebody to talk with: --model NAME, a folder or a run.")
+        if self.talk and self.temperature <= 0:
+            raise ConfigError("accord annotate --talk needs two different answers to each turn: give a --temperature above 0.")
         if not 2 <= self.answers <= 20:
             raise ConfigError(f"accord annotate --answers {self.answers}: 2 for a pair, up to 20 for a ranking.")
+        if self.select not in SELECT:
+            raise ConfigError(f"accord annotate --select {self.select!r}: it is {' or '.join(SELECT)}.")
+        if self.select == "random" and self.reward_model:
+            raise ConfigError("accord annotate --reward-model chooses what is asked: give --select active with it.")
+        if self.select == "random":
+            return
+        if not self.model or not self.data:
+            raise ConfigError(
+                "accord annotate --select active chooses among answers that it samples: give --model, and prompts with --data."
+            )
+        if not self.reward_model:
+            raise ConfigError(
+                "accord annotate --select active needs a reward model, and so labels: judge pairs that chance chose, accord project snapshot "
+                f"{self.project}, accord reward --data {self.project}, then --reward-model with its run folder."
+            )
+        if self.answers != 2:
+            raise ConfigError(
+                f"accord annotate --select active asks pairs, each of several answers that it samples: leave --answers {self.answers} out."
+            )

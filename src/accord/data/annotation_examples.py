@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from accord.data.annotation_values import ERASED, Value, assistant_turns
 from accord.data.fields import common_turns
-from accord.errors import ConfigError
+from accord.errors import ConfigError, DataError
 from accord.types import Annotation, Completion, Example, Message, Task, TaskKind, content_hash, task_id
 
 MARGINS = {1: 0.0, 2: 1 / 3, 3: 2 / 3, 4: 1.0}
@@ -87,6 +87,26 @@ def tasks_of(example: Example, *, round: int = 0, kind: TaskKind | None = None) 
         prompt, asked = _from_first_answer(example.prompt, group[0]) if wanted == "chat" and len(group) == 1 else (example.prompt, group)
         found.append(Task(task_id(wanted, prompt, asked, round), wanted, prompt, asked, round=round, columns=dict(example.columns)))
     return found
+
+
+def known_value(example: Example, task: Task) -> Value:
+    """What an example says, as the right value of a task that `tasks_of` made of it.
+
+    Raises:
+        DataError: if it does not say for certain what the task asks.
+    """
+    places = {answer.id: place for place, answer in enumerate(example.completions)}
+    order = [places.get(answer.id, 0) for answer in task.completions]
+    if task.kind == "pair" and example.kind == "preference" and example.probability in (None, 0.5, 1.0):
+        return {"choice": "tie" if example.probability == 0.5 else order.index(0)}
+    if task.kind == "ranking" and example.ranks is not None:
+        return {"ranks": [example.ranks[place] for place in order]}
+    if task.kind == "steps" and example.step_labels is not None and None not in example.step_labels:
+        return {"labels": list(example.step_labels)}
+    raise DataError(
+        f"{example.where}: a {example.kind} does not say for certain what a {task.kind} task asks. Gold is made of pairs (ties are one), rankings, and "
+        "solutions with every step judged."
+    )
 
 
 _USUAL: dict[str, TaskKind] = {"preference": "pair", "ranking": "ranking", "labelled": "rating", "demonstration": "edit", "steps": "steps"}

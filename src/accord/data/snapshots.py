@@ -21,7 +21,10 @@ from accord.errors import ConfigError, DataError
 from accord.types import Annotation, Example, Task, content_hash, from_json
 
 PROJECT, ROUNDS, ROWS, RECORD = "project.yaml", "rounds", "snapshot.jsonl", "snapshot.json"
-SPLITS = ("train", "heldout", "all")
+ARMS = ("random", "selected")
+SPLITS = ("train", "heldout", "all", *ARMS)
+"""What may stand behind the @ of a project. An arm is as many training labels of the pairs that chance chose as of those that a rule chose, from
+rounds that had both: what the two brought can then be compared."""
 COLUMN = "snapshot"
 """Column of an example with the hash of the snapshot it came from."""
 
@@ -55,14 +58,16 @@ def snapshot_rows(folder: Path, split: str | None = None) -> Iterator[tuple[Row,
 
     Args:
         folder: the project, or rounds/N in it.
-        split: train, heldout or all; None is train.
+        split: one of `SPLITS`; None is train.
     Raises:
         DataError: if there is no snapshot, its rows are not the ones that were frozen, or the split has none.
         ConfigError: if there is no such split.
     """
     split = split or "train"
     if split not in SPLITS:
-        raise ConfigError(f'A project has no split "{split}". Write {folder}@train (the default), {folder}@heldout or {folder}@all.')
+        raise ConfigError(
+            f'A project has no split "{split}". Write {folder}@train (the default), {folder}@heldout, {folder}@all, {folder}@random or {folder}@selected.'
+        )
     place = newest_snapshot(folder)
     record = json.loads((place / RECORD).read_text(encoding="utf-8"))
     rows = list(read_rows(place / ROWS)) if record["rows"] else []
@@ -70,11 +75,34 @@ def snapshot_rows(folder: Path, split: str | None = None) -> Iterator[tuple[Row,
         raise DataError(
             f"{place / ROWS} is not what was frozen (its hash differs from that in {RECORD}). Restore the file, or freeze the labels again: accord project snapshot {folder}"
         )
-    found = [(row, where) for row, where in rows if split == "all" or row["split"] == split]
+    part = "train" if split in ARMS else split
+    found = [(row, where) for row, where in rows if part == "all" or row["split"] == part]
+    if split in ARMS:
+        found = arms(found).get(split, [])
+        if not found:
+            raise DataError(
+                f"The snapshot {place} has no round in which chance chose some pairs and a rule others: it has no arms to compare."
+            )
     if not found:
         raise DataError(f"The snapshot {place} has no rows of the split {split}: {record['rows']} in all.")
     for row, where in found:
         yield {**row, COLUMN: record["hash"]}, f"{ROUNDS}/{place.name}/{where}"
+
+
+def arms(rows: Sequence[tuple[Row, str]]) -> dict[str, list[tuple[Row, str]]]:
+    """As many labels of either arm, by its name, from the rounds that had both; which ones follows from their ids. Empty where no round had both."""
+    by_round: dict[Any, dict[str, list[tuple[Row, str]]]] = {}
+    for row, where in rows:
+        label = cast("Mapping[str, Any]", row["annotation"])
+        by_round.setdefault(label.get("round", 0), {}).setdefault(str(label.get("arm", "random")), []).append((row, where))
+    both = [found for found in by_round.values() if set(found) == set(ARMS)]
+    of_arm = {arm: [one for found in both for one in found[arm]] for arm in ARMS}
+    count = min(map(len, of_arm.values()))
+    return {arm: sorted(found, key=_draw)[:count] for arm, found in of_arm.items() if count}
+
+
+def _draw(one: tuple[Row, str]) -> str:
+    return content_hash(["arm", cast("Mapping[str, Any]", one[0]["annotation"]).get("id")])
 
 
 def parse_label(fields: Fields) -> list[Example]:

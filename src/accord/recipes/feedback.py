@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
-from accord.annotation.assign import uniform
+from accord.annotation.assign import arm_of, uniform
 from accord.config.rounds import RoundsOptions
 from accord.errors import ConfigError
 from accord.models.opened import Opened
-from accord.recipes.selection import Question, arm_of
+from accord.recipes.selection import Question
 from accord.rewards.combine import FunctionReward, LearnedReward, RewardSource, combined
 from accord.rewards.process import ProcessReward
 from accord.rewards.sources import load_rewards

@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import Tensor
 
 from accord.annotation.accuracies import keep
-from accord.annotation.assign import uniform
+from accord.annotation.assign import held_out
 from accord.annotation.project import PROJECT, Project
 from accord.config.options import AlignOptions
 from accord.config.rounds import RoundsOptions
@@ -35,7 +34,7 @@ from accord.recipes.look import answer_rows
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
 from accord.recipes.rounds_page import RoundResult, Standing, measured_rewards, write_page
 from accord.recipes.sampled import Drawn, prompts_to_answer
-from accord.recipes.selection import ANSWERS, COMPARES, Question, ask, by_chance, distinct, known, question
+from accord.recipes.selection import ANSWERS, COMPARES, Question, ask, by_chance, known, question, scored
 from accord.recipes.sittings import Labels, Wait, frozen_labels, labels_are_in, policy_name, project_of, remember
 from accord.recipes.stages import Stages, peak_rss_gb
 from accord.rewards.learned import RewardModel
@@ -111,7 +110,7 @@ def prompts_of(options: AlignOptions, heldout: float) -> Prompts:
     """
     found = {row.prompt_id: row for row in examples(options.data, kinds=KINDS, what="--data", columns=options.columns, seed=options.seed)}
     rows = [Example("prompt", row.prompt, plain=row.plain, columns=row.columns, where=row.where) for row in found.values()]
-    held = {row.prompt_id for row in rows if uniform("heldout", row.prompt_id) < heldout}
+    held = {row.prompt_id for row in rows if held_out(row.prompt_id, heldout)}
     prompts = Prompts([row for row in rows if row.prompt_id not in held], [row for row in rows if row.prompt_id in held])
     if len(rows) < MIN_PROMPTS or len(prompts.heldout) < 2 or len(prompts.practice) < 2:
         raise DataError(
@@ -269,11 +268,7 @@ class Loop:
     def _scores(self, groups: Sequence[Sequence[Rollout]], number: int) -> Mapping[str, Tensor]:
         """What each head says of the different answers to the prompts whose pairs are chosen by the rule."""
         control = by_chance([group[0].prompt_id for group in groups], self.project.settings.random_share, self.options.seed, number)
-        asked = {group[0].prompt_id: distinct(group) for group in groups if group[0].prompt_id not in control}
-        flat = [rollout for answers in asked.values() for rollout in answers]
-        reward = self.rewards[-1]
-        scores = reward.score_rollouts(flat) if flat else torch.empty(0, reward.heads.num_heads)
-        return dict(zip(asked, scores.split([len(answers) for answers in asked.values()]), strict=True))
+        return scored(groups, self.rewards[-1], but=control)
 
     def put(self, questions: Sequence[Question]) -> None:
         """Add tasks, with their labels where no person gives them. What is there already stays as it is."""

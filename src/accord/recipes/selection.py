@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from accord.annotation.assign import ARM, arm_of
+from accord.rewards.learned import RewardModel
 from accord.rollouts.random import shuffled
-from accord.types import Arm, Completion, Message, Rollout, Task, content_hash, task_id
+from accord.types import Completion, Message, Rollout, Task, content_hash, task_id
 
-ARM, COMPARES = "arm", "compares"
-"""Columns of tasks: which arm chose the pair; of which round's policy it is a comparison with the one before (labels for training have none)."""
+COMPARES = "compares"
+"""Column of tasks: of which round's policy it is a comparison with the one before (labels for training have none)."""
 ANSWERS = {"random": 2, "active": 4}
 """Answers sampled for each pair that is asked."""
 
@@ -87,6 +90,18 @@ def by_chance(prompts: Sequence[str], share: float, *key: object) -> set[str]:
     """The prompts whose pairs chance chooses although a rule chooses the others: `share` of them, rounded up."""
     order = shuffled(len(prompts), "control", *key)
     return {prompts[index] for index in order[: math.ceil(share * len(prompts))]}
+
+
+def scored(groups: Sequence[Sequence[Rollout]], reward: RewardModel, *, but: Collection[str]) -> dict[str, Tensor]:
+    """What each head says of the different answers to each prompt whose pairs the rule chooses, by the prompt's id. (A, K)
+
+    Args:
+        but: ids of the prompts whose pairs chance chooses.
+    """
+    asked = {group[0].prompt_id: distinct(group) for group in groups if group[0].prompt_id not in but}
+    flat = [rollout for answers in asked.values() for rollout in answers]
+    scores = reward.score_rollouts(flat) if flat else torch.empty(0, reward.heads.num_heads)
+    return dict(zip(asked, scores.split([len(answers) for answers in asked.values()]), strict=True))
 
 
 def ask(
@@ -163,11 +178,6 @@ def question(
 def pair_key(task: Task) -> tuple[str, frozenset[str]]:
     """What is asked, whenever it is asked: prompt and answers by their ids."""
     return task.prompt_id, frozenset(completion.id for completion in task.completions)
-
-
-def arm_of(columns: Mapping[str, Any]) -> Arm:
-    """Which arm chose a task, by its columns."""
-    return "selected" if columns.get(ARM) == "selected" else "random"
 
 
 def labels_of(columns: Mapping[str, Any], *, chance_alone: bool = False) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accord.annotation.assign import arm_of
 from accord.annotation.project import Project
 from accord.annotation.store import Store
 from accord.config.options import AlignOptions
@@ -23,7 +24,7 @@ from accord.errors import ConfigError, DataError
 from accord.evaluation.intervals import Interval, wilson
 from accord.recipes.align import decided
 from accord.recipes.pairs import pairs_of
-from accord.recipes.selection import COMPARES, arm_of, labels_of
+from accord.recipes.selection import COMPARES, labels_of
 from accord.training.setup import say, usable
 from accord.types import Annotation, Example, Task
 from accord.writing import write_text

@@ -9,7 +9,7 @@ from typing import Any
 from accord.annotation.accuracies import Measured, keep
 from accord.config.base import SMALL_WEIGHTS, TrainingConfig
 from accord.config.options import BestOfOptions, TrainOptions
-from accord.data.snapshots import is_project, newest_snapshot
+from accord.data.snapshots import ARMS, is_project, newest_snapshot
 from accord.errors import ConfigError
 from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
@@ -93,11 +93,12 @@ def run(options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions | 
 def keep_accuracy(options: TrainOptions, rows: list[Example], heldout: list[Example], found: dict[str, float], folder: Path) -> None:
     """Where a project's labels were learned from and what it holds out was tested on, keep in it how often the reward model is right (its page /quality shows it)."""
     source, _, split = (options.eval_data or "").rpartition("@")
-    place = Path(options.data)
+    learned, _, arm = options.data.rpartition("@")
+    place, arm = (Path(learned), arm) if arm in ARMS else (Path(options.data), "")
     if split != "heldout" or Path(source) != place or not is_project(place) or "eval_accuracy" not in found:
         return
     labels, pairs = (sum(row.kind in ("preference", "ranking") for row in part) for part in (rows, heldout))
-    keep(newest_snapshot(place), [Measured(labels, float(found["eval_accuracy"]), pairs, folder.as_posix())])
+    keep(newest_snapshot(place), [Measured(labels, float(found["eval_accuracy"]), pairs, folder.as_posix(), arm)])
 
 
 def check_options(options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions | None = None) -> None:

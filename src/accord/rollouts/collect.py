@@ -90,7 +90,9 @@ def _read(path: Path, prompts: Sequence[Prompt], config: SamplingConfig, drawn_f
     if found != about:
         names = sorted(name for name in {*found, *about} if found.get(name) != about.get(name))
         told = ", ".join(f"{name} {found.get(name)} then, {about.get(name)} now" for name in names)
-        raise ConfigError(f"{path} holds samples of other settings ({told}). Name another --output_dir, or delete the file.")
+        raise ConfigError(
+            f"{path} holds samples of other settings ({told}). Name another --output_dir (for accord annotate another --round), or delete the file."
+        )
     groups: dict[str, list[Rollout]] = {}
     for row in rows[1:]:
         rollout = from_json(row, Rollout)

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
-from accord.annotation.accuracies import check_share, kept, typed
+from accord.annotation.accuracies import Measured, check_share, kept, typed
 from accord.annotation.outlook import TARGET, Outlook, outlook
 from accord.annotation.panel import Panel, panel
 from accord.annotation.results import Progress
@@ -39,8 +39,10 @@ def quality(
     found, progress = panel(store), store.progress()
     given = {"accuracy": accuracy.strip(), "measured": measured.strip(), "target": target.strip()}
     wrong = ""
+    learned: dict[str, Measured] = {}
     try:
         ahead = asked(found, progress, request.app.state.folder, **given)
+        learned = by_arm(request.app.state.folder)
     except AccordError as error:
         wrong, ahead = str(error), outlook(found, progress, ())
     return HTMLResponse(
@@ -55,6 +57,7 @@ def quality(
             wrong=wrong,
             chart=chart(ahead, found.same_decided.value),
             settles=person.role == "admin",
+            learned=learned,
         )
     )
 
@@ -69,6 +72,11 @@ def asked(panel: Panel, progress: Progress, folder: Path | None, *, accuracy: st
     rows = [typed(one) for one in measured.replace(",", " ").split()] or (kept(folder) if folder is not None else [])
     wanted = _share(target, "target")
     return outlook(panel, progress, rows, accuracy=_share(accuracy, "reward accuracy"), target=TARGET if wanted is None else wanted)
+
+
+def by_arm(folder: Path | None) -> dict[str, Measured]:
+    """The reward model of each arm that learned from most of its labels. Raises DataError if what was measured is damaged."""
+    return {one.arm: one for one in kept(folder, arms=True)} if folder is not None else {}
 
 
 def _share(text: str, name: str) -> float | None:
