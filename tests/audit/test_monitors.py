@@ -103,6 +103,15 @@ def test_a_planted_pathology_is_found_and_named(name: str, cause: str, change: A
     assert all(verdict.words.endswith(".") and "{" not in verdict.words for verdict in rounds)
 
 
+def test_a_policy_that_becomes_sure_while_its_reward_rises_is_no_collapse() -> None:
+    """Sums that are mastered leave nothing to choose: a reason to look. The same without a gain is an alarm."""
+    generator = random.Random(12)
+    start = sheet(generator) + sheet(generator)
+    sure = found(start, sheet(generator, surprise=0.3, lift=1.0), "entropy")
+    assert sure.level == "watch" and "sure of what is right" in sure.words
+    assert found(start, sheet(generator, surprise=0.3), "entropy").level == "alarm"
+
+
 PAID = {
     "length": (planted.longer, lambda text: 0.1 * len(text.split())),
     "flattery": (planted.flattering, lambda text: 2.5 * text.startswith(("What a", "Great idea", "You are", "That is"))),

@@ -30,9 +30,8 @@ def explained_verdict(baseline: Sheet, now: Sheet, limits: Limits, explained: Ex
     if explained is None:
         return None
     gain, z, _ = change(baseline, now, "reward")
-    large = limits.gain * deviation(baseline.columns["reward"])
     quiet = Verdict("explained gain", "form", 0.0, 0.0, z, limits.explained, "quiet", "The reward has not clearly risen since the start.")
-    if not large or gain < large or z < limits.gain_z or explained.gain <= 0:
+    if not _reward_rose(baseline, now, limits) or explained.gain <= 0:
         return quiet
     grown = [cause for cause in CAUSES if _grew(baseline, now, cause, limits)]
     parts = {cause: explained.share(cause) for cause in grown if explained.share(cause) > 0}
@@ -253,11 +252,12 @@ def too_likely(baseline: Sheet, now: Sheet, limits: Limits) -> Verdict | None:
 
 
 def entropy(baseline: Sheet, now: Sheet, limits: Limits) -> Verdict | None:
-    """A policy that has stopped choosing."""
+    """A policy that has stopped choosing. While its reward rises it may have become sure of what is right: then a reason to look, no alarm.
+    Where it gives one answer to everything, `diversity` and `openings` say so."""
     start = average(baseline, "surprise")
     if not start:
         return None
-    return _drift(
+    found = _drift(
         baseline,
         now,
         limits,
@@ -267,6 +267,9 @@ def entropy(baseline: Sheet, now: Sheet, limits: Limits) -> Verdict | None:
         start * limits.low,
         lambda was, is_: f"A sampled token has {is_:.2f} nats where it had {was:.2f}: the policy hardly chooses any more.",
     )
+    if found is None or found.level != "alarm" or not _reward_rose(baseline, now, limits):
+        return found
+    return replace(found, level="watch", words=f"{found.words} Its reward rose meanwhile: it may be sure of what is right.")
 
 
 def language(baseline: Sheet, now: Sheet, limits: Limits) -> Verdict | None:
@@ -389,6 +392,13 @@ FORM_WORDS: dict[str, Callable[[Sheet, Sheet], str]] = {
 
 
 # -- pieces ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def _reward_rose(baseline: Sheet, now: Sheet, limits: Limits) -> bool:
+    """Whether the reward has clearly risen, by an amount that matters beside its spread at the start."""
+    gain, z, _ = change(baseline, now, "reward")
+    large = limits.gain * deviation(baseline.columns["reward"])
+    return large > 0 and gain >= large and z >= limits.gain_z
 
 
 def _grew(baseline: Sheet, now: Sheet, cause: str, limits: Limits) -> bool:
