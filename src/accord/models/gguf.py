@@ -9,6 +9,7 @@ from typing import Any
 
 from accord.errors import MachineError
 from accord.models.free_memory import available_memory, require
+from accord.models.gguf_settings import ARCHITECTURES, LOCAL_THETA, gemma3_layers, gemma3_query_scale
 from accord.models.tokenizer_files import Vocabulary, byte_level, sentencepiece_bpe
 
 _NAMES = {
@@ -29,13 +30,9 @@ _GEMMA = {
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
-_ARCHITECTURES = {
-    "llama": ("llama", "LlamaForCausalLM"),
-    "qwen2": ("qwen2", "Qwen2ForCausalLM"),
-    "qwen3": ("qwen3", "Qwen3ForCausalLM"),
-    "gemma3": ("gemma3_text", "Gemma3ForCausalLM"),
-}
-"""GGUF architecture -> transformers model type and class."""
+_MODEL_TYPES = {theirs: ours for ours, theirs in ARCHITECTURES.items()}
+_CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "gemma3": "Gemma3ForCausalLM"}
+"""GGUF architecture -> transformers class."""
 
 
 def convert(path: Path, folder: Path) -> None:
@@ -49,12 +46,11 @@ def convert(path: Path, folder: Path) -> None:
 
     reader = open_gguf(path)
     _check_memory(reader, path)
-    config = _config(reader, path)
+    config = read_config(reader, path)
     tensors = {}
     for tensor in reader.tensors:
-        name, value = _tensor(tensor, config, path)
-        if name is not None:
-            tensors[name] = value
+        name, value = read_tensor(tensor, config, path)
+        tensors[name] = value
     _check_complete(config, tensors, path)
     tokenizer = _tokenizer(reader, path)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -85,6 +81,19 @@ def open_gguf(path: Path) -> Any:
     return reader
 
 
+def read_tokenizer(path: Path) -> Any:
+    """The tokenizer that a file carries. Raises as `convert` does."""
+    return _tokenizer(open_gguf(path), path)
+
+
+def made_config(config: dict[str, Any]) -> Any:
+    """The transformers config of what `read_config` found."""
+    from transformers import AutoConfig
+
+    plain = {key: value for key, value in config.items() if key not in ("architectures", "dtype") and value is not None}
+    return AutoConfig.for_model(**plain)
+
+
 def _check_memory(reader: Any, path: Path) -> None:
     """All weights are held at once as fp32, and the one being dequantised beside its packed form."""
     sizes = [4 * int(tensor.n_elements) for tensor in reader.tensors]
@@ -109,16 +118,23 @@ def _short(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _config(reader: Any, path: Path) -> dict[str, Any]:
+def read_config(reader: Any, path: Path, *, rotary: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The transformers config that a file describes.
+
+    Args:
+        reader: from `open_gguf`.
+        path: for messages.
+        rotary: `rope_parameters` of the model that the file was made from, where that is known. None reads the file's own, unscaled.
+    Raises:
+        MachineError: if the file does not say enough, or holds an architecture or scaled rotary positions that accord does not read.
+    """
     architecture = _field(reader, "general.architecture", "none")
-    if architecture not in _ARCHITECTURES:
+    if architecture not in _MODEL_TYPES:
         raise MachineError(
-            f"{path.name} holds the architecture {architecture}; accord reads {', '.join(_ARCHITECTURES)} from GGUF. Use the safetensors version of the model."
+            f"{path.name} holds the architecture {architecture}; accord reads {', '.join(_MODEL_TYPES)} from GGUF. Use the safetensors version of the model."
         )
-    model_type, model_class = _ARCHITECTURES[architecture]
-    if any(key.startswith(f"{architecture}.rope.scaling.") for key in reader.fields) or any(
-        t.name.startswith("rope_") for t in reader.tensors
-    ):
+    scaled = any(key.startswith(f"{architecture}.rope.scaling.") for key in reader.fields)
+    if rotary is None and (scaled or any(tensor.name.startswith("rope_") for tensor in reader.tensors)):
         raise MachineError(
             f"{path.name} scales its rotary positions, which accord does not read from GGUF. Use the safetensors version of the model."
         )
@@ -134,8 +150,8 @@ def _config(reader: Any, path: Path) -> dict[str, Any]:
         raise MachineError(f"{path.name} has no token embeddings (token_embd.weight). Fetch the file again.")
     heads, width = need("attention.head_count"), need("embedding_length")
     config = {
-        "architectures": [model_class],
-        "model_type": model_type,
+        "architectures": [_CLASSES[architecture]],
+        "model_type": _MODEL_TYPES[architecture],
         "dtype": "float32",
         "vocab_size": int(names["token_embd.weight"].shape[1]),
         "hidden_size": width,
@@ -155,28 +171,37 @@ def _config(reader: Any, path: Path) -> dict[str, Any]:
     config["rope_parameters"] = {"rope_type": "default", "rope_theta": theta}
     if architecture == "llama":
         config["attention_bias"] = "blk.0.attn_q.bias" in names
+        config["mlp_bias"] = "blk.0.ffn_up.bias" in names
     if architecture == "gemma3":
         config |= _gemma3(reader, config, theta)
-    return config
+    return config if rotary is None else {**config, "rope_parameters": rotary}
 
 
 def _gemma3(reader: Any, config: dict[str, Any], theta: float) -> dict[str, Any]:
     """Gemma 3's own entries: every sixth layer attends to everything, the others to a window with rotary base 10,000."""
-    kinds = ["full_attention" if (index + 1) % 6 == 0 else "sliding_attention" for index in range(config["num_hidden_layers"])]
+    layers, width = config["num_hidden_layers"], config["head_dim"]
     return {
         "rope_parameters": {
             "full_attention": {"rope_type": "default", "rope_theta": theta},
-            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": LOCAL_THETA},
         },
-        "layer_types": kinds,
+        "layer_types": gemma3_layers(layers),
         "sliding_window": _field(reader, "gemma3.attention.sliding_window", 512),
-        "query_pre_attn_scalar": config["head_dim"],
+        "query_pre_attn_scalar": gemma3_query_scale(layers, width, config["hidden_size"], config["num_attention_heads"]),
         "hidden_activation": "gelu_pytorch_tanh",
     }
 
 
-def _tensor(tensor: Any, config: dict[str, Any], path: Path) -> tuple[str | None, Any]:
-    """The transformers name and fp32 value of one GGUF tensor; None for tensors that are computed anew."""
+def read_tensor(tensor: Any, config: dict[str, Any], path: Path) -> tuple[str, Any]:
+    """The transformers name and fp32 value of one tensor of a file.
+
+    Args:
+        tensor: as gguf's reader gives it.
+        config: from `read_config`, or of the model that the file was made from.
+        path: for messages.
+    Raises:
+        MachineError: if accord knows no such tensor, or not how it is quantised.
+    """
     import numpy as np
     from gguf.quants import dequantize
 
@@ -221,13 +246,11 @@ def unpermute(weight: Any, heads: int) -> Any:
 def _check_complete(config: dict[str, Any], tensors: dict[str, Any], path: Path) -> None:
     """Every weight of the transformers model must be there with its shape, and nothing else: a missing one would be left random."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    made = AutoConfig.for_model(
-        **{key: value for key, value in config.items() if key not in ("architectures", "dtype") and value is not None}
-    )
     with torch.device("meta"):
-        expected = {name: tuple(parameter.shape) for name, parameter in AutoModelForCausalLM.from_config(made).named_parameters()}
+        made = AutoModelForCausalLM.from_config(made_config(config))
+    expected = {name: tuple(parameter.shape) for name, parameter in made.named_parameters()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:

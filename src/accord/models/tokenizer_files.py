@@ -13,6 +13,8 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 
 _LLAMA3_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _SPLITS = {"llama-bpe": _LLAMA3_SPLIT, "qwen2": _LLAMA3_SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")}
+CUTS = (*_SPLITS, "smollm", "gpt-2")
+"""llama.cpp's names of the rules by which byte-level tokenizers cut text into words."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,12 @@ def byte_level(vocabulary: Vocabulary, merges: Sequence[str], pre: str) -> Any:
     Raises:
         MachineError: if the cut is not known here; a guess would give other ids than the model was trained on.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models
 
-    if pre in _SPLITS:
-        split = pre_tokenizers.Split(Regex(_SPLITS[pre]), "isolated")
-        cut: Any = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    elif pre == "smollm":
-        cut = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    elif pre == "gpt-2":
-        cut = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    else:
-        known = ", ".join(sorted([*_SPLITS, "smollm", "gpt-2"]))
+    cut = cut_named(pre)
+    if cut is None:
         raise MachineError(
-            f'This file cuts text by the rule "{pre}", which accord does not know (it knows {known}). Use the safetensors version of the model.'
+            f'This file cuts text by the rule "{pre}", which accord does not know (it knows {", ".join(sorted(CUTS))}). Use the safetensors version of the model.'
         )
     pairs = [tuple(merge.split(" ", 1)) for merge in merges]
     model = models.BPE(vocab=_ids(vocabulary), merges=pairs, ignore_merges=pre == "llama-bpe")  # type: ignore[arg-type]
@@ -58,6 +53,18 @@ def byte_level(vocabulary: Vocabulary, merges: Sequence[str], pre: str) -> Any:
     backend.pre_tokenizer = cut
     backend.decoder = decoders.ByteLevel()
     return _finish(backend, vocabulary)
+
+
+def cut_named(pre: str) -> Any:
+    """How text is cut into words before byte-level BPE, by llama.cpp's name of the rule; None for one that is not known here."""
+    from tokenizers import Regex, pre_tokenizers
+
+    if pre in _SPLITS:
+        split = pre_tokenizers.Split(Regex(_SPLITS[pre]), "isolated")
+        return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    if pre == "smollm":
+        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    return pre_tokenizers.ByteLevel(add_prefix_space=False) if pre == "gpt-2" else None
 
 
 def sentencepiece_bpe(vocabulary: Vocabulary, scores: Sequence[float], *, prefix_space: bool) -> Any:
