@@ -12,10 +12,12 @@ from typing import Any
 
 import uvicorn
 
+from accord.recipes.seat import Seat
 from accord.types import Message, Rollout, Score, to_json
 from accord.web.serve import Listening, bind, hosts_of, server_of, site_address
+from accord.web.streams import Streams
+from accord.web.ui import ui_site
 from accord.web.visitors import Visitors
-from accord.web.watch import Watched, watch_site
 
 RECORD: dict[str, Any] = {
     "schema": 1,
@@ -82,7 +84,7 @@ class Watching:
 
     root: Path
     address: str
-    watched: Watched
+    streams: Streams
     server: uvicorn.Server
     thread: threading.Thread
 
@@ -93,13 +95,12 @@ def watching(root: Path, *, port: int = 0) -> Iterator[Watching]:
     listening = Listening(port=port)
     with bind(listening) as listener:
         bound = listener.getsockname()[1]
-        app = watch_site(root, Visitors(None, hosts_of(listening, bound)))
+        app = ui_site(root, Visitors(None, hosts_of(listening, bound)), Seat())
         server = server_of(app, listening)
-        app.state.watched.stopping = lambda: server.should_exit
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         while not server.started:
             thread.join(0.01)
-        yield Watching(root, site_address(listening, bound), app.state.watched, server, thread)
+        yield Watching(root, site_address(listening, bound), app.state.streams, server, thread)
         server.should_exit = True
         thread.join(10)

@@ -263,10 +263,10 @@ GROUPS = (
             ),
             Command(
                 "ui",
-                "watch training in the browser: curves and answers, live, run beside run",
+                "runs live in the browser, curves and answers side by side; chat; checkpoints compared blind",
                 ("accord.config.ui:UiOptions",),
                 "accord.commands.ui:run",
-                ("folder", "host", "port", "open_browser"),
+                ("folder", "chat", "learn", "compare", "votes", "host", "port", "open_browser"),
                 positional="folder",
             ),
             Command(

@@ -34,7 +34,7 @@ from accord.models.load import resolve
 from accord.models.opened import open_model
 from accord.recipes.learn import Learner, open_learner
 from accord.recipes.learn_thread import Background
-from accord.web import chat
+from accord.web import chat, watch
 from accord.web.access import Access, Bucket, server_key
 from accord.web.app import HEADERS, create_app
 from accord.web.serve import Listening, bind, hosts_of, site_address
@@ -293,6 +293,7 @@ def site(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
         access.requests = access.joins = Bucket(1e9, 1e9)
         app = create_app(learner.store, access, title="Test")
         chat.mount(app, background)
+        watch.mount(app, folder.parent)
         for role in ("annotator", "viewer", "admin"):
             learner.store.add_annotator(role, role, id=role, secret=f"the secret of the {role}")
         yield app, learner
@@ -323,7 +324,11 @@ def test_who_may_do_what(site: tuple[Any, Learner]) -> None:
     held = annotator.answered("Q")
     assert "kl_nats" not in json.dumps(held) and "sample" not in json.dumps(held["answers"])
     assert annotator.post("chat/save", {}).status_code == 403 and admin.post("chat/save", {}).status_code == 200
+    assert [somebody.http.get("/runs").status_code for somebody in (viewer, admin, annotator)] == [200, 200, 403]  # who judges stays blind
+    assert stranger.get("/runs").status_code == stranger.get("/api/runs/curves?run=run").status_code == 401
     question = annotator.post("chat/ask", body).json()["question"]
+    assert annotator.http.get(f"/api/chat/events/{question}").status_code == 200
+    assert admin.http.get(f"/api/chat/events/{question}").status_code == 404
     assert admin.http.get(f"/api/chat/question/{question}").status_code == 404
     assert admin.prefer(held, "not-mine").status_code == 409
     assert annotator.prefer(held, "mine").status_code == 200
@@ -406,6 +411,7 @@ def test_killed_resumed_and_stopped(model: str, tmp_path: Path) -> None:
     second = Process(model, folder)
     assert second.state()["clicks"] == 3
     second.me.prefer(second.me.answered("Q3"), "s3")
+    assert 'href="/runs/show?run=run"' in second.me.http.get("/runs").text and 'href="/runs"' in second.me.http.get("/chat").text
     while second.state()["waiting"]:
         time.sleep(0.05)
     assert second.state()["steps"] == 8

@@ -16,16 +16,18 @@ import tiny_demo
 from accord.config.options import ChatOptions, LearnOptions
 from accord.recipes.learn import open_learner
 from accord.recipes.learn_thread import Background
-from accord.web import chat, feedback, labelling, pages, quality, watch
+from accord.recipes.seat import Seat
+from accord.web import blind, chat, feedback, labelling, opening, pages, quality, watch
 from accord.web.access import COOKIE, Access, Bucket, server_key
 from accord.web.app import create_app
+from accord.web.ui import ui_site
 from accord.web.visitors import Visitors
 from live_site import numbered, of_kind
 
 ROLES = ("nobody", "annotator", "viewer", "admin")
 QUICK = settings(max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-STREAMS = r"^/api/runs/(events|changes)$"
-"""Answers that do not end."""
+STREAMS = r"^/api/(runs/(events|changes)|chat/events/.*)$"
+"""Answers that need not end."""
 
 
 def described(*routers: APIRouter) -> Any:
@@ -36,9 +38,9 @@ def described(*routers: APIRouter) -> Any:
     return schemathesis.openapi.from_dict(app.openapi())
 
 
-LEARNING = described(pages.router, labelling.router, feedback.router, quality.router, chat.router)
+LEARNING = described(pages.router, labelling.router, feedback.router, quality.router, chat.router).exclude(path_regex=STREAMS)
 HELD = LEARNING.include(path_regex="^/api/(draft|submit|release|settle)$")
-WATCHING = described(watch.router).exclude(path_regex=STREAMS)
+WATCHING = described(watch.router, chat.router, blind.router, opening.router, labelling.router).exclude(path_regex=STREAMS)
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +62,13 @@ def learning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
 
 @pytest.fixture(scope="module")
 def watching(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    return watch.watch_site(tmp_path_factory.mktemp("runs"), Visitors(None, frozenset({HOST}), Bucket(1e9, 1e9)))
+    """The site of `accord ui`, in which nothing is open and nothing can be opened."""
+    return ui_site(tmp_path_factory.mktemp("runs"), Visitors(None, frozenset({HOST}), Bucket(1e9, 1e9)), Seat())
 
 
 def test_the_routes_are_those_of_the_sites(learning: FastAPI, watching: FastAPI) -> None:
     assert learning.openapi()["paths"].keys() == LEARNING.raw_schema["paths"].keys()
-    assert watching.openapi()["paths"].keys() - described(watch.router).raw_schema["paths"].keys() == {"/join/{token}"}
+    assert watching.openapi()["paths"].keys() - WATCHING.raw_schema["paths"].keys() == {"/", "/join/{token}"}
 
 
 def signed_in(app: FastAPI, role: str) -> dict[str, str]:
@@ -107,4 +110,5 @@ def test_any_answer_to_a_task_that_is_held(case: schemathesis.Case, learning: Fa
 @WATCHING.parametrize()
 @QUICK
 def test_any_request_to_the_site_that_watches(case: schemathesis.Case, watching: FastAPI) -> None:
-    assert trouble(case.call(app=watching, allow_redirects=False)) is None
+    for headers in ({}, {"X-CSRF-Token": watching.state.access.csrf_of(None)}):
+        assert trouble(case.call(app=watching, headers=headers, allow_redirects=False)) is None

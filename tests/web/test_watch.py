@@ -21,16 +21,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accord.cli import main
+from accord.recipes.seat import Seat
+from accord.web import streams
 from accord.web.access import Bucket
 from accord.web.app import HEADERS
 from accord.web.serve import Listening, bind
+from accord.web.ui import ui_site
 from accord.web.visitors import COOKIE, Visitors
-from accord.web.watch import MOST_COMPARED, MOST_STREAMS, router, watch_site
+from accord.web.watch import MOST_COMPARED, router
 from live_watch import Watching, append, metrics, rollout, watching, write_run
 
 EVIL = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
 PAGES = ("/runs", "/runs/table", "/runs/show?run=a", "/runs/compare?run=a&run=b", "/projects/show?project=labels")
-DATA = ("/api/runs/curves?run=a", "/api/runs/samples?run=a")
+DATA = ("/api/runs/curves?run=a", "/api/runs/samples?run=a", "/api/runs/monitors?run=a")
 STREAMS = ("/api/runs/events?run=a", "/api/runs/changes")
 
 
@@ -48,7 +51,7 @@ def root(tmp_path: Path) -> Path:
 
 def client_of(root: Path, token: str | None = None) -> TestClient:
     access = Visitors(token, frozenset({"testserver"}), Bucket(1e9, 1e9), Bucket(1, 5, clock=lambda: 0.0))
-    return TestClient(watch_site(root, access), follow_redirects=False, raise_server_exceptions=False)
+    return TestClient(ui_site(root, access, Seat()), follow_redirects=False, raise_server_exceptions=False)
 
 
 # -- who may look, and at what ------------------------------------------------------------------------------------------------------------
@@ -94,7 +97,7 @@ def test_nothing_is_changed_and_no_method_but_get(root: Path) -> None:
 
 def test_requests_are_limited(root: Path) -> None:
     access = Visitors(None, frozenset({"testserver"}), requests=Bucket(1, 5, clock=lambda: 0.0))
-    client = TestClient(watch_site(root, access))
+    client = TestClient(ui_site(root, access, Seat()))
     assert [client.get("/runs/table").status_code for _ in range(6)] == [200] * 5 + [429]
 
 
@@ -286,34 +289,34 @@ def test_finished_deleted_and_new_answers_are_told(site: Watching) -> None:
 def test_a_closed_page_is_forgotten_and_a_stopping_server_lets_go(site: Watching) -> None:
     stream = Stream(site, "/api/runs/events?run=a")
     stream.until("state")
-    assert site.watched.streams == 1
+    assert site.streams.open == 1
     stream.close()
-    assert settled(lambda: site.watched.streams == 0)
+    assert settled(lambda: site.streams.open == 0)
     others = [Stream(site, path) for path in STREAMS]
     others[0].until("state")
     before = time.monotonic()
     site.server.should_exit = True
     site.thread.join(10)
     # Both by themselves: within two looks, before the three seconds after which the server would cut them off.
-    assert not site.thread.is_alive() and time.monotonic() - before < 3 and site.watched.streams == 0
+    assert not site.thread.is_alive() and time.monotonic() - before < 3 and site.streams.open == 0
     for one in others:
         one.close()
 
 
 def test_more_pages_than_may_watch_are_told_so(site: Watching) -> None:
-    site.watched.streams = MOST_STREAMS
+    site.streams.open = streams.MOST
     reply = httpx.get(f"{site.address}{STREAMS[0]}")
     assert reply.status_code == 503 and "Too many pages" in reply.json()["error"]
 
 
 def test_a_quiet_stream_costs_nothing(site: Watching) -> None:
-    streams = [Stream(site, path) for path in STREAMS * 3]
-    streams[0].until("state")
+    opened = [Stream(site, path) for path in STREAMS * 3]
+    opened[0].until("state")
     time.sleep(0.5)
     before = time.process_time()
     time.sleep(4)
     assert time.process_time() - before < 1
-    for one in streams:
+    for one in opened:
         one.close()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from accord.config.options import ChatOptions, LearnOptions
 from accord.errors import ConfigError
@@ -15,6 +15,9 @@ from accord.recipes.conversation import fitted
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.sampler import Prompt, SamplingConfig
 from accord.types import Message, Rollout, to_json
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 def _answer(opened: Opened, options: ChatOptions, messages: list[Message], turn: int) -> list[Rollout]:
@@ -47,10 +50,11 @@ def chat(options: ChatOptions, learning: LearnOptions) -> int:
 
 
 def learn(options: ChatOptions, learning: LearnOptions) -> int:
-    """Serve the chat that learns until Ctrl-C, then save."""
+    """Serve the chat that learns, with the runs beside it, until Ctrl-C, then save."""
     from accord.recipes.learn import open_learner
     from accord.recipes.learn_thread import Background
     from accord.web import chat as page
+    from accord.web import watch
     from accord.web.serve import Listening, serve
 
     certificate, key = (Path(path) if path else None for path in (learning.tls_cert, learning.tls_key))
@@ -58,18 +62,17 @@ def learn(options: ChatOptions, learning: LearnOptions) -> int:
     learner = open_learner(options, learning)
     print(learner.opened.line, file=sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a service is Ctrl-C here
+
+    def mount(app: FastAPI) -> None:
+        page.mount(app, background)
+        watch.mount(app, learner.folder.parent)
+        app.state.templates.globals["reader_links"] += (watch.LINK,)
+
     try:
         with Background(learner) as background:
-            serve(
-                learner.project,
-                listening,
-                open_browser=learning.open_browser,
-                page=page.PAGE,
-                mount=partial(page.mount, background=background),
-            )
+            serve(learner.project, listening, open_browser=learning.open_browser, page=page.PAGE, mount=mount)
     finally:
-        print(f"Saved in {learner.save()}. The same command goes on from there.", file=sys.stderr)
-        learner.store.close()
+        print(learner.close(), file=sys.stderr)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,45 @@ def open_model(
     return Opened(
         policy, tokenizer, Renderer(tokenizer, end_ids=stop_token_ids(tokenizer, policy.model.generation_config)), stack, line, resolved
     )
+
+
+def open_models(names: Sequence[str], *, accept_licence: bool = False, force: bool = False) -> list[Opened]:
+    """Open several models at once, in the order given. Those on the same base, held the same way, share its weights: each adds its adapters
+    alone.
+
+    Raises:
+        DataError, MachineError, ConfigError: as `open_model`; also when all do not fit into memory together.
+    """
+    first: dict[tuple[str, str], Opened] = {}
+    found: list[Opened] = []
+    for number, name in enumerate(names):
+        key = _base_key(name)
+        if key in first:
+            found.append(_open_beside(first[key], name, prefix=f"model{number}"))
+        else:
+            found.append(open_model(name, accept_licence=accept_licence, force=force))
+            first[key] = found[-1]
+    return found
+
+
+def _base_key(name: str) -> tuple[str, str]:
+    """Which weights lie under a model, and how they are held."""
+    folder = Path(name)
+    on_a_base = _is_run(folder)[1]
+    return resolve(base_of(folder) if on_a_base else name, quiet=True).folder, weights_of(folder) if on_a_base else "auto"
+
+
+def _open_beside(opened: Opened, name: str, *, prefix: str) -> Opened:
+    """Another model on the base of one that is open.
+
+    Args:
+        prefix: goes before the names of adapters that the other has too.
+    """
+    folder = Path(name)
+    stack = load_stack(opened.policy, folder, prefix=prefix) if _is_run(folder)[0] else ()
+    tokenizer, ends = open_tokenizer(name)
+    line = str(opened.resolved) + (f" + adapters {' + '.join(stack)} of {folder}" if stack else "")
+    return Opened(opened.policy, tokenizer, Renderer(tokenizer, end_ids=ends), stack, line, opened.resolved)
 
 
 def open_tokenizer(name: str) -> tuple[Any, list[int]]:

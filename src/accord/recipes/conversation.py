@@ -1,12 +1,21 @@
-"""A conversation as the model reads it: its oldest turns are left out where the model has no positions for them."""
+"""A conversation as the model reads it, without its oldest turns where the model has no positions for them; and two different answers to its last turn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from accord.errors import ConfigError
+from accord.errors import ConfigError, DataError
 from accord.models.opened import Opened
-from accord.types import Message
+from accord.rollouts.local import LocalSampler
+from accord.rollouts.sampler import Prompt, SamplingConfig
+from accord.types import Message, Rollout
+
+if TYPE_CHECKING:
+    from accord.recipes.partner import Watch  # which stands on the store, and a chat in the terminal needs none
+
+TRIES = 3
+"""Pairs drawn before two answers that are the same are given up on."""
 
 
 def fitted(opened: Opened, messages: Sequence[Message], max_new_tokens: int) -> tuple[list[Message], list[int]]:
@@ -30,3 +39,51 @@ def fitted(opened: Opened, messages: Sequence[Message], max_new_tokens: int) -> 
                 f"The prompt has {len(ids)} tokens and the answer may have {max_new_tokens}: the model has {positions} positions. Shorten one of them."
             )
         del kept[first : first + 2]
+
+
+def checked(messages: Sequence[Message]) -> list[Message]:
+    """The turns, after checking that they are the user's and the assistant's by turns, from and to the user's.
+
+    Raises:
+        DataError: if they are not, the last says nothing, or one has half of a character.
+    """
+    roles = [message.role for message in messages]
+    if not roles or roles != ["user", "assistant"] * (len(roles) // 2) + ["user"] or not messages[-1].content.strip():
+        raise DataError(
+            "A question is turns of the user and the assistant by turns; the first and the last are the user's, and say something."
+        )
+    try:
+        "".join(message.content for message in messages).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"The question has half of a character, at {error.start + 1}.") from error
+    return list(messages)
+
+
+def two_answers(
+    sampler: LocalSampler,
+    prompt: Sequence[Message],
+    ids: Sequence[int],
+    config: SamplingConfig,
+    order: Sequence[int],
+    watch: Watch | None = None,
+) -> list[Rollout]:
+    """Two different answers to a prompt.
+
+    Args:
+        ids: the prompt as tokens.
+        config: with `num_samples` 2, and a `step` of its own for each question.
+        order: which of the two stands at each place of the page.
+        watch: sees them grow. None: nobody does.
+    Raises:
+        DataError: if the model says the same again and again.
+    """
+
+    def told(_: str, index: int, written: Sequence[int]) -> None:
+        if watch is not None:
+            watch(order.index(index), sampler.renderer.decode(written))
+
+    for attempt in range(TRIES):
+        pair = sampler.sample([Prompt(f"{attempt}", tuple(ids), tuple(prompt))], config, watch=told)
+        if pair[0].text != pair[1].text:
+            return pair
+    raise DataError(f"The model gave the same answer {2 * TRIES} times: there is nothing to compare. Ask something else.")

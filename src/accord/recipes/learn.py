@@ -7,7 +7,7 @@ learner that was killed goes on from its last checkpoint and learns again what i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,16 @@ from accord.config.options import ChatOptions, LearnOptions, TrainOptions
 from accord.data.annotation_examples import examples_of
 from accord.data.packing import Branch, Unit, pack
 from accord.data.snapshots import PROJECT
-from accord.errors import ConfigError, DataError
+from accord.errors import ConfigError
 from accord.methods.live_dpo import LiveDPO
 from accord.models.adapters import Want
 from accord.models.lora import lora_config
 from accord.models.opened import Opened, open_model
 from accord.models.save import adapter_hash, base_hash
 from accord.objectives.segments import segment_sum
-from accord.recipes.conversation import fitted
+from accord.recipes.conversation import checked, fitted, two_answers
 from accord.recipes.learn_state import Look, State, asked_of
+from accord.recipes.partner import Kept, Partner, Watch
 from accord.recipes.train import plan_memory
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.random import shuffled
@@ -41,18 +42,13 @@ LABELS = "labels"
 """The project, in the run's folder."""
 PROBE = "Why is it good to sleep enough?"
 """Asked at the start and again and again, unless --prompt says otherwise."""
-TRIES = 3
-"""Pairs drawn before two answers that are the same are given up on."""
 SAVE_EVERY = 10
 """Preferences from one checkpoint to the next, and the most that a killed run learns again."""
 LOOK_EVERY = 5
 """Preferences after which the fixed prompt is answered again."""
 
-Watch = Callable[[int, str], None]
-"""Told the place of an answer on the page and its text so far."""
 
-
-class Learner:
+class Learner(Partner):
     """A model, the adapter that learns, and the store of what it learns from. Threads may share it: one at a time runs the model.
 
     Args:
@@ -66,12 +62,16 @@ class Learner:
         ConfigError: if the folder's run was started from something else, or answers would be the same at each draw.
     """
 
+    kind = "learn"
+    places = 2
+
     def __init__(self, opened: Opened, project: Project, store: Store, chat: ChatOptions, options: LearnOptions, config: DPOConfig) -> None:
         if chat.temperature == 0:
             raise ConfigError("accord chat --learn needs two different answers: give a --temperature above 0.")
         if chat.prompt and len(chat.prompt) > 1:
             raise ConfigError("accord chat --learn shows the answer to one --prompt at the start and now; more are given.")
         self.opened, self.project, self.store, self.chat, self.options = opened, project, store, chat, options
+        self.title = chat.model
         lora = lora_config(opened.policy, rank=options.lora_r, alpha=2 * options.lora_r, layers=options.lora_layers)
         start = [base_hash(opened.policy)[:16], *(adapter_hash(opened.policy, name)[:16] for name in opened.stack)]
         self.trainer = LiveDPO(
@@ -84,7 +84,6 @@ class Learner:
         )
         self.model = threading.RLock()
         """Held by whoever runs or changes the model."""
-        self.problem: str | None = None
         self.probe = chat.prompt[0] if chat.prompt else PROBE
         self._labels: dict[str, Annotation] = {}
         self._listing = threading.Lock()
@@ -96,6 +95,11 @@ class Learner:
         self._learned_at_look = 0
         self.went_on = self.trainer.begin()
         self.sync()
+
+    @property
+    def kept(self) -> Kept:
+        """The project and its store."""
+        return Kept(self.project, self.store)
 
     @property
     def folder(self) -> Path:
@@ -115,13 +119,13 @@ class Learner:
             DataError: if the turns are none, or the policy says the same again and again.
             ConfigError: if the last turn is too long for the model.
         """
-        turns = _checked(messages)
+        turns = checked(messages)
         system = [Message("system", self.chat.system)] if self.chat.system else []
         with self.model:
             prompt, ids = fitted(self.opened, [*system, *turns], self.chat.max_new_tokens)
             number = len(self._asked)
             order = shuffled(2, "places", self.chat.seed, number)
-            pair = self._different(tuple(prompt), tuple(ids), number, order, watch)
+            pair = two_answers(self._sampler(self.trainer.prepared.stack), prompt, ids, self._sampling(number, 2), order, watch)
             gains = self._gains(pair)
             clicks = len(self._labels)
             answers = tuple(self._completion(rollout, gain, clicks) for rollout, gain in zip(pair, gains, strict=True))
@@ -202,6 +206,13 @@ class Learner:
             self.trainer.save()
         return self.folder
 
+    def close(self) -> str:
+        """Save, and close the store."""
+        try:
+            return f"Saved in {self.save()}. Opening the same again goes on from there."
+        finally:
+            self.store.close()
+
     def state(self) -> State:
         """Where it stands."""
         return State(
@@ -225,20 +236,6 @@ class Learner:
     def _sampler(self, stack: Sequence[str]) -> LocalSampler:
         # For two rows it takes longer to merge the weights than it saves.
         return LocalSampler(self.opened.policy, self.opened.renderer, stack, merge=False, prepack=False)
-
-    def _different(
-        self, prompt: tuple[Message, ...], ids: tuple[int, ...], number: int, order: Sequence[int], watch: Watch | None
-    ) -> list[Rollout]:
-        def told(_: str, index: int, written: Sequence[int]) -> None:
-            if watch is not None:
-                watch(order.index(index), self.opened.renderer.decode(written))
-
-        sampler = self._sampler(self.trainer.prepared.stack)
-        for attempt in range(TRIES):
-            pair = sampler.sample([Prompt(f"{attempt}", ids, prompt)], self._sampling(number, 2), watch=told)
-            if pair[0].text != pair[1].text:
-                return pair
-        raise DataError(f"The model gave the same answer {2 * TRIES} times: there is nothing to compare. Ask something else.")
 
     @torch.no_grad()
     def _gains(self, pair: Sequence[Rollout]) -> list[float]:
@@ -301,9 +298,11 @@ class Learner:
         return examples_of(label, self.store.task(label.task))
 
 
-def open_learner(chat: ChatOptions, options: LearnOptions) -> Learner:
-    """Open the model, and the run's folder with its project; a new one is made. Close the learner's store at the end.
+def open_learner(chat: ChatOptions, options: LearnOptions, *, runs: Path = Path("runs")) -> Learner:
+    """Open the model, and the run's folder with its project; a new one is made. Close the learner at the end.
 
+    Args:
+        runs: where the run's folder is made if the options name none.
     Raises:
         ConfigError, DataError, MachineError: if something given is wrong, or cannot be opened.
     """
@@ -323,7 +322,7 @@ def open_learner(chat: ChatOptions, options: LearnOptions) -> Learner:
         before_loading=lambda found: plan_memory(found, training, config),
         weights=lambda: config.weights,
     )
-    folder = Path(options.output_dir or Path("runs") / f"learn-{_short(chat.model, opened)}")
+    folder = Path(options.output_dir or runs / f"learn-{_short(chat.model, opened)}")
     config.output_dir = str(folder)
     labels = folder / LABELS
     if (labels / PROJECT).is_file():
@@ -340,16 +339,3 @@ def open_learner(chat: ChatOptions, options: LearnOptions) -> Learner:
 
 def _short(model: str, opened: Opened) -> str:
     return Path(model).name.lower() if opened.stack else short_name(opened.policy)
-
-
-def _checked(messages: Sequence[Message]) -> list[Message]:
-    roles = [message.role for message in messages]
-    if not roles or roles != ["user", "assistant"] * (len(roles) // 2) + ["user"] or not messages[-1].content.strip():
-        raise DataError(
-            "A question is turns of the user and the assistant by turns; the first and the last are the user's, and say something."
-        )
-    try:
-        "".join(message.content for message in messages).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(f"The question has half of a character, at {error.start + 1}.") from error
-    return list(messages)

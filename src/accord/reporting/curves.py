@@ -22,6 +22,7 @@ GROUPS = (
     ("Answer length", r"completions/.*(length|clipped_ratio).*"),
     ("Loss", r"loss|loss/.*"),
     ("Accuracy", r"accuracy.*|margin|mean_token_.*|perplexed_tokens|error_share"),
+    ("Monitors", r"monitors/.*"),
     ("Other", r".*"),
 )
 """Headings of the page and the names below each, without `eval_`; the first that fits."""
@@ -44,6 +45,7 @@ TITLES = {
     "accuracy": "share right",
     "grad_norm": "gradient norm before clipping",
     "step_seconds": "seconds a step",
+    "monitors/alarms": "alarms that stand",
     "entropy": "entropy, nats a token",
     "objective/entropy": "entropy of sampled answers, nats",
 }

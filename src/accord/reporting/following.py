@@ -8,6 +8,7 @@ from typing import Any
 
 from accord.errors import DataError
 from accord.reporting.curves import row_of
+from accord.reporting.monitored import signatures
 from accord.reporting.run_files import CHUNK, Added, Position, lines_after, signature
 from accord.reporting.runs import METRICS, ROLLOUTS, Runs
 
@@ -18,7 +19,7 @@ class Event:
 
     Args:
         name: rows (new rows of metrics), again (the file was written anew, or there is too much: read the curves again), state (how a run
-            stands), samples (there are new answers), gone (the run is no longer there).
+            stands), samples (there are new answers), monitors (they said something new), gone (the run is no longer there).
         data: JSON-able; `run` is the run's place in the list that is followed.
     """
 
@@ -67,6 +68,7 @@ class _One:
         self.gone = self.again = False
         self._metrics: tuple[int, int] | None = None
         self._rollouts: tuple[int, int] | None = None
+        self._monitors: tuple[Any, Any] = (None, None)
         self._state: dict[str, Any] | None = None
 
     def poll(self, runs: Runs) -> list[Event]:
@@ -85,6 +87,10 @@ class _One:
         if answers != self._rollouts:
             self._rollouts = answers
             found.append(Event("samples", {"run": self.number}))
+        said = signatures(folder)
+        if said != self._monitors:
+            self._monitors = said
+            found.append(Event("monitors", {"run": self.number}))
         return found
 
     def _changed(self, now: tuple[int, int] | None) -> bool:

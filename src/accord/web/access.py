@@ -11,6 +11,7 @@ import hmac
 import secrets
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from fastapi import HTTPException, Request
 from accord.annotation.people import Annotator
 from accord.annotation.refusals import Conflict
 from accord.annotation.store import Store
+from accord.recipes.partner import Kept
 from accord.writing import write_text
 
 COOKIE = "accord_session"
@@ -27,6 +29,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOCAL_USER = "me"
 """Who judges where nobody was invited: the person at this machine."""
 KEY_FILE = "server.key"
+JUDGES, READS_QUALITY = ("annotator", "admin"), ("admin", "viewer")
+"""Roles that judge, and roles that see how annotators work; annotators judge without knowing each other's answers."""
 
 
 def is_loopback(host: str) -> bool:
@@ -65,13 +69,29 @@ class Bucket:
             return left >= 1
 
 
-class Gate:
+class Gate(ABC):
     """What every site asks of a request first, whoever may use it.
 
     `hosts` are the names that the site is asked for by; another one is refused (DNS rebinding). None takes any, for a proxy that checks them.
     """
 
     hosts: frozenset[str] | None
+
+    @abstractmethod
+    def look(self, request: Request) -> None:
+        """Raises HTTPException 401, 403 or 429 unless whoever asks may look at the runs."""
+
+    @abstractmethod
+    def require(self, request: Request, *roles: str) -> Annotator:
+        """Who asks, after checking session, role and rate; for a change also that it comes from a page of ours.
+
+        Raises:
+            HTTPException: 401, 403 or 429, with one line.
+        """
+
+    @abstractmethod
+    def csrf_of(self, request: Request) -> str:
+        """What a page that is given to whoever asks sends back in `X-CSRF-Token` to show that it is ours."""
 
     def who(self, request: Request) -> Annotator | None:
         """The annotator who asks; None on a site that has none."""
@@ -81,6 +101,15 @@ class Gate:
         """Raises HTTPException 421 if the site is asked for by a name that is not its own."""
         if self.hosts is not None and request.headers.get("host", "") not in self.hosts:
             raise HTTPException(421, "This server does not answer to that name.")
+
+    def check_ours(self, request: Request) -> None:
+        """Raises HTTPException 403 for a change that no page of ours asks for."""
+        expected, given = self.csrf_of(request), request.headers.get("x-csrf-token", "")
+        if not hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace")):
+            raise HTTPException(403, "The request did not come from a page of this site. Reload the page.")
+        origin = request.headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+            raise HTTPException(403, "The request came from another site.")
 
 
 @dataclass
@@ -116,16 +145,21 @@ class Access(Gate):
         secret = request.cookies.get(COOKIE, "")
         return self.store.annotator_of_secret(secret) if 16 <= len(secret) <= 200 else None
 
+    def csrf_of(self, request: Request) -> str:
+        """That of the session that a request belongs to."""
+        return self.csrf(request.cookies.get(COOKIE, ""))
+
     def csrf(self, secret: str) -> str:
-        """What a page sends back in `X-CSRF-Token` to show that it is ours."""
+        """What the pages of a session send back."""
         return hmac.new(self.key, f"csrf {secret}".encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
-    def require(self, request: Request, *roles: str) -> Annotator:
-        """Who asks, after checking session, role and rate; for a change also that it comes from a page of ours.
+    def look(self, request: Request) -> None:
+        """Runs are for those who see how the work goes: who judges does not know whose answers they are."""
+        if not self.local:
+            self.require(request, *READS_QUALITY)
 
-        Raises:
-            HTTPException: 401, 403 or 429, with one line.
-        """
+    def require(self, request: Request, *roles: str) -> Annotator:
+        """As `Gate.require`."""
         found = self.who(request)
         if found is None:
             raise HTTPException(401, "You are not signed in. Open the link that you were given.")
@@ -134,13 +168,10 @@ class Access(Gate):
         if not self.requests.take(found.id):
             raise HTTPException(429, "Too many requests. Wait a moment.")
         if request.method not in ("GET", "HEAD"):
-            self._check_ours(request)
+            self.check_ours(request)
         return found
 
-    def _check_ours(self, request: Request) -> None:
-        expected, given = self.csrf(request.cookies.get(COOKIE, "")), request.headers.get("x-csrf-token", "")
-        if not hmac.compare_digest(expected.encode(), given.encode("utf-8", "replace")):
-            raise HTTPException(403, "The request did not come from a page of this site. Reload the page.")
-        origin = request.headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
-            raise HTTPException(403, "The request came from another site.")
+
+def know_this_user(kept: Kept) -> None:
+    """Have a project know the person at this machine, as its own site would."""
+    Access(kept.store, server_key(kept.project.folder), True, None).local_secret()

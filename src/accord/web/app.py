@@ -19,6 +19,7 @@ from accord.annotation.store import Store
 from accord.errors import AccordError
 from accord.web import feedback, labelling, pages, quality
 from accord.web.access import Access, Gate
+from accord.web.streams import Streams
 
 MAX_BODY = 1_500_000
 """Bytes of a request."""
@@ -48,24 +49,25 @@ def create_app(store: Store, access: Access, *, title: str, folder: Path | None 
         title: the project's name, in the head of every page.
         folder: the project's, where the accuracies of reward models lie. None: none are known.
     """
-    app = bare_app(access, title=title, links=(("/guideline", "Guideline"),))
+    app = bare_app(access, title=title, links=(("/guideline", "Guideline"),), reader_links=(("/quality", "Quality"),))
     app.state.store, app.state.folder = store, folder
     for part in (pages, labelling, feedback, quality):
         app.include_router(part.router)
     return app
 
 
-def bare_app(access: Gate, *, title: str, links: Sequence[tuple[str, str]]) -> FastAPI:
+def bare_app(access: Gate, *, title: str, links: Sequence[tuple[str, str]], reader_links: Sequence[tuple[str, str]] = ()) -> FastAPI:
     """A site without pages: templates, static files, the headers, and errors as one line.
 
     Args:
         title: in the head of every page.
         links: address and name of the pages that the head of every page leads to.
+        reader_links: the same for those who see how annotators work.
     """
     app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
     templates = Environment(loader=PackageLoader("accord.web"), undefined=StrictUndefined, autoescape=select_autoescape())
-    templates.globals |= {"title": title, "links": links}
-    app.state.access, app.state.templates = access, templates
+    templates.globals |= {"title": title, "links": tuple(links), "reader_links": tuple(reader_links)}
+    app.state.access, app.state.templates, app.state.streams = access, templates, Streams()
     app.mount("/static", StaticFiles(directory=Path(str(resources.files("accord.web") / "static"))), name="static")
     app.middleware("http")(_guarded)
     app.add_exception_handler(AccordError, _refused)

@@ -7,10 +7,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from accord.annotation.refusals import Conflict
 from accord.annotation.results import Assignment, Idle
 from accord.annotation.store import Store
+from accord.recipes.seat import Seat
 from accord.types import AnnotationKind, Message
-from accord.web.pages import access_of
+from accord.web.access import JUDGES
+from accord.web.pages import gate_of
 from accord.web.rendering import turns
 
 router = APIRouter(prefix="/api")
@@ -49,15 +52,28 @@ class Settled(BaseModel):
     rationale: str | None = None
 
 
+class Retired(BaseModel):
+    """A task that is to be given to nobody any more, or again."""
+
+    model_config = ConfigDict(extra="forbid")
+    task: str = Field(max_length=100)
+    again: bool = False
+
+
 class TakeBack(BaseModel):
     model_config = ConfigDict(extra="forbid")
     submission: str = Field(max_length=100)
 
 
 def store_of(request: Request) -> Store:
-    """The project's store."""
-    found: Store = request.app.state.store
-    return found
+    """The store of the project, or of what is open in a chat. Raises Conflict where neither is there."""
+    seat: Seat | None = getattr(request.app.state, "seat", None)
+    if seat is None:
+        found: Store = request.app.state.store
+        return found
+    if seat.kept is None:
+        raise Conflict("Nothing is open here that could be judged. Open a chat that learns, or a comparison.")
+    return seat.kept.store
 
 
 def shown(assignment: Assignment) -> dict[str, Any]:
@@ -78,7 +94,7 @@ def outcome(assignment: Assignment | Idle | None) -> dict[str, Any]:
 @router.get("/progress")
 def progress(request: Request) -> dict[str, Any]:
     """How far the round is, and how many answers of this annotator stand in it."""
-    person = access_of(request).require(request)
+    person = gate_of(request).require(request)
     found = store_of(request).progress()
     return {
         "mine": found.by_annotator.get(person.id, 0),
@@ -94,21 +110,21 @@ def progress(request: Request) -> dict[str, Any]:
 @router.post("/next")
 def next_task(request: Request) -> dict[str, Any]:
     """The task to judge now; the same one until it is answered."""
-    person = access_of(request).require(request, "annotator", "admin")
+    person = gate_of(request).require(request, *JUDGES)
     return outcome(store_of(request).next_task(person.id))
 
 
 @router.post("/draft")
 def draft(request: Request, given: Draft) -> dict[str, Any]:
     """Keep what is not finished."""
-    person = access_of(request).require(request, "annotator", "admin")
+    person = gate_of(request).require(request, *JUDGES)
     return {"expires": store_of(request).save_draft(person.id, given.task, given.token, given.draft)}
 
 
 @router.post("/submit")
 def submit(request: Request, given: Answer) -> dict[str, Any]:
     """Store an answer; the reply means that it is on disk. Sent again with the same submission id it is stored once."""
-    person = access_of(request).require(request, "annotator", "admin")
+    person = gate_of(request).require(request, *JUDGES)
     stored = store_of(request).submit(
         person.id,
         given.task,
@@ -127,7 +143,7 @@ def submit(request: Request, given: Answer) -> dict[str, Any]:
 @router.post("/release")
 def release(request: Request, given: Held) -> dict[str, Any]:
     """Give a task back unanswered."""
-    person = access_of(request).require(request, "annotator", "admin")
+    person = gate_of(request).require(request, *JUDGES)
     store_of(request).release(person.id, given.task, given.token)
     return {}
 
@@ -135,15 +151,24 @@ def release(request: Request, given: Held) -> dict[str, Any]:
 @router.post("/undo")
 def undo(request: Request, given: TakeBack) -> dict[str, Any]:
     """Take the newest answer back; its task is on the page again."""
-    person = access_of(request).require(request, "annotator", "admin")
+    person = gate_of(request).require(request, *JUDGES)
     return outcome(store_of(request).undo(person.id, given.submission))
 
 
 @router.post("/settle")
 def settle(request: Request, given: Settled) -> dict[str, Any]:
     """Settle a disputed task."""
-    person = access_of(request).require(request, "admin")
+    person = gate_of(request).require(request, "admin")
     stored = store_of(request).adjudicate(
         person.id, given.task, given.submission, given.value, strength=given.strength, rationale=given.rationale
     )
     return {"annotation": stored.id}
+
+
+@router.post("/retire")
+def retire(request: Request, given: Retired) -> dict[str, Any]:
+    """Give a task to nobody any more, or out again; what was said of it stays."""
+    gate_of(request).require(request, "admin")
+    store = store_of(request)
+    (store.reopen if given.again else store.retire)(given.task)
+    return {}

@@ -8,25 +8,28 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from accord.annotation.refusals import Unknown
-from accord.web.access import COOKIE, Access, Gate
+from accord.web.access import COOKIE, JUDGES, READS_QUALITY, Access, Gate
 from accord.web.rendering import render, turns
 
 router = APIRouter()
 YEAR = 365 * 24 * 3600
-READS_QUALITY = ("admin", "viewer")
-"""Roles that see how annotators work; annotators judge without knowing each other's answers."""
 
 
 def rendered(request: Request, template: str, **values: Any) -> str:
     """A template as HTML. Its links are those that the person who asks may follow."""
-    gate: Gate = request.app.state.access
-    person = gate.who(request)
-    reads_quality = person is not None and person.role in READS_QUALITY
-    return str(request.app.state.templates.get_template(template).render(reads_quality=reads_quality, **values))
+    person = gate_of(request).who(request)
+    reads = person is not None and person.role in READS_QUALITY
+    return str(request.app.state.templates.get_template(template).render(reads=reads, **values))
+
+
+def gate_of(request: Request) -> Gate:
+    """What guards this application, whoever may use it."""
+    found: Gate = request.app.state.access
+    return found
 
 
 def access_of(request: Request) -> Access:
-    """What guards this application."""
+    """What guards a project's site."""
     found: Access = request.app.state.access
     return found
 
@@ -34,14 +37,11 @@ def access_of(request: Request) -> Access:
 @router.get("/", response_class=HTMLResponse)
 def annotate(request: Request) -> Response:
     """Where people judge; the person at this machine is signed in as they come."""
+    if (first := signing_in(request, "/")) is not None:
+        return first
     access = access_of(request)
-    if access.who(request) is None:
-        if not access.local:
-            raise HTTPException(401, "You are not signed in. Open the link that you were given.")
-        return signed_in(request, access.local_secret())
-    person = access.require(request, "annotator", "admin")
-    secret = request.cookies[COOKIE]
-    return HTMLResponse(rendered(request, "annotate.html", person=person, csrf=access.csrf(secret)))
+    person = access.require(request, *JUDGES)
+    return HTMLResponse(rendered(request, "annotate.html", person=person, csrf=access.csrf_of(request)))
 
 
 @router.get("/join/{secret}")
@@ -53,6 +53,20 @@ def join(request: Request, secret: str) -> Response:
     if not 16 <= len(secret) <= 200 or access.store.annotator_of_secret(secret) is None:
         raise HTTPException(404, "This invitation is not known. Ask for a new link.")
     return signed_in(request, secret)
+
+
+def signing_in(request: Request, to: str) -> Response | None:
+    """Where the site knows people and not yet who asks: a session for the person at this machine, and back to the page. None: nobody has to sign in.
+
+    Raises:
+        HTTPException: 401 for anybody else.
+    """
+    access = gate_of(request)
+    if not isinstance(access, Access) or access.who(request) is not None:
+        return None
+    if not access.local:
+        raise HTTPException(401, "You are not signed in. Open the link that you were given.")
+    return signed_in(request, access.local_secret(), to=to)
 
 
 def signed_in(request: Request, secret: str, *, to: str = "/") -> Response:
@@ -87,10 +101,11 @@ def settle(request: Request, task: str) -> Response:
             request,
             "settle.html",
             task=asked,
+            retired=any(one.id == task for one in store.tasks(round=asked.round, state="retired")),
             prompt=turns(asked.prompt),
             answers=[turns(completion.messages) for completion in asked.completions],
             said=said,
             names=names,
-            csrf=access.csrf(request.cookies[COOKIE]),
+            csrf=access.csrf_of(request),
         )
     )

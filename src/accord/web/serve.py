@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from fastapi import FastAPI
 
 from accord.annotation.project import Project
 from accord.errors import ConfigError, MachineError
+from accord.recipes.seat import Seat
 from accord.web.access import Access, is_loopback, server_key
 from accord.web.app import create_app
+from accord.web.ui import ui_site
 from accord.web.visitors import Visitors
-from accord.web.watch import watch_site
 
 LAST_LOOK = 2.0
 """Seconds in which a page can still ask for the next task, and hear that there is none, before the server ends by itself."""
@@ -151,23 +152,30 @@ def server_of(app: FastAPI, listening: Listening) -> uvicorn.Server:
         ssl_keyfile=str(listening.key) if listening.key else None,
         proxy_headers=listening.behind is not None,
     )
-    return uvicorn.Server(config)
+    server = uvicorn.Server(config)
+    app.state.streams.stopping = lambda: server.should_exit
+    return server
 
 
-def serve_runs(folder: Path, listening: Listening, *, open_browser: bool = False) -> None:
-    """Serve the pages on which the runs below a folder are watched, until Ctrl-C. They write nothing.
+def serve_ui(
+    folder: Path, listening: Listening, seat: Seat, named: Sequence[str] = (), *, open_browser: bool = False, page: str = ""
+) -> None:
+    """Serve the pages over a folder of runs until Ctrl-C, then close what is open. Watching writes nothing.
 
     Args:
+        seat, named: as `ui.ui_site`.
         open_browser: True opens the page here. False prints its address alone.
+        page: path of the page to open. "" is the list of runs.
     """
     with bind(listening) as listener:
         port = listener.getsockname()[1]
         token = None if is_loopback(listening.host) and listening.behind is None else secrets.token_urlsafe(24)
-        app = watch_site(folder, Visitors(token, hosts_of(listening, port)))
-        server = server_of(app, listening)
-        app.state.watched.stopping = lambda: server.should_exit
-        address = site_address(listening, port) + (f"/join/{token}" if token else "")
+        app = ui_site(folder, Visitors(token, hosts_of(listening, port)), seat, named)
+        address = site_address(listening, port) + (f"/join/{token}" if token else page)
         print(f"{folder}: {address}   (Ctrl-C stops)", flush=True)
         if open_browser:
             webbrowser.open(address)
-        server.run([listener])
+        try:
+            server_of(app, listening).run([listener])
+        finally:
+            seat.close()

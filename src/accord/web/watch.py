@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from accord.annotation.project import GUIDELINE
 from accord.errors import DataError
 from accord.reporting.curves import Curves
-from accord.reporting.following import Event, Follower, places
+from accord.reporting.following import Follower, places
+from accord.reporting.monitored import monitored
 from accord.reporting.run_files import read_object, read_whole
 from accord.reporting.runs import (
     METRICS,
@@ -36,32 +37,22 @@ from accord.reporting.runs import (
 )
 from accord.reporting.sampled_answers import Answer, sampled
 from accord.types import Message
-from accord.web import visitors
-from accord.web.app import bare_app
-from accord.web.pages import rendered
+from accord.web.pages import gate_of, rendered
 from accord.web.rendering import render, turns
-from accord.web.visitors import Visitors
+from accord.web.streams import BEAT, BEAT_SECONDS, Streams, sent, stream, streams_of
 
+LINK = ("/runs", "Runs")
 MOST_COMPARED = 8
 """Runs on one page: as many colours as can be told apart."""
-MOST_STREAMS = 64
-POLL_SECONDS, LIST_SECONDS, BEAT_SECONDS = 1.0, 2.0, 15.0
-"""Between two looks at the files of a run, two looks at the list, and two signs of life on a quiet stream."""
-RETRY = "retry: 2000\n\n"
-"""Milliseconds after which a browser asks again."""
+POLL_SECONDS, LIST_SECONDS = 1.0, 2.0
+"""Between two looks at the files of a run, and two looks at the list."""
 
 
 class Watched:
-    """What the pages read from: the runs, and the curves that were asked for last.
-
-    Args:
-        stopping: says whether the server is about to stop; streams end then.
-    """
+    """What the pages read from: the runs, and the curves that were asked for last."""
 
     def __init__(self, root: Path, *, kept: int = 32) -> None:
         self.root, self.runs, self.kept = root, Runs(root), kept
-        self.stopping: Callable[[], bool] = lambda: False
-        self.streams = 0
         self._curves: OrderedDict[str, Curves] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -77,13 +68,10 @@ class Watched:
         return {"run": name, **found.to_json()}
 
 
-def watch_site(root: Path, access: Visitors) -> FastAPI:
-    """The site on which the runs below a folder are watched."""
-    app = bare_app(access, title=f"accord: {root.resolve().name}", links=(("/runs", "Runs"),))
+def mount(app: FastAPI, root: Path) -> None:
+    """Put the pages of the runs below a folder into a site, which leads to them."""
     app.state.watched = Watched(root)
-    app.include_router(visitors.router)
     app.include_router(router)
-    return app
 
 
 def watched_of(request: Request) -> Watched:
@@ -93,19 +81,12 @@ def watched_of(request: Request) -> Watched:
 
 
 def _let_in(request: Request) -> None:
-    access: Visitors = request.app.state.access
-    access.require(request)
+    gate_of(request).look(request)
 
 
 Names = Annotated[list[str], Query(alias="run", max_length=MOST_COMPARED)]
 Name = Annotated[str, Query(alias="run", max_length=1000)]
 router = APIRouter(dependencies=[Depends(_let_in)])
-
-
-@router.get("/")
-def first() -> Response:
-    """To the list."""
-    return RedirectResponse("/runs", status_code=303)
 
 
 @router.get("/runs", response_class=HTMLResponse)
@@ -193,6 +174,13 @@ def samples(request: Request, name: Name) -> dict[str, Any]:
     return {"start": [_answer(one) for one in found.start], "now": [_answer(one) for one in found.now], "unreadable": found.unreadable}
 
 
+@router.get("/api/runs/monitors")
+def monitors(request: Request, name: Name) -> dict[str, Any]:
+    """What the monitors said of the last round, and the alarms before; texts are what a model wrote, as text."""
+    with _there():
+        return asdict(monitored(watched_of(request).runs.folder(name)))
+
+
 def _answer(answer: Answer) -> dict[str, Any]:
     return {
         "prompt": turns(answer.prompt),
@@ -214,65 +202,45 @@ async def events(request: Request, names: Names, after: Annotated[str, Query(max
     with _there():
         for name in names:
             watched.runs.folder(name)
-    return _stream(watched, _told(watched, follower))
+    streams = streams_of(request)
+    return stream(streams, _told(streams, follower))
 
 
 @router.get("/api/runs/changes")
 async def changes(request: Request) -> StreamingResponse:
     """One event each time that the list of runs is another."""
-    watched = watched_of(request)
-    return _stream(watched, _changes(watched))
+    streams = streams_of(request)
+    return stream(streams, _changes(streams, watched_of(request)))
 
 
-async def _told(watched: Watched, follower: Follower) -> AsyncIterator[str]:
+async def _told(streams: Streams, follower: Follower) -> AsyncIterator[str]:
     quiet = 0.0
-    while not watched.stopping():
+    while not streams.stopping():
         found = await run_in_threadpool(follower.poll)
         for event in found:
-            yield _sent(event, follower.place)
+            yield sent(event.name, event.data, follower.place)
         if follower.over:
             return
         quiet = 0.0 if found else quiet + POLL_SECONDS
         if quiet >= BEAT_SECONDS:
             quiet = 0.0
-            yield ": still here\n\n"
+            yield BEAT
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _changes(watched: Watched) -> AsyncIterator[str]:
+async def _changes(streams: Streams, watched: Watched) -> AsyncIterator[str]:
     known: Any = None
     quiet = 0.0
-    while not watched.stopping():
+    while not streams.stopping():
         found = await run_in_threadpool(lambda: (watched.runs.listed(), watched.runs.projects()))
         if known is not None and found != known:
-            yield _sent(Event("changed", {}))
+            yield sent("changed", {})
             quiet = 0.0
         elif quiet >= BEAT_SECONDS:
-            yield ": still here\n\n"
+            yield BEAT
             quiet = 0.0
         known, quiet = found, quiet + LIST_SECONDS
         await asyncio.sleep(LIST_SECONDS)
-
-
-def _sent(event: Event, place: str = "") -> str:
-    identity = f"id: {place}\n" if place else ""
-    return f"{identity}event: {event.name}\ndata: {json.dumps(event.data, allow_nan=False)}\n\n"
-
-
-def _stream(watched: Watched, events: AsyncIterator[str]) -> StreamingResponse:
-    if watched.streams >= MOST_STREAMS:
-        raise HTTPException(503, "Too many pages are watching. Close some, and reload this one.")
-
-    async def counted() -> AsyncIterator[str]:
-        watched.streams += 1
-        try:
-            yield RETRY
-            async for event in events:
-                yield event
-        finally:
-            watched.streams -= 1
-
-    return StreamingResponse(counted(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
 @contextmanager

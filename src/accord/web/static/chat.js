@@ -1,9 +1,11 @@
-// The chat that learns: asks, shows two answers as they are written, sends which is better, and shows how far the model has moved.
+// The chat: asks, and shows the answer as it is written. One that learns shows two, sends which is better, and shows how far the model has moved.
 
+import { asked, growing, leave, markEmpty, saying } from "./asking.js";
 import { ask, flush, fresh, put, waiting } from "./client.js";
-import { answers, button, conversation, LETTERS, make } from "./dom.js";
+import { answers, button, conversation, make } from "./dom.js";
 
 const $ = (id) => document.getElementById(id);
+const learns = document.querySelector(".chat").dataset.kind === "learn";
 const DOING = { answering: "It is answering.", learning: "It is learning.", looking: "It answers the fixed question again.", idle: "" };
 let said = []; // turns of the conversation, as the server gave them
 let pair = null; // { assignment, since } while two answers wait for a choice
@@ -34,38 +36,26 @@ function showConversation(...more) {
 
 // -- a question ------------------------------------------------------------------------------------------------------------------------
 
-/** Two places where answers grow; what is in them is text and nothing else. */
-function growing() {
-  const places = [0, 1].map((place) => make("div", { className: "written" }));
-  $("pair").replaceChildren(make("div", { className: "answers" }, ...places.map((text, place) =>
-    make("section", { className: "answer writing", aria: { label: `Answer ${LETTERS[place]}, being written` } }, make("h2", { textContent: `Answer ${LETTERS[place]}` }), text))));
-  return places;
-}
-
 async function send() {
   const text = $("question").value.trim();
   if (!text || busy) return;
   working(true);
   pair = null;
   $("question").value = "";
-  $("question").blur();
-  showConversation(make("div", { className: "turn user" }, make("div", { className: "role", textContent: "user" }), make("div", { className: "written", textContent: text })));
-  const places = growing();
+  if (learns) $("question").blur();
+  showConversation(saying(text));
+  const places = growing($("pair"), learns ? 2 : 1);
   say("Asking …");
   try {
-    const messages = [...said.map((turn) => ({ role: turn.role, content: turn.text })), { role: "user", content: text }];
-    const { question } = await ask("chat/ask", { messages });
-    for (;;) {
-      const found = await ask(`chat/question/${question}`).catch((error) => { if (error.code !== "network") throw error; });
-      if (found && found.problem) throw new Error(found.problem);
-      if (found && found.assignment) {
-        show(found.assignment);
-        say(found.forgotten ? "Which is better? (The oldest turns are forgotten: the model has no room for them.)" : "Which is better? 1, 2, or t for a tie.");
-        break;
-      }
-      if (found) found.texts.forEach((grown, place) => { places[place].textContent = grown; });
-      await pause(250);
+    const found = await asked(said, text, places, (lost) => say(lost ? "The connection is lost. Trying again …" : "Answering …"));
+    if (found.assignment) show(found.assignment);
+    else {
+      said = markEmpty(found.said);
+      showConversation();
+      $("pair").replaceChildren();
     }
+    const forgotten = found.forgotten ? " (The oldest turns are forgotten: the model has no room for them.)" : "";
+    say(`${learns ? "Which is better? 1, 2, or t for a tie." : "Answered."}${forgotten}`);
   } catch (error) {
     showConversation();
     $("pair").replaceChildren();
@@ -81,7 +71,7 @@ function show(assignment) {
   pair = { assignment, since: performance.now() };
   said = assignment.prompt.filter((turn) => turn.role !== "system");
   showConversation();
-  for (const turn of assignment.answers.flat()) if (!turn.text.trim()) turn.html = '<p class="small">(nothing: it ended at once)</p>';
+  markEmpty(assignment.answers.flat());
   $("pair").replaceChildren(
     make("div", { className: "answers" }, ...answers(assignment)),
     make("div", { className: "row choices", aria: { role: "group", label: "Which answer is better" } },
@@ -159,6 +149,7 @@ function showLook(id, found) {
 }
 
 async function look() {
+  if (!learns) return;
   const found = await ask(`chat/state?seen=${version}`).catch(() => null);
   if (!found) return;
   $("clicks").textContent = `${found.clicks}${found.waiting ? `, ${found.waiting} not learned yet` : ""}`;
@@ -187,7 +178,8 @@ $("question").addEventListener("keydown", (event) => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target === $("question") || document.querySelector("dialog[open]")) return;
-  const acts = { 1: () => prefer(0), 2: () => prefer(1), t: () => prefer("tie"), u: undo, n: start, a: () => $("question").focus(), "?": () => $("help").showModal() };
+  const always = { n: start, a: () => $("question").focus(), "?": () => $("help").showModal() };
+  const acts = learns ? { ...always, 1: () => prefer(0), 2: () => prefer(1), t: () => prefer("tie"), u: undo } : always;
   if (!acts[event.key]) return;
   event.preventDefault();
   acts[event.key]();
@@ -195,14 +187,15 @@ document.addEventListener("keydown", (event) => {
 $("help").addEventListener("keydown", (event) => { if ($("help").open) event.stopPropagation(); });
 $("help-button").addEventListener("click", () => $("help").showModal());
 $("fresh").addEventListener("click", start);
-$("undo").addEventListener("click", undo);
+if ($("undo")) $("undo").addEventListener("click", undo);
 if ($("save")) $("save").addEventListener("click", save);
+if ($("leave")) $("leave").addEventListener("click", () => leave(say));
 
 // What an earlier tab could not send goes first.
 if (waiting()) await flush(told, (error) => say(error.message, true));
 told(0);
 $("question").focus();
-for (;;) {
+while (learns) {
   if (!document.hidden) await look();
   await pause(1000);
 }

@@ -1,11 +1,11 @@
 // One run, or several on the same axes: curves and answers, as they are written.
 
-import { chart, colorOf, swatch, table } from "./charts.js";
+import { chart, colorOf, readable, swatch, table } from "./charts.js";
 import { conversation, make } from "./dom.js";
 import { growOlder, listen } from "./live.js";
 
 const MOST_POINTS = 1500; // the server thins to 1,000: fetch again beyond this
-const OPEN = 5; // groups that are shown at once; the others unfold
+const OPEN = 5, FOLDED = ["Monitors", "Other"]; // groups that are shown at once; the others unfold
 const watch = document.getElementById("watch");
 const names = JSON.parse(watch.dataset.runs);
 const several = names.length > 1 || !document.getElementById("samples");
@@ -60,7 +60,7 @@ function draw() {
   const focused = [...place.querySelectorAll("[tabindex], summary")].indexOf(document.activeElement);
   const groups = merged().map(({ title, charts }, number) => {
     const cards = make("div", { className: "charts" }, ...charts.map(card));
-    if (number < OPEN && title !== "Other") return make("div", {}, make("h3", { textContent: title }), cards);
+    if (number < OPEN && !FOLDED.includes(title)) return make("div", {}, make("h3", { textContent: title }), cards);
     return make("details", { open: unfolded.has(title), data: { title } }, make("summary", { textContent: `${title} (${charts.length})` }), cards);
   });
   const odd = runs.map((run, number) => [run.unreadable && `${run.unreadable} lines of ${names[number]} could not be read`, run.left_out && `${names[number]} has more metrics than are shown`]).flat().filter(Boolean);
@@ -135,6 +135,53 @@ function sampleSoon() {
   if (!several) sampling ||= setTimeout(() => sample().catch(failed), 1000);
 }
 
+// -- what the monitors say --------------------------------------------------------------------------------------------------------------
+
+/** One verdict: how it stands, its number and limit, what it means, and the answers that show it. */
+function verdict(one, past) {
+  const when = one.level !== "alarm" || one.round === null ? [] : [past ? `in round ${one.round}, not in the last one` : `since round ${one.round}`];
+  const done = one.action ? [`done: ${one.action}`] : [];
+  const shown = one.samples.map((sample) => make("div", { className: "shown" },
+    make("p", { className: "small", textContent: `${sample.reward === null ? "" : `reward ${Number(sample.reward.toPrecision(3))} · `}to: ${sample.prompt}` }), make("div", { className: "written", textContent: sample.text })));
+  const level = past ? "past" : one.level;
+  return make("tr", {},
+    make("th", { scope: "row" }, one.cause && one.cause !== one.name ? `${one.name}: ${one.cause}` : one.name),
+    make("td", {}, make("span", { className: `state level ${level}`, textContent: past ? "past alarm" : one.level })),
+    make("td", { className: "n", textContent: readable(one.value) }), make("td", { className: "n", textContent: readable(one.limit) }),
+    make("td", { className: "words" }, make("div", { textContent: [one.words, ...[...when, ...done].map((words) => `(${words})`)].join(" ") }),
+      ...(shown.length ? [make("details", {}, make("summary", { textContent: `Answers that show it (${shown.length})` }), ...shown)] : [])));
+}
+
+function verdicts(rows, label) {
+  const head = ["monitor", "verdict", "value", "alarm at", "in words"].map((name, place) => make("th", { scope: "col", className: place === 2 || place === 3 ? "n" : "", textContent: name }));
+  return make("div", { className: "scroll", tabIndex: 0, aria: { role: "region", label } }, make("table", { className: "verdicts" }, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)));
+}
+
+let monitoring = 0;
+
+async function monitor() {
+  monitoring = 0;
+  const place = document.getElementById("monitors");
+  const unfolded = place.querySelector("details.others")?.open ?? false;
+  const { round, now, before, unreadable } = await fetched("monitors", names[0]);
+  const odd = unreadable ? [make("p", { className: "banner", textContent: `${unreadable} rows of monitors.json and alarms.jsonl could not be read.` })] : [];
+  if (!now.length && !before.length) {
+    place.replaceChildren(...odd, make("p", { className: "small", textContent: "None on disk: PPO and GRPO have monitors, which speak once the start is known. Other methods have none." }));
+    return;
+  }
+  const loud = now.filter((one) => one.level !== "quiet"), quiet = now.filter((one) => one.level === "quiet");
+  const count = now.filter((one) => one.level === "alarm").length;
+  const words = `Round ${round ?? "?"}: ${count ? `${count} alarm${count > 1 ? "s" : ""}` : "no alarm"}${loud.length > count ? `, ${loud.length - count} on the way to one` : ""}, ${quiet.length} quiet.`;
+  const rows = [...loud.map((one) => verdict(one, false)), ...before.map((one) => verdict(one, true))];
+  place.replaceChildren(...odd, make("p", { className: count ? "banner" : "", textContent: words }),
+    ...(rows.length ? [verdicts(rows, "Alarms")] : []),
+    ...(quiet.length ? [make("details", { className: "others", open: unfolded }, make("summary", { textContent: `Quiet (${quiet.length})` }), verdicts(quiet.map((one) => verdict(one, false)), "Quiet monitors"))] : []));
+}
+
+function monitorSoon() {
+  if (!several) monitoring ||= setTimeout(() => monitor().catch(failed), 1000);
+}
+
 // -- live -----------------------------------------------------------------------------------------------------------------------------
 
 function failed(error) {
@@ -152,11 +199,14 @@ async function begin() {
     return;
   }
   draw();
+  sampleSoon();
+  monitorSoon();
   source = listen(`/api/runs/events?${query({ after: runs.map((run) => run.position).join(",") })}`, {
     rows: ({ run, rows }) => (rows.every((row) => take(run, row)) ? drawSoon() : begin()),
     again: begin,
     state: stands,
     samples: sampleSoon,
+    monitors: monitorSoon,
     gone: ({ run }) => {
       status.textContent = `${names[run]} is no longer there: its folder was deleted or moved.`;
       if (names.length === 1) source.close();
