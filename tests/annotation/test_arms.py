@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from accord.annotation.accuracies import Measured, keep, kept
 from accord.annotation.assign import held_out
@@ -19,6 +21,8 @@ from accord.annotation.store import Store
 from accord.data.read import read_examples
 from accord.errors import ConfigError, DataError
 from accord.types import Annotation, Task
+from accord.web.access import Access, server_key
+from accord.web.app import create_app
 from labelling import given, pair, say, task
 
 
@@ -96,6 +100,23 @@ def test_what_was_said_of_each_arm(project: Project) -> None:
     by_id = {one.id: one for one in found}
     again = [replace(one, purpose="repeat", id=f"r{one.id}") for one in annotations]
     assert arms(judgements_of([*annotations, *again], by_id), [*annotations, *again]) == [random, selected]
+
+
+def test_the_page_compares_the_arms(project: Project) -> None:
+    """What was said of each, and what a reward model made of each is worth, once it was measured."""
+    found = [chosen(number, "random") for number in range(4)] + [chosen(100 + number, "selected") for number in range(4)]
+    with project.open_store() as store:
+        judged(store, found, "ann", "bob")
+        access = Access(store, server_key(project.folder), True, frozenset({"testserver"}))
+        site = TestClient(create_app(store, access, title="Test", folder=project.folder))
+        site.get("/")
+        rows = re.findall(r"<tr><td>(chance|the rule)</td>(.*?)</tr>", site.get("/quality").text, re.DOTALL)
+        assert [name for name, _ in rows] == ["chance", "the rule"] and all("not measured" in row for _, row in rows)
+        keep(project.round_folder(0), [Measured(40, 0.55, 50, "runs/s", "selected"), Measured(40, 0.6, 50, "runs/r", "random")])
+        page = site.get("/quality").text
+        rows = re.findall(r"<tr><td>(chance|the rule)</td>(.*?)</tr>", page, re.DOTALL)
+        assert "0.60" in rows[0][1] and "0.55" in rows[1][1] and "40 labels, 50 held-out pairs" in rows[1][1]
+        assert "No reward model was measured on these labels yet" in page
 
 
 def test_the_first_tasks_keep_their_arm(project: Project) -> None:
