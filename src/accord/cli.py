@@ -246,10 +246,10 @@ GROUPS = (
             ),
             Command(
                 "export",
-                "one ordinary model folder that needs no accord",
-                ("accord.config.options:ExportOptions",),
+                "take the model home: merged, adapter, GGUF or Ollama, each loaded again and compared",
+                ("accord.config.export:ExportOptions",),
                 "accord.commands.export:run",
-                ("to", "merged", "sequence_classification", "force"),
+                ("to", "output_dir", "prompts", "merged", "sequence_classification", "force"),
                 positional="run",
             ),
             Command("data", "check, convert and start data files", (), "accord.commands.data:run", (), passthrough=True),

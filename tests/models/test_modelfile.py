@@ -117,6 +117,13 @@ def test_the_go_template_writes_what_the_chat_template_writes(template: str, tal
     assert run_go(go_template(parts, add_bos=True) or "", messages) == expected.removeprefix(parts.start)
 
 
+def test_a_token_that_begins_every_turn_is_a_part_of_it() -> None:
+    """As SmolLM2's, whose beginning token is <|im_start|>."""
+    parts = turn_parts(with_template(CHATML, bos_token="<|start|>"))
+    assert parts is not None and parts.start == "" and parts.default == "<|start|>system\nBe brief.<|end|>\n"
+    assert parts.around["system"] == ("<|start|>system\n", "<|end|>\n")
+
+
 def test_the_text_by_hand() -> None:
     parts = turn_parts(with_template(HEADED))
     assert parts is not None and go_template(parts, add_bos=False) == (

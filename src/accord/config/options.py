@@ -320,26 +320,6 @@ class DoctorOptions:
 
 
 @dataclass
-class ExportOptions:
-    """`accord export`."""
-
-    run: str = ""
-    """Run folder to export."""
-    to: str = ""
-    """Folder to write."""
-    merged: bool = True
-    """True writes one ordinary transformers model, adapters merged. False copies the adapter folder as it is."""
-    sequence_classification: bool = False
-    """True writes a reward run as AutoModelForSequenceClassification. False writes a causal language model."""
-    force: bool = False
-    """True loads the model even when it does not seem to fit in the free memory. False refuses."""
-
-    def __post_init__(self) -> None:
-        if not self.run or not self.to:
-            raise ConfigError("accord export needs a run folder and --to: accord export runs/demo-rlhf/ppo --to my-model")
-
-
-@dataclass
 class EvaluateOptions(MitigationConfig):
     """`accord evaluate`."""
 

@@ -108,7 +108,8 @@ def _parts(tokenizer: Any) -> TurnParts | None:
     head, rest = _text(tokenizer, ("system", "user")).split(_MARKS["system"])
     middle = rest.split(_MARKS["user"])[0]
     bos = tokenizer.bos_token or ""
-    start = bos if bos and front.startswith(bos) and head.startswith(bos) else ""
+    everywhere = bool(bos) and before_user.startswith(bos)  # a token that begins each turn is a part of it
+    start = bos if bos and front.startswith(bos) and head.startswith(bos) and not everywhere else ""
     folded = middle if head == start + before_user and not (before_user and middle.endswith(before_user)) else None
     around = {
         "system": ("", "") if folded is not None else (head.removeprefix(start), middle.removesuffix(before_user)),

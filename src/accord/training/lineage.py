@@ -74,8 +74,28 @@ def load_lines(folder: str, *, adapters: bool) -> str:
     )
 
 
-def model_card(record: dict[str, Any]) -> str:
-    """A short, honest model card in markdown with the header that hubs read."""
+def exported_card(record: dict[str, Any] | None, base: str, form: str, checked: str) -> str:
+    """The card of an exported model: its run's, with what was written and how it compared.
+
+    Args:
+        record: the run's (`run.json`). None: the model came from no run.
+        base: the model that it was made from, for that case.
+        form: merged, adapter, gguf-q8_0, ...
+        checked: what the comparison found.
+    """
+    about = f"## Export\n\nWritten as {form}, loaded again and compared with the model it was made from: {checked}.\n"
+    if record is not None:
+        return f"{model_card(record, form=form)}\n{about}"
+    name = Path(base).name
+    return f"---\nbase_model: {name}\ntags: [accord]\n---\n\n# {name}\n\nOnly exported by accord, not trained. The model's own licence applies.\n\n{about}"
+
+
+def model_card(record: dict[str, Any], *, form: str | None = None) -> str:
+    """A short, honest model card in markdown with the header that hubs read.
+
+    Args:
+        form: what of the run lies beside the card, by `accord export`'s names; only what Python loads has lines that load it. None: the run.
+    """
     data = "\n".join(f"- {name}: {part['rows']} rows, content hash `{part['hash'][:16]}`" for name, part in record["data"].items())
     numbers = "\n".join(
         f"| {name} | {value:.4g} |"
@@ -89,13 +109,15 @@ def model_card(record: dict[str, Any]) -> str:
         else ""
     )
     base = Path(record["base"]).name or "a model made in memory"  # a cache folder's name has the model's name and hash in it
-    load = "" if record["method"] in JUDGES else f"\n```python\n{load_lines('this folder', adapters=bool(record['adapters']))}\n```\n"
+    library = ("peft" if record["adapters"] and form != "merged" else "transformers") if form in (None, "adapter", "merged") else None
+    lines = load_lines("this folder", adapters=library == "peft") if library and record["method"] not in JUDGES else ""
+    load = f"\n```python\n{lines}\n```\n" if lines else ""
+    parents = "".join(f"\nAdapter {parent['adapter']} is the one of {Path(parent['run']).name}.\n" for parent in record["parents"])
     frozen = record["config"].get("backbone") == "heads"
     without = "none, the heads read the base model as it is" if frozen else "none, all weights were trained"
     return f"""---
 base_model: {base}
-library_name: {"peft" if record["adapters"] else "transformers"}
-tags: [accord, {record["method"]}]
+{f"library_name: {library}" + chr(10) if library else ""}tags: [accord, {record["method"]}]
 ---
 
 # {record["method"].upper()} on {base}
@@ -103,7 +125,7 @@ tags: [accord, {record["method"]}]
 Trained with accord {record["versions"]["accord"]} (`{record["method"]}`, seed {record["seed"]}). The base model's licence applies; the settings are in `{RECORD}`.
 
 Adapters, bottom first: {", ".join(record["adapters"]) or without}.
-{held}{skipped}
+{parents}{held}{skipped}
 ## Data
 
 {data or "- none recorded"}

@@ -1,0 +1,210 @@
+"""A model taken home: written in the form asked for, loaded again from what was written, and compared before anything is called done."""
+
+from __future__ import annotations
+
+import gc
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accord.data.render import Renderer
+from accord.errors import ConfigError, MachineError
+from accord.evaluation.same_answers import Answers, Difference, difference, greedy_answers
+from accord.models.adapters import PolicyModel, Stack
+from accord.models.export import export_merged
+from accord.models.folders import read_json
+from accord.models.gguf import read_tokenizer
+from accord.models.gguf_settings import architecture_of
+from accord.models.gguf_write import check_gguf, load_written, write_gguf
+from accord.models.load import ResolvedModel, load_model, load_tokenizer, resolve
+from accord.models.modelfile import modelfile
+from accord.models.opened import Opened, base_of, open_model, weights_of
+from accord.models.small import widen
+from accord.models.tokens import stop_token_ids
+from accord.recipes.demo_rows import heldout_prompts
+from accord.training.lineage import CARD, RECORD, exported_card
+from accord.writing import whole_folder
+
+LIMITS = {"merged": 1e-3, "adapter": 1e-3, "gguf-f16": 0.1}
+"""Nats by which log-probs may differ; the other forms round weights, and what that costs is said."""
+ADAPTER = "adapter_config.json"
+PLAIN = ("merged", "adapter")
+"""Forms that Python loads; the others are GGUF files."""
+LEFT_BEHIND = shutil.ignore_patterns("checkpoint-*", ".*", "*.jsonl", "*.html")
+"""What of a run folder is no part of its adapter."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was written."""
+
+    form: str
+    folder: Path
+    difference: Difference
+    notes: tuple[str, ...]
+    """What to know about it."""
+    lines: tuple[str, ...]
+    """Commands that serve it."""
+
+
+def take_home(source: str, form: str, folder: Path, *, prompts: int = 8, force: bool = False) -> Taken:
+    """Write a model in one form.
+
+    Args:
+        source: a run folder, or any model by name.
+        form: one of `config.export.EXPORT_FORMS`.
+        folder: where; must be empty or new.
+        prompts: how many answers are compared.
+        force: True loads the model however little memory is free. False refuses what cannot fit.
+    Raises:
+        ConfigError: if the form has no place for this model.
+        DataError, MachineError: if what was written does not load, or answers as another model; nothing is left of it then.
+    """
+    if form == "adapter" and not (Path(source) / ADAPTER).is_file():
+        raise ConfigError(
+            f"--to adapter copies a run's adapter, and {source} has no {ADAPTER}: it is a whole model, or its adapters add up to none that peft "
+            "reads. Use --to merged."
+        )
+    opened = open_model(source, dtype="float32", force=force)  # adapters add up exactly in no half type
+    if form not in PLAIN:
+        architecture_of(opened.policy.model.config.to_dict())
+    written = _Written(source, form, opened)
+    before = greedy_answers(opened.policy, opened.stack, opened.renderer, questions(prompts))
+    with whole_folder(folder) as staged:
+        written.model(opened, staged)
+        del opened
+        gc.collect()
+        notes = written.notes() if form == "adapter" else [] if form == "merged" else written.file(staged)
+        found = difference(before, *written.loaded(staged, before, force=force))
+        if not found.largest <= LIMITS.get(form, float("inf")):
+            raise MachineError(
+                f"What was written for {folder} answers as another model: {found}. Nothing of it is kept; please report this."
+            )
+        shutil.rmtree(staged / "merged", ignore_errors=True)
+        written.card(staged, found)
+    return Taken(form, folder, found, tuple(notes), tuple(serving_lines(form, folder, written.name)))
+
+
+def questions(count: int) -> list[str]:
+    """Packaged prompts that no training set has, from all kinds of them."""
+    rows = heldout_prompts()
+    return [rows[index * len(rows) // count].prompt[0].content for index in range(count)]
+
+
+def serving_lines(form: str, folder: Path, name: str) -> Iterator[str]:
+    """The commands that serve what was written: vLLM, llama.cpp, Ollama."""
+
+    def at(*parts: str) -> str:
+        return shlex.quote(folder.joinpath(*parts).as_posix())
+
+    if form == "merged":
+        yield f"vllm serve {at()} --served-model-name {name}"
+    elif form == "adapter":
+        config = read_json(folder / ADAPTER)
+        room = next((one for one in (8, 16, 32, 64, 128, 256) if one >= config["r"]), config["r"]) if "r" in config else 16
+        base = shlex.quote(config["base_model_name_or_path"])
+        yield f"vllm serve {base} --enable-lora --max-lora-rank {room} --lora-modules {name}={at()}"
+    else:
+        yield f"llama-server -m {at(_file(name, form))} --jinja"
+        yield f"ollama create {name} -f {at('Modelfile')} && ollama run {name}"
+
+
+# -- one form -----------------------------------------------------------------------------------------------------------------------
+
+
+class _Written:
+    """What is known of the model while it is written and loaded again: little enough to let the model itself go."""
+
+    def __init__(self, source: str, form: str, opened: Opened) -> None:
+        self.source, self.form = Path(source), form
+        self.name, self.base, self.licence = _name(self.source), opened.resolved.name, opened.resolved.licence
+        self.base_folder = Path(opened.resolved.folder)
+        self.tokenizer = opened.tokenizer
+        self.stops = stop_token_ids(opened.tokenizer, opened.policy.model.generation_config)
+        self.held = opened.policy.held
+
+    def model(self, opened: Opened, staged: Path) -> None:
+        """Copy the adapter, or merge the model into a folder, which of a GGUF file goes away again."""
+        if self.form == "adapter":
+            shutil.copytree(self.source, staged, ignore=LEFT_BEHIND, dirs_exist_ok=True)
+            return
+        widen(opened.policy.model)
+        export_merged(opened.policy, opened.stack, self.tokenizer, staged if self.form == "merged" else staged / "merged")
+        for path in [*self.base_folder.glob("LICENSE*"), *self.base_folder.glob("NOTICE*")]:
+            shutil.copy(path, staged)
+        if (self.source / RECORD).is_file():
+            shutil.copy(self.source / RECORD, staged)
+
+    def file(self, staged: Path) -> list[str]:
+        """The GGUF file of the merged folder, checked tensor by tensor, and its Modelfile; returns what to say of them."""
+        path = staged / _file(self.name, self.form)
+        write_gguf(staged / "merged", path, _kind(self.form), title=self.name, licence=self.licence)
+        lost = check_gguf(path, staged / "merged")
+        text, own = modelfile(self.tokenizer, path.name, self.stops)
+        (staged / "Modelfile").write_text(text, encoding="utf-8")
+        notes = [
+            f"{path.name}: {path.stat().st_size / 1e6:.3g} MB; rounding takes {lost:.2g} of a weight matrix at most (share of its norm)."
+        ]
+        if not own:
+            notes.append("Ollama has no words for this chat template, so the Modelfile leaves it to the one inside the GGUF file.")
+        return notes
+
+    def notes(self) -> list[str]:
+        """What to say of an adapter."""
+        if not self.held:
+            return []
+        return [
+            f"The adapter was trained on its base held in {self.held}; on the base in full precision its log-probs differ by that rounding."
+        ]
+
+    def loaded(self, staged: Path, before: Answers, *, force: bool) -> tuple[PolicyModel, Stack, Renderer]:
+        """What was written, as whoever gets it loads it: of a run folder what peft reads, of a GGUF file what the file says."""
+        if self.form == "adapter":
+            base = resolve(base_of(staged), quiet=True)
+            policy = PolicyModel(load_model(base, dtype="float32", force=force, weights=weights_of(staged)))
+            policy.load_adapter("taken", str(staged))
+            return policy, ("taken",), self._renderer(self.tokenizer)
+        if self.form == "merged":
+            resolved = ResolvedModel(self.name, str(staged), "what was written", self.licence, "")
+            policy = PolicyModel(load_model(resolved, dtype="float32", force=force))
+            return policy, (), self._renderer(load_tokenizer(resolved))
+        path = staged / _file(self.name, self.form)
+        self._check_tokenizer(path, len(before.prompts))
+        return PolicyModel(load_written(path, staged / "merged")), (), self._renderer(self.tokenizer)
+
+    def card(self, staged: Path, found: Difference) -> None:
+        """The model card of what was written."""
+        record = read_json(self.source / RECORD) if (self.source / RECORD).is_file() else None
+        (staged / CARD).write_text(exported_card(record, self.base, self.form, str(found)), encoding="utf-8")
+
+    def _renderer(self, tokenizer: Any) -> Renderer:
+        return Renderer(tokenizer, end_ids=self.stops)
+
+    def _check_tokenizer(self, path: Path, count: int) -> None:
+        """The file's own tokenizer and template must give the ids that the model was trained on."""
+        its = read_tokenizer(path)
+        if its.chat_template != self.tokenizer.chat_template:
+            raise MachineError(f"{path.name} holds another chat template than the model's. Use --to merged, and please report this.")
+        for question in questions(count):
+            text = self.tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True)
+            mine, found = (one(text, add_special_tokens=False)["input_ids"] for one in (self.tokenizer, its))
+            if mine != found:
+                raise MachineError(f"{path.name}: its tokenizer cuts {question!r} into other tokens than the model's. Use --to merged.")
+
+
+def _kind(form: str) -> str:
+    return "q8_0" if form == "ollama" else form.removeprefix("gguf-")
+
+
+def _file(name: str, form: str) -> str:
+    return f"{name}-{_kind(form)}.gguf"
+
+
+def _name(source: Path) -> str:
+    """A short name that servers accept."""
+    words = f"{source.parent.name}-{source.name}" if source.is_dir() and source.parent.name not in ("", "runs") else source.name
+    return re.sub(r"[^a-z0-9.-]+", "-", words.lower()).strip("-.") or "model"

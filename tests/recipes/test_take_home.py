@@ -1,0 +1,197 @@
+"""`accord export`: every form is written, loaded again and compared; what answers as another model is not kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import AutoModelForCausalLM
+
+import tiny
+import tiny_gguf
+from accord.cli import main
+from accord.config.export import EXPORT_FORMS
+from accord.data.render import Renderer
+from accord.errors import MachineError
+from accord.evaluation.same_answers import difference, greedy_answers
+from accord.models.adapters import PolicyModel
+from accord.models.load import resolve
+from accord.models.opened import open_model
+from accord.models.save import save_policy
+from accord.recipes import take_home as module
+from accord.recipes.take_home import take_home
+
+IDS = torch.tensor([[5, 6, 7, 8, 90, 31]])
+FORMS: dict[str, tuple[str, ...]] = {
+    "llama": EXPORT_FORMS,
+    "qwen2": ("merged", "gguf-f16"),
+    "qwen3": ("adapter", "gguf-q8_0"),
+    "gemma3_text": ("merged", "gguf-f16", "gguf-q4_0"),
+}
+"""All forms, and all families, without every pair of them."""
+
+
+def trained(tmp_path: Path, architecture: str = "llama", *flags: str) -> Path:
+    """A DPO run of a few steps at a rate that changes answers."""
+    tiny_gguf.saved(tmp_path / "base", architecture)
+    run = tmp_path / "runs" / "dpo"
+    given = ["--model", str(tmp_path / "base"), "--data", str(tiny.pairs_file(tmp_path)), "--output_dir", str(run)]
+    assert main(["dpo", *given, "--max_steps", "4", "--learning_rate", "5e-3", *flags]) == 0
+    return run
+
+
+def exported(capsys: pytest.CaptureFixture[str], source: Path, form: str, target: Path, *more: str) -> str:
+    """What the command says."""
+    capsys.readouterr()
+    assert main(["export", str(source), "--to", form, "--output_dir", str(target), "--prompts", "3", *more]) == 0, form
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("architecture", FORMS)
+def test_every_form_and_every_family(architecture: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained(tmp_path, architecture)
+    with torch.no_grad():
+        plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base")(IDS).logits.log_softmax(-1)
+        expected = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), str(run))(IDS).logits.log_softmax(-1)
+    assert float((plain - expected).abs().max()) > 0.1  # or a form that forgets the adapter would pass
+    for form in FORMS[architecture]:
+        target = tmp_path / "out" / form
+        said = exported(capsys, run, form, target)
+        assert "of 3 greedy answers and" in said and "log-probs of these tokens differ by" in said and "Serve it with:" in said
+        card = (target / "README.md").read_text(encoding="utf-8")
+        assert "# DPO on base" in card and f"Written as {form}, loaded again and compared" in card and str(tmp_path) not in card
+        assert "8 rows, content hash" in card and (target / "run.json").is_file()
+        assert not (target / "merged").exists() and not list(tmp_path.rglob("*.partial"))
+        if form in ("merged", "adapter"):
+            whole = AutoModelForCausalLM.from_pretrained(target if form == "merged" else tmp_path / "base")
+            model = whole if form == "merged" else PeftModel.from_pretrained(whole, str(target))
+            assert "3 of 3 greedy answers and 100.0% of their tokens are the same" in said and "vllm serve" in said
+        else:
+            (file,) = target.glob("*.gguf")
+            model = AutoModelForCausalLM.from_pretrained(target, gguf_file=file.name, dtype=torch.float32)
+            assert f"llama-server -m {target.as_posix()}/{file.name} --jinja" in said and "ollama create" in said
+            modelfile = (target / "Modelfile").read_text(encoding="utf-8")
+            assert modelfile.startswith(f'FROM ./{file.name}\nTEMPLATE """') and 'PARAMETER stop "<|end|>"' in modelfile
+        with torch.no_grad():
+            gap = float((model(IDS).logits.log_softmax(-1) - expected).abs().max())
+        assert gap < {"merged": 1e-4, "adapter": 1e-4, "gguf-f16": 0.02, "gguf-q4_0": 3.0}.get(form, 0.3), (form, gap)
+
+
+def test_a_run_on_a_held_base_goes_home_as_it_was_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Merged onto what the base computed with, so the comparison holds to 1e-3; the adapter alone says what it lies on."""
+    run = trained(tmp_path, "llama", "--weights", "nf4")
+    said = "".join(exported(capsys, run, form, tmp_path / form) for form in ("merged", "adapter", "gguf-f16"))
+    assert said.count("The adapter was trained on its base held in nf4") == 1
+    assert type(AutoModelForCausalLM.from_pretrained(tmp_path / "merged").model.layers[0].mlp.up_proj) is torch.nn.Linear
+
+
+def test_an_adapter_on_a_shared_head_leaves_the_embeddings_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Merged, the head has weights of its own: written back onto the embeddings they would change what the model reads."""
+    tiny_gguf.saved(tmp_path / "base", "llama", tie_word_embeddings=True)
+    opened = open_model(str(tmp_path / "base"), dtype="float32")
+    stack = opened.policy.add_adapter("sft", LoraConfig(r=4, target_modules=["lm_head", "q_proj"], task_type="CAUSAL_LM"))
+    tiny.shake(opened.policy, "sft")
+    save_policy(opened.policy, stack, opened.tokenizer, tmp_path / "run")
+    with torch.no_grad(), opened.policy.using(stack, packed=False):
+        expected = opened.policy.model(IDS).logits.log_softmax(-1)
+    for form in ("merged", "gguf-f16"):
+        exported(capsys, tmp_path / "run", form, tmp_path / form)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    (file,) = (tmp_path / "gguf-f16").glob("*.gguf")
+    half = AutoModelForCausalLM.from_pretrained(tmp_path / "gguf-f16", gguf_file=file.name, dtype=torch.float32)
+    assert not merged.config.tie_word_embeddings and not half.config.tie_word_embeddings
+    with torch.no_grad():
+        for model, most in ((merged, 1e-4), (half, 0.02)):
+            assert float((model(IDS).logits.log_softmax(-1) - expected).abs().max()) < most
+
+
+def test_stories260k_goes_home(shared_data: Path, tmp_path: Path) -> None:
+    """A real model with a sentencepiece tokenizer: nearly the same stories from half precision and from eight bits."""
+    folder = resolve("stories260k", cache=tmp_path / "cache", files=shared_data / "stories260k", quiet=True).folder
+    half = take_home(folder, "gguf-f16", tmp_path / "half", prompts=6)
+    assert half.difference.same >= 4 and half.difference.same_tokens > 0.98 and half.difference.largest < 0.02
+    rounded = take_home(folder, "ollama", tmp_path / "ollama", prompts=6)
+    assert rounded.difference.same_tokens > 0.9 and rounded.difference.mean < 0.05
+    assert any("ollama create" in line for line in rounded.lines)
+    assert "Only exported by accord, not trained" in (tmp_path / "ollama" / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_answers_as_another_model_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in writing (here: the adapters are forgotten) is found by the comparison, and nothing is left."""
+    run = trained(tmp_path)
+    export = module.export_merged
+    monkeypatch.setattr(module, "export_merged", lambda policy, stack, tokenizer, folder: export(policy, (), tokenizer, folder))
+    with pytest.raises(MachineError, match=r"answers as another model: \d of 2 greedy answers"):
+        take_home(str(run), "merged", tmp_path / "out", prompts=2)
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_what_a_licence_wants_beside_every_copy_goes_along(tmp_path: Path) -> None:
+    folder, _ = tiny_gguf.saved(tmp_path / "base", "llama")
+    (folder / "NOTICE.txt").write_text("Provided under terms.\n", encoding="utf-8")
+    take_home(str(folder), "gguf-q4_0", tmp_path / "out", prompts=1)
+    assert (tmp_path / "out" / "NOTICE.txt").read_text(encoding="utf-8") == "Provided under terms.\n"
+
+
+def test_differences_are_counted_on_the_first_models_answers() -> None:
+    """Known answers: the same model differs by nothing; one whose head is scaled by 2 does by what its logits say."""
+    policy = tiny.policy(tie_word_embeddings=False)
+    renderer = Renderer(tiny.tokenizer(), end_ids=[2])
+    before = greedy_answers(policy, (), renderer, ["Why?", "How?"], max_new_tokens=5)
+    same = difference(before, policy, (), renderer)
+    assert (same.prompts, same.same, same.same_tokens) == (2, 2, 1.0) and same.largest < 1e-5
+    other = PolicyModel(tiny.model(tie_word_embeddings=False), packed=True)
+    gaps = []
+    with torch.no_grad():
+        other.model.lm_head.weight *= 2
+        for prompt, answer in zip(before.prompts, before.answers, strict=True):
+            logits = policy.model(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1]
+            gaps += ((2 * logits).log_softmax(-1) - logits.log_softmax(-1))[range(len(answer)), list(answer)].abs().tolist()
+    found = difference(before, other, (), renderer)
+    assert (found.same, found.same_tokens) == (2, 1.0)  # greedy answers do not change, their probabilities do
+    assert found.largest == pytest.approx(max(gaps), abs=1e-4) and found.mean == pytest.approx(sum(gaps) / len(gaps), abs=1e-4)
+
+
+def test_a_question_longer_than_the_model_loses_its_beginning() -> None:
+    policy = tiny.policy(max_position_embeddings=40)
+    before = greedy_answers(policy, (), Renderer(tiny.tokenizer(), end_ids=[2]), ["x" * 100], max_new_tokens=8)
+    assert len(before.prompts[0]) == 32 and before.prompts[0][-10:] == tuple(tiny.tokenizer()("assistant\n")["input_ids"])
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (["--to", "gguf-f16", "--merged", "false"], "says what is written"),
+        (["--to", "folder", "--output_dir", "other"], "is a folder already"),
+        (["--to", "merged", "--prompts", "0"], "must be 1 to 200"),
+        (["--to", "adapter", "--output_dir", "out"], "nowhere has no adapter_config.json"),
+        (["--to", "gguf-q8_0", "--output_dir", "taken"], "Name a new folder: --output_dir FOLDER"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(
+    given: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("there", encoding="utf-8")
+    assert main(["export", "nowhere", *given]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and said in lines[0]
+
+
+def test_what_has_no_form_is_refused_before_anything_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_gguf.saved(tmp_path / "phi", "phi3")
+
+    def refused(source: Path, form: str) -> str:
+        capsys.readouterr()
+        assert main(["export", str(source), "--to", form, "--output_dir", str(tmp_path / "out"), "--prompts", "1"]) == 2
+        assert not (tmp_path / "out").exists()
+        return [line for line in capsys.readouterr().err.splitlines() if "Error" in line][-1]
+
+    assert "this one is phi3" in refused(tmp_path / "phi", "ollama")
+    opened = open_model(str(tmp_path / "phi"), dtype="float32")
+    stack = opened.policy.add_adapter("sft", tiny.lora(use_dora=True))
+    save_policy(opened.policy, stack, opened.tokenizer, tmp_path / "dora")
+    assert "do not merge exactly. Use --to adapter" in refused(tmp_path / "dora", "merged")
