@@ -18,7 +18,7 @@ from accord.web.app import create_app
 from live_site import numbered
 
 SITE = "http://testserver"
-POSTS = ("next", "draft", "submit", "release", "undo", "settle")
+POSTS = ("next", "draft", "submit", "release", "undo", "settle", "retire")
 FIELDS = ("task", "token", "submission", "kind", "value", "strength", "seconds", "rationale", "guideline_version", "draft", "choice")
 PAGES = (
     "/",
