@@ -25,7 +25,7 @@ from reasoning import keep
 from torch import Tensor
 
 from accord import PRMConfig, PRMTrainer
-from accord.data.arithmetic import chains, planted_errors
+from accord.data.arithmetic import ERRORS, MORE_ERRORS, chains, planted_errors
 from accord.data.read import read_examples
 from accord.evaluation.intervals import paired_bootstrap
 from accord.evaluation.process import first_error_table, labelled_first_error, process_bench
@@ -48,6 +48,8 @@ MISTAKES = "bigbench_mistake_arith/multistep_arithmetic.jsonl"
 BENCH = "processbench_gsm8k/gsm8k.json"
 SOLUTIONS, TESTED, ATTACKED, ANSWERS = 4000, 400, 150, 16
 SETTINGS = Settings(seed=1, worked=96, task={"steps": (2, 3), "largest": 9, "largest_factor": 4, "limit": 60}, longest=48)
+PLANTED: dict[str, Any] = {"errors": (*ERRORS, *MORE_ERRORS), "share": 0.6, "answer_line": True}
+"""Errors that a model makes too, and the line with the answer that it ends with: what is not practised is not seen."""
 JUDGE: dict[str, Any] = {
     "backbone": "heads",
     "feature_layer": 20,
@@ -63,7 +65,9 @@ FILLER, FILLERS = "So far everything is in order.", 10
 
 def solutions(data: Path, *, outcome: bool) -> list[Example]:
     """What a judge learns from: labels up to the first error; of the outcome model's the last label says whether the answer is right."""
-    made = planted_errors(chains(SOLUTIONS, seed=11, split="train", **SETTINGS.task), seed=11, after="wrong" if outcome else "none")
+    made = planted_errors(
+        chains(SOLUTIONS, seed=11, split="train", **SETTINGS.task), seed=11, after="wrong" if outcome else "none", **PLANTED
+    )
     found = [row for row in read_examples(str(data / MISTAKES)) if row.kind == "steps"]
     if outcome:
         # Its labels stop at the first error, so that most wrong solutions have none at their end.
@@ -194,7 +198,7 @@ def main() -> None:
 
     done("judged", {"settings": SETTINGS.__dict__}, lambda folder, _: imitate(SETTINGS, folder))
     base = str(given.work / "judged")
-    about = {"settings": SETTINGS.__dict__, "judge": JUDGE, "solutions": SOLUTIONS}
+    about = {"settings": SETTINGS.__dict__, "judge": JUDGE, "solutions": SOLUTIONS, "planted": PLANTED}
     known: dict[str, Tensor] = {}
     for name in ("process", "outcome"):
         done(
@@ -202,7 +206,7 @@ def main() -> None:
             {**about, "name": name},
             lambda folder, _, name=name: trained(base, given.data, folder, known, outcome=name == "outcome"),
         )
-    tested = planted_errors(chains(TESTED, seed=12, split="heldout", **SETTINGS.task), seed=12)
+    tested = planted_errors(chains(TESTED, seed=12, split="heldout", **SETTINGS.task), seed=12, **PLANTED)
     bench = [row for row in read_examples(str(given.data / BENCH)) if row.kind == "steps"]
 
     def judged(name: str) -> ProcessRewardModel:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accord.data.arithmetic import ERRORS, Chain, arithmetic_prompts, arithmetic_solutions, chains, planted_errors
+from accord.data.arithmetic import ERRORS, MORE_ERRORS, Chain, arithmetic_prompts, arithmetic_solutions, chains, planted_errors
 from accord.data.read import read_examples
 from accord.data.write import write_examples
 from accord.errors import ConfigError
@@ -97,6 +97,30 @@ def test_planted_errors_are_where_the_labels_say(seed: int, kind: str, after: st
             assert broken == {name: name == kind and index == place for name in ERRORS}
 
 
+@pytest.mark.parametrize("kind", (*ERRORS, *MORE_ERRORS))
+@pytest.mark.parametrize("after", ["none", "wrong"])
+def test_errors_that_models_make_with_the_line_of_the_answer(kind: str, after: str) -> None:
+    """The first line that differs from the right working is the one marked; the stated answer is wrong; what the kind says is so."""
+    problems = chains(200, seed=5)
+    found = planted_errors(problems, seed=5, share=1.0, errors=[kind], after=after, answer_line=True)  # type: ignore[arg-type]
+    for problem, example in zip(problems, found, strict=True):
+        lines = [message.content for message in example.completions[0].messages]
+        right, place, labels = [*problem.steps, f"#### {problem.values[-1]}"], example.columns["first_error"], example.step_labels
+        assert labels is not None
+        assert lines[:place] == right[:place] and lines[place] != right[place]
+        assert labels == (*(1,) * place, -1, *((None if after == "none" else -1),) * (len(lines) - place - 1))
+        assert lines[-1] == f"#### {example.columns['stated']}" != right[-1]
+        if example.columns["error"] == "skip":
+            assert len(lines) == len(right) - 1
+        elif example.columns["error"] == "answer":
+            assert (lines[:-1], place) == (problem.steps, len(right) - 1)
+        elif example.columns["error"] == "operand":
+            asked, taken = (line.split()[:3] for line in (right[place], lines[place]))
+            assert asked[:2] == taken[:2] and asked[2] != taken[2]
+    drawn = [example.columns["error"] for example in found]
+    assert set(drawn) <= {kind, "slip"} and drawn.count(kind) >= 190
+
+
 def test_the_share_of_planted_errors() -> None:
     found = planted_errors(chains(400), share=0.25)
     wrong = [example for example in found if example.columns["first_error"] is not None]
@@ -133,7 +157,7 @@ def test_arguments_out_of_range(arguments: dict[str, object]) -> None:
         chains(**{"count": 5, **arguments})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("arguments", [{"share": 1.5}, {"errors": []}, {"errors": ["typo"]}, {"after": "right"}])
+@pytest.mark.parametrize("arguments", [{"share": 1.5}, {"errors": []}, {"errors": ["typo"]}, {"errors": ["skip"]}, {"after": "right"}])
 def test_planting_out_of_range(arguments: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="planted_errors"):
         planted_errors(chains(2), **arguments)  # type: ignore[arg-type]

@@ -124,8 +124,8 @@ def arithmetic_solutions(problems: Sequence[Chain], *, instruction: str = "", wo
     """
     found: list[Example] = []
     for number, one in enumerate(problems, start=1):
-        answer = f"#### {one.values[-1]}"
-        text = "\n".join([*one.steps, answer]) if worked else answer
+        stated = answer(one.values[-1])
+        text = "\n".join([*one.steps, stated]) if worked else stated
         completion = Completion((Message("assistant", text),), source={"kind": "rule"})
         prompt = (Message("user", _asked(one, instruction)),)
         found.append(Example("demonstration", prompt, (completion,), plain=True, columns=_columns(one), where=f"chain {number}"))
@@ -133,6 +133,8 @@ def arithmetic_solutions(problems: Sequence[Chain], *, instruction: str = "", wo
 
 
 ERRORS = ("slip", "operation", "copy")
+MORE_ERRORS = ("operand", "skip", "answer")
+"""Ways to go wrong that a model has of its own; the last two need the line with the answer."""
 
 
 def planted_errors(
@@ -142,39 +144,57 @@ def planted_errors(
     share: float = 0.5,
     errors: Sequence[str] = ERRORS,
     after: Literal["none", "wrong"] = "none",
+    answer_line: bool = False,
     instruction: str = "",
 ) -> list[Example]:
     """Solutions with a label a step, some with one planted error, for process reward models (kind "steps").
 
     A slip writes a result that is off by 1 to 3 or by 10; operation does another operation than asked; copy starts from another number
-    than the line before ended with. What follows is worked out rightly from the wrong value, so the answer is wrong too. Columns:
-    `answer` (right), `stated` (what the solution ends with), `first_error` (index from 0, None without one), `error`.
+    than the line before ended with; operand takes another number than asked; skip leaves an operation out; answer states another number
+    than the last line ended with. What follows is worked out rightly from the wrong value, so the answer is wrong too; where an error of
+    the kind that was drawn would not make it wrong, it is a slip. Columns: `answer` (right), `stated` (what the solution ends with),
+    `first_error` (index from 0, None without one), `error`.
 
     Args:
         seed: which solutions get an error, and which.
         share: of solutions with an error, 0 to 1 (each is drawn for itself).
-        errors: kinds to plant, of slip, operation, copy.
+        errors: kinds to plant, of `ERRORS` and `MORE_ERRORS`.
         after: label of the steps after the error: "none" is not judged, "wrong" is -1.
+        answer_line: True closes each solution with "#### " and its answer, a step of its own. skip and answer need it.
     Raises:
         ConfigError: if an argument is not one of these.
     """
-    if not 0 <= share <= 1 or not errors or any(one not in ERRORS for one in errors) or after not in ("none", "wrong"):
+    if not 0 <= share <= 1 or not errors or any(one not in ERRORS + MORE_ERRORS for one in errors) or after not in ("none", "wrong"):
         raise ConfigError(
-            f'planted_errors: share={share} must be 0 to 1, errors={list(errors)} some of {list(ERRORS)}, after={after!r} "none" or "wrong".'
+            f"planted_errors: share={share} must be 0 to 1, errors={list(errors)} some of {[*ERRORS, *MORE_ERRORS]}, "
+            f'after={after!r} "none" or "wrong".'
         )
+    if not answer_line and {"skip", "answer"} & set(errors):
+        raise ConfigError(f"planted_errors: errors={list(errors)} has skip or answer, which need answer_line=True.")
     found: list[Example] = []
     for number, one in enumerate(problems, start=1):
         draws = _Draws("error", seed, one.question)
         place = draws.below(len(one.operations)) if draws.below(10**6) < share * 10**6 else None
         kind = errors[draws.below(len(errors))] if place is not None else None
         lines, stated = (one.steps, one.values[-1]) if place is None or kind is None else _wrong(one, place, kind, draws)
+        if stated == one.values[-1] and place is not None:
+            kind = "slip"
+            lines, stated = _wrong(one, place, kind, draws)
+        if answer_line:
+            lines = [*lines, answer(stated)]
+        first = _first_difference(lines, [*one.steps, answer(one.values[-1])])
         later = None if after == "none" else -1
-        labels = tuple(1 if place is None or index < place else -1 if index == place else later for index in range(len(lines)))
-        columns = {"answer": str(one.values[-1]), "stated": str(stated), "first_error": place, "error": kind, "split": one.split}
+        labels = tuple(1 if first is None or index < first else -1 if index == first else later for index in range(len(lines)))
+        columns = {"answer": str(one.values[-1]), "stated": str(stated), "first_error": first, "error": kind, "split": one.split}
         completion = Completion(tuple(Message("assistant", line) for line in lines), source={"kind": "rule"})
         prompt = (Message("user", _asked(one, instruction)),)
         found.append(Example("steps", prompt, (completion,), step_labels=labels, plain=True, columns=columns, where=f"chain {number}"))
     return found
+
+
+def answer(value: int) -> str:
+    """The line that states the answer."""
+    return f"#### {value}"
 
 
 def applied(operation: Operation, value: int, number: int) -> int:
@@ -203,20 +223,28 @@ def _made(draws: _Draws, steps: tuple[int, int], largest: int, largest_factor: i
 
 
 def _wrong(one: Chain, place: int, kind: str, draws: _Draws) -> tuple[list[str], int]:
-    """The worked lines with an error in line `place`, and what they end with."""
+    """The worked lines with an error at operation `place`, and what they end with."""
     lines, value = one.steps[:place], one.values[place]
     operation, number = one.operations[place]
     right = one.values[place + 1]
+    if kind == "answer":
+        others = [other for other in one.values if other != one.values[-1]] or [one.values[-1] + 1]
+        return one.steps, others[draws.below(len(others))]
     if kind == "operation":
-        others: list[Operation] = [other for other in _SIGNS if other != operation and applied(other, value, number) != right]
-        other = others[draws.below(len(others))]
+        possible: list[Operation] = [other for other in _SIGNS if other != operation and applied(other, value, number) != right]
+        other = possible[draws.below(len(possible))]
         value = applied(other, value, number)
         lines.append(step(other, one.values[place], number, value))
+    elif kind == "operand":
+        numbers = sorted({one.start, value, *(given for _, given in one.operations)} - {number})
+        taken = numbers[draws.below(len(numbers))] if numbers else number + 1
+        lines.append(step(operation, value, taken, applied(operation, value, taken)))
+        value = applied(operation, value, taken)
     elif kind == "copy":
         copied = value + (1, -1, 2, 10)[draws.below(4)]
         value = applied(operation, copied, number)
         lines.append(step(operation, copied, number, value))
-    else:
+    elif kind == "slip":
         off = (1, -1, 2, -2, 3, 10, -10)[draws.below(7)]
         lines.append(step(operation, value, number, right + off))
         value = right + off
@@ -224,6 +252,11 @@ def _wrong(one: Chain, place: int, kind: str, draws: _Draws) -> tuple[list[str],
         lines.append(step(operation, value, number, applied(operation, value, number)))
         value = applied(operation, value, number)
     return lines, value
+
+
+def _first_difference(lines: Sequence[str], right: Sequence[str]) -> int | None:
+    """The first line that is not the right one; None if all are."""
+    return next((index for index, (line, other) in enumerate(zip(lines, right, strict=False)) if line != other), None)
 
 
 def _asked(one: Chain, instruction: str) -> str:
