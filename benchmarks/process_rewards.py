@@ -225,8 +225,9 @@ def main() -> None:
         prompts = [as_prompt(row, opened.renderer) for row in questions]
         return collect(LocalSampler(opened.policy, opened.renderer, opened.stack), prompts, sampling, folder / "answers.jsonl")
 
-    about |= {"problems": given.problems}
-    done("sampled", about, lambda folder, _: {"tokens": sum(len(r.completion_ids) for group in sampled(folder) for r in group)})
+    answered = {"settings": SETTINGS.__dict__, "problems": given.problems}
+    about |= answered
+    done("sampled", answered, lambda folder, _: {"tokens": sum(len(r.completion_ids) for group in sampled(folder) for r in group)})
     groups = sampled(given.work / "sampled")
     scores: dict[str, Tensor] = {}
     for name, how in (("process", "min"), ("outcome", "last")):
