@@ -226,6 +226,23 @@ class TestPage:
             assert [(label.strength, label.rationale) for label in site.store.annotations()] == [(4, None), (4, "half a reas")]
             check_quiet(page, site.address)
 
+    def test_two_tabs_judge_a_pair_once(self, browser: Any, model: str, tmp_path: Path) -> None:
+        """A second tab shows the same pair; who is second is told that it was judged, and nothing is stored twice."""
+        with serving(model, tmp_path / "labels") as site:
+            context = browser.new_context()
+            first = opened(browser, site, context=context)
+            task, texts = said(first, "One?")
+            second = opened(browser, site, context=context)
+            second.wait_for_function("task => document.body.dataset.task === task", arg=task)
+            assert plain(second.locator("#pair .answer .text").all_inner_texts()) == texts
+            second.keyboard.press("8")
+            stored(second)
+            first.keyboard.press("1")
+            first.wait_for_function("() => document.querySelector('#status').classList.contains('bad')")
+            assert "nothing was stored" in first.locator("#status").inner_text()
+            (label,) = site.store.annotations(valid=False)
+            assert (label.value, label.strength) == ({"choice": label.shown_order[1]}, 4)
+
     def test_a_lost_connection_delays_a_judgement_and_stores_it_once(self, browser: Any, model: str, tmp_path: Path) -> None:
         with serving(model, tmp_path / "labels") as site:
             context = browser.new_context()
