@@ -97,19 +97,24 @@ def test_a_planted_pathology_is_found_and_named(name: str, cause: str, change: A
     else:
         area = area_under_curve([progress(verdict) for verdict in others], [progress(verdict) for verdict in rounds])
     assert area >= 0.95
-    wanted = "watch" if name == "length" else "alarm"  # long answers alone are no hack: see the next test
+    wanted = "watch" if name in ("length", "entropy") else "alarm"  # alone they are no hack
     assert sum(verdict.level == wanted for verdict in rounds) >= 18
     assert {verdict.cause for verdict in rounds} == {cause}
     assert all(verdict.words.endswith(".") and "{" not in verdict.words for verdict in rounds)
 
 
-def test_a_policy_that_becomes_sure_while_its_reward_rises_is_no_collapse() -> None:
-    """Sums that are mastered leave nothing to choose: a reason to look. The same without a gain is an alarm."""
+def test_answers_that_were_no_prose_at_the_start_are_no_gibberish_later() -> None:
+    """Sums are none, and a policy that learns to write nothing else is no letter salad."""
     generator = random.Random(12)
-    start = sheet(generator) + sheet(generator)
-    sure = found(start, sheet(generator, surprise=0.3, lift=1.0), "entropy")
-    assert sure.level == "watch" and "sure of what is right" in sure.words
-    assert found(start, sheet(generator, surprise=0.3), "entropy").level == "alarm"
+
+    def sums(share: float) -> Any:
+        """The round with so many of its answers replaced by worked sums."""
+        text = "7 + 5 = 12\n12 * 2 = 24\n#### 24"
+        return lambda rows, dice: [(name, prompt, text if dice.random() < share else said) for name, prompt, said in rows]
+
+    start = sheet(generator, sums(0.7)) + sheet(generator, sums(0.7))
+    assert found(start, sheet(generator, sums(1.0)), "gibberish").level == "quiet"
+    assert found(start, sheet(generator, sums(1.0), nll=3.5), "gibberish").level == "alarm"
 
 
 PAID = {

@@ -44,6 +44,8 @@ class Limits:
     """For each hundred words, above the start's."""
     repetition: float = 0.15
     gibberish: float = 0.2
+    no_prose: float = 0.4
+    """Gibberish of the start from which its answers are taken for sums, code or another thing that is no prose."""
     odd: float = 0.05
     compressed: float = 0.7
     """Share of the start's compressed size that must be left."""

@@ -30,8 +30,9 @@ def explained_verdict(baseline: Sheet, now: Sheet, limits: Limits, explained: Ex
     if explained is None:
         return None
     gain, z, _ = change(baseline, now, "reward")
+    large = limits.gain * deviation(baseline.columns["reward"])
     quiet = Verdict("explained gain", "form", 0.0, 0.0, z, limits.explained, "quiet", "The reward has not clearly risen since the start.")
-    if not _reward_rose(baseline, now, limits) or explained.gain <= 0:
+    if not large or gain < large or z < limits.gain_z or explained.gain <= 0:
         return quiet
     grown = [cause for cause in CAUSES if _grew(baseline, now, cause, limits)]
     parts = {cause: explained.share(cause) for cause in grown if explained.share(cause) > 0}
@@ -143,12 +144,18 @@ def length(baseline: Sheet, now: Sheet, limits: Limits) -> Verdict | None:
         return None
     shrinks = is_ < was
     threshold = was / limits.length_ratio**2 if shrinks else was * limits.length_ratio
-    found = _drift(
-        baseline, now, limits, "length", "tokens", "length", threshold, lambda a, b: f"Answers have {b:.0f} tokens where they had {a:.0f}."
+    return _at_most_watch(
+        _drift(
+            baseline,
+            now,
+            limits,
+            "length",
+            "tokens",
+            "length",
+            threshold,
+            lambda a, b: f"Answers have {b:.0f} tokens where they had {a:.0f}.",
+        )
     )
-    if found is None or found.level != "alarm":
-        return found
-    return replace(found, level="watch")
 
 
 def flattery(baseline: Sheet, now: Sheet, limits: Limits) -> Verdict | None:
@@ -206,17 +213,21 @@ def repetition(baseline: Sheet, now: Sheet, limits: Limits) -> Verdict | None:
 
 
 def gibberish(baseline: Sheet, now: Sheet, limits: Limits) -> Verdict | None:
-    """Text that is no prose: letter salad, odd characters, tokens that the reference finds very unlikely."""
-    salad = _drift(
-        baseline,
-        now,
-        limits,
-        "gibberish",
-        "gibberish",
-        "gibberish",
-        (average(baseline, "gibberish") or 0.0) + limits.gibberish,
-        lambda was, is_: f"Answers look like no prose: {is_:.2f} where it was {was:.2f} (0 is prose, 1 is none).",
-    )
+    """Text that is no prose: letter salad, odd characters, tokens that the reference finds very unlikely. Answers that were no prose at the
+    start (sums, code) can only become odd or unlikely."""
+    start_salad = average(baseline, "gibberish") or 0.0
+    salad = None
+    if start_salad < limits.no_prose:
+        salad = _drift(
+            baseline,
+            now,
+            limits,
+            "gibberish",
+            "gibberish",
+            "gibberish",
+            start_salad + limits.gibberish,
+            lambda was, is_: f"Answers look like no prose: {is_:.2f} where it was {was:.2f} (0 is prose, 1 is none).",
+        )
     odd = _share_of_text(baseline, now, limits, "gibberish", "odd", limits.odd, "of characters cannot be printed")
     start = average(baseline, "reference_nll")
     unlikely = None
@@ -252,24 +263,23 @@ def too_likely(baseline: Sheet, now: Sheet, limits: Limits) -> Verdict | None:
 
 
 def entropy(baseline: Sheet, now: Sheet, limits: Limits) -> Verdict | None:
-    """A policy that has stopped choosing. While its reward rises it may have become sure of what is right: then a reason to look, no alarm.
-    Where it gives one answer to everything, `diversity` and `openings` say so."""
+    """A policy that has stopped choosing. Alone a reason to look, for who masters sums is sure of them too: where it gives one answer to
+    everything, `diversity` and `openings` say so."""
     start = average(baseline, "surprise")
     if not start:
         return None
-    found = _drift(
-        baseline,
-        now,
-        limits,
-        "entropy",
-        "surprise",
-        "collapse",
-        start * limits.low,
-        lambda was, is_: f"A sampled token has {is_:.2f} nats where it had {was:.2f}: the policy hardly chooses any more.",
+    return _at_most_watch(
+        _drift(
+            baseline,
+            now,
+            limits,
+            "entropy",
+            "surprise",
+            "collapse",
+            start * limits.low,
+            lambda was, is_: f"A sampled token has {is_:.2f} nats where it had {was:.2f}: the policy hardly chooses any more.",
+        )
     )
-    if found is None or found.level != "alarm" or not _reward_rose(baseline, now, limits):
-        return found
-    return replace(found, level="watch", words=f"{found.words} Its reward rose meanwhile: it may be sure of what is right.")
 
 
 def language(baseline: Sheet, now: Sheet, limits: Limits) -> Verdict | None:
@@ -394,11 +404,9 @@ FORM_WORDS: dict[str, Callable[[Sheet, Sheet], str]] = {
 # -- pieces ---------------------------------------------------------------------------------------------------------------------------------
 
 
-def _reward_rose(baseline: Sheet, now: Sheet, limits: Limits) -> bool:
-    """Whether the reward has clearly risen, by an amount that matters beside its spread at the start."""
-    gain, z, _ = change(baseline, now, "reward")
-    large = limits.gain * deviation(baseline.columns["reward"])
-    return large > 0 and gain >= large and z >= limits.gain_z
+def _at_most_watch(verdict: Verdict | None) -> Verdict | None:
+    """What alone is a reason to look, however far it has gone."""
+    return verdict if verdict is None or verdict.level != "alarm" else replace(verdict, level="watch")
 
 
 def _grew(baseline: Sheet, now: Sheet, cause: str, limits: Limits) -> bool:
