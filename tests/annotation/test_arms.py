@@ -61,6 +61,17 @@ def test_a_rule_s_label_of_a_held_out_prompt_is_frozen_nowhere(project: Project)
     assert Counter(row.columns["arm"] for row in read_examples(str(project.folder)))["selected"] == 2 * (20 - len(lost))
 
 
+def test_labels_given_elsewhere_are_held_out_by_the_task_s_arm(project: Project) -> None:
+    """Another tool does not know which arm chose a pair: its labels say chance's, the task says the rule's."""
+    found = [chosen(number, "selected") for number in range(12)]
+    held = [one for one in found if held_out(one.prompt_id, 0.25)]
+    with project.open_store() as store:
+        store.add_tasks(found)
+        store.record(Annotation(f"a{number}", one.id, "pair", {"choice": 0}, "tool") for number, one in enumerate(found))
+        frozen = project.freeze(store)
+    assert held and frozen.heldout == 0 and frozen.left_out == {"selected": len(held)}
+
+
 def test_arms_are_of_rounds_that_had_both_and_equally_many(project: Project) -> None:
     """Round 0 is chance's alone; round 1 has 20 of the rule's and 8 of chance's, some of them held out."""
     first = [chosen(number, "random") for number in range(20)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from accord.annotation import people, rounds
 from accord.annotation.answers import newest_guideline
-from accord.annotation.assign import held_out
+from accord.annotation.assign import arm_of, held_out
 from accord.annotation.extras import sa
 from accord.annotation.records import moment, select_annotations, task_of
 from accord.annotation.schema import tasks
@@ -84,7 +84,7 @@ def freeze(store: Store, folder: Path, round: int, *, heldout: float = HELDOUT, 
             left_out[reason] += 1
             continue
         split = "heldout" if held_out(split_prompt(task), heldout) else "train"
-        if split == "heldout" and annotation.arm == "selected":
+        if split == "heldout" and "selected" in (annotation.arm, arm_of(task.columns)):
             left_out["selected"] += 1
             continue
         made = examples_of(annotation, task)
