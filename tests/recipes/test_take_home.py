@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,9 +34,9 @@ FORMS: dict[str, tuple[str, ...]] = {
 """All forms, and all families, without every pair of them."""
 
 
-def trained(tmp_path: Path, architecture: str = "llama", *flags: str) -> Path:
+def trained(tmp_path: Path, architecture: str = "llama", *flags: str, stored: torch.dtype = torch.float32) -> Path:
     """A DPO run of a few steps at a rate that changes answers."""
-    tiny_gguf.saved(tmp_path / "base", architecture)
+    tiny_gguf.saved(tmp_path / "base", architecture)[1].to(stored).save_pretrained(tmp_path / "base", max_shard_size="60KB")
     run = tmp_path / "runs" / "dpo"
     given = ["--model", str(tmp_path / "base"), "--data", str(tiny.pairs_file(tmp_path)), "--output_dir", str(run)]
     assert main(["dpo", *given, "--max_steps", "4", "--learning_rate", "5e-3", *flags]) == 0
@@ -73,18 +74,23 @@ def test_every_form_and_every_family(architecture: str, tmp_path: Path, capsys: 
             model = AutoModelForCausalLM.from_pretrained(target, gguf_file=file.name, dtype=torch.float32)
             assert f"llama-server -m {target.as_posix()}/{file.name} --jinja" in said and "ollama create" in said
             modelfile = (target / "Modelfile").read_text(encoding="utf-8")
+            if form == "gguf-q4_0":
+                share = re.search(r"and ([\d.]+)% of their tokens", said)
+                assert share is not None and ("--to gguf-q8_0 stays nearer" in said) == (float(share[1]) < 90)
             assert modelfile.startswith(f'FROM ./{file.name}\nTEMPLATE """') and 'PARAMETER stop "<|end|>"' in modelfile
         with torch.no_grad():
             gap = float((model(IDS).logits.log_softmax(-1) - expected).abs().max())
         assert gap < {"merged": 1e-4, "adapter": 1e-4, "gguf-f16": 0.02, "gguf-q4_0": 3.0}.get(form, 0.3), (form, gap)
 
 
-def test_a_run_on_a_held_base_goes_home_as_it_was_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Merged onto what the base computed with, so the comparison holds to 1e-3; the adapter alone says what it lies on."""
-    run = trained(tmp_path, "llama", "--weights", "nf4")
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16], ids=str)
+def test_a_run_on_a_held_base_goes_home_as_it_was_trained(stored: torch.dtype, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Merged in float32 onto what the base computed with, so the comparison holds to 1e-3; the adapter alone says what it lies on."""
+    run = trained(tmp_path, "llama", "--weights", "nf4", stored=stored)
     said = "".join(exported(capsys, run, form, tmp_path / form) for form in ("merged", "adapter", "gguf-f16"))
     assert said.count("The adapter was trained on its base held in nf4") == 1
-    assert type(AutoModelForCausalLM.from_pretrained(tmp_path / "merged").model.layers[0].mlp.up_proj) is torch.nn.Linear
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
+    assert type(merged.model.layers[0].mlp.up_proj) is torch.nn.Linear and {value.dtype for value in merged.parameters()} == {torch.float32}
 
 
 def test_an_adapter_on_a_shared_head_leaves_the_embeddings_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,8 @@ from accord.writing import whole_folder
 
 LIMITS = {"merged": 1e-3, "adapter": 1e-3, "gguf-f16": 0.1}
 """Nats by which log-probs may differ; the other forms round weights, and what that costs is said."""
+NEAR = 0.9
+"""Share of tokens below which a file in four bits is told to be far from its model."""
 ADAPTER = "adapter_config.json"
 PLAIN = ("merged", "adapter")
 """Forms that Python loads; the others are GGUF files."""
@@ -84,6 +86,8 @@ def take_home(source: str, form: str, folder: Path, *, prompts: int = 8, force: 
             raise MachineError(
                 f"What was written for {folder} answers as another model: {found}. Nothing of it is kept; please report this."
             )
+        if form == "gguf-q4_0" and found.same_tokens < NEAR:
+            notes.append("Four bits cost this model much, as they do small ones: --to gguf-q8_0 stays nearer.")
         shutil.rmtree(staged / "merged", ignore_errors=True)
         written.card(staged, found)
     return Taken(form, folder, found, tuple(notes), tuple(serving_lines(form, folder, written.name)))
