@@ -204,6 +204,7 @@ def test_what_runs_say_never_runs(browser: Any, site: Watching) -> None:
         site.root / name, more={EVIL: 1.0, f"eval_{EVIL}": 2.0}, method=EVIL, base=EVIL, config={EVIL: EVIL}, skipped_checks=[EVIL]
     )
     (folder / "rollouts.jsonl").write_text(rollout(EVIL, 0, EVIL) + rollout(EVIL, 1, f"[x](javascript:alert(1)) {EVIL}"))
+    write_monitors(folder, "alarm", f"{EVIL}\x00\x1b\u202e{'w' * 3000}", name=EVIL, cause=EVIL)
     page = opened(browser, site)
     page.get_by_role("link", name="<img").click()
     page.get_by_role("heading", name="Now: round 2").wait_for()
@@ -213,6 +214,57 @@ def test_what_runs_say_never_runs(browser: Any, site: Watching) -> None:
             drawn(page, path)
         assert page.locator("main script, main img, main a[href^=javascript]").count() == 0 and page.title() != "owned"
         assert page.locator(".chart").filter(has_text="<script>").count() == 1
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    check_quiet(page, site.address)
+
+
+def write_monitors(folder: Path, level: str, text: str = "great great great", **more: Any) -> None:
+    """What the guard of a run writes: two monitors of round 7, one of them at this level with an answer that shows it, and an alarm that fell."""
+    sample = {"prompt": "What is a noun?", "text": text, "reward": 2.0, "finished": True}
+    row = {
+        "cause": "longer answers",
+        "value": 61.5,
+        "baseline": 40.0,
+        "z": 4.0,
+        "threshold": 60.0,
+        "words": f"Answers are 1.5 times as long. {text}",
+    }
+    quiet = {"name": "KL", **row, "level": "quiet", "words": "The policy is near.", "samples": []}
+    said = {"name": "length", **row, "level": level, "samples": [] if level == "quiet" else [sample], **more}
+    fell = {"iteration": 2, "name": "flattery", **row, "level": "alarm", "samples": [sample], "action": "KL is dearer"}
+    rose = [{"iteration": 5, **said, "action": "none"}] if level == "alarm" else []
+    (folder / "alarms.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (fell, *rose)))
+    (folder / "monitors.json").write_text(json.dumps({"schema": 1, "iteration": 7, "verdicts": [quiet, said]}))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_monitors_are_shown_with_verdict_and_words_and_renewed(browser: Any, site: Watching, width: int) -> None:
+    folder = write_run(site.root / "a", more={"monitors/alarms": 0.0, "monitors/length": 50.0})
+    write_run(site.root / "b")
+    page = opened(browser, site, width=width)
+    drawn(page)
+    page.get_by_text("None on disk: PPO and GRPO have monitors").wait_for()
+    write_monitors(folder, "quiet")
+    page.get_by_text("Round 7: no alarm, 2 quiet.").wait_for()
+    row = page.get_by_role("row", name="flattery")
+    assert "past alarm" in row.inner_text() and "in round 2, not in the last one" in row.inner_text() and "KL is dearer" in row.inner_text()
+    assert not page.get_by_text("The policy is near.").is_visible()
+    page.get_by_text("Quiet (2)").click()
+    assert page.get_by_text("The policy is near.").is_visible()
+    write_monitors(folder, "alarm")
+    page.get_by_text("Round 7: 1 alarm, 1 quiet.").wait_for()
+    assert page.get_by_text("The policy is near.").is_visible()  # what was unfolded stays so
+    row = page.get_by_role("row", name="length: longer answers")
+    assert row.get_by_role("cell").all_inner_texts()[:3] == ["alarm", "61.5", "60"] and "since round 5" in row.inner_text()
+    row.get_by_text("Answers that show it (1)").click()
+    assert row.get_by_text("great great great", exact=True).is_visible() and row.get_by_text("reward 2 · to: What is a noun?").is_visible()
+    assert page.locator('#curves details[data-title="Monitors"] .chart').count() == 2
+    page.locator("details").evaluate_all("all => all.forEach((one) => { one.open = true; })")
+    check_readable(page)
+    if folder_of_pictures := os.environ.get("ACCORD_PICTURES"):
+        page.screenshot(path=f"{folder_of_pictures}/monitors-{width}.png", full_page=True)
+    drawn(page, "/runs/show?run=b")
+    page.get_by_text("None on disk: PPO and GRPO have monitors").wait_for()
     check_quiet(page, site.address)
 
 

@@ -68,18 +68,20 @@ class Seat:
         """What is being opened."""
         self.problem: str | None = None
         """Why the last thing could not be opened."""
-        self._lock = threading.Lock()
+        self._lock, self._leaving = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
 
     @property
     def partner(self) -> Partner | None:
         """Who answers here; None: nothing is open."""
-        return self.answering.partner if self.answering is not None else None
+        found = self.answering  # once: another thread may close it meanwhile
+        return found.partner if found is not None else None
 
     @property
     def kept(self) -> Kept | None:
         """Where what is said here is kept."""
-        return self.partner.kept if self.partner is not None else None
+        partner = self.partner
+        return partner.kept if partner is not None else None
 
     def open(self, wish: Wish) -> None:
         """Close what is there and open something else, in a thread: look at `opening` and `problem`.
@@ -114,11 +116,11 @@ class Seat:
         self.leave()
 
     def leave(self) -> None:
-        """Close what is there; it saves what it learned."""
-        with self._lock:
+        """Close what is there; it saves what it learned. Whoever opens or closes at the same time waits until that is done."""
+        with self._leaving:
             found, self.answering = self.answering, None
-        if found is None:
-            return
-        found.__exit__()
-        if words := found.partner.close():
-            print(words, file=sys.stderr, flush=True)
+            if found is None:
+                return
+            found.__exit__()
+            if words := found.partner.close():
+                print(words, file=sys.stderr, flush=True)

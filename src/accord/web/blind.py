@@ -43,14 +43,13 @@ def compare(request: Request) -> Response:
     if partner is None or partner.kind != "compare":
         return opening_page(request, "compare")
     person = gate.require(request, *JUDGES)
-    names = sorted(author.name for author in comparison_of(request).authors)
-    assert partner.kept is not None
+    comparison = cast("Comparison", partner)
     values = {
         "person": person,
         "csrf": gate.csrf_of(request),
-        "names": names,
-        "places": partner.places,
-        "project": partner.kept.project.folder,
+        "names": sorted(author.name for author in comparison.authors),
+        "places": comparison.places,
+        "project": comparison.project.folder,
     }
     return HTMLResponse(rendered(request, "blind.html", **values))
 

@@ -71,9 +71,10 @@ def store_of(request: Request) -> Store:
     if seat is None:
         found: Store = request.app.state.store
         return found
-    if seat.kept is None:
+    kept = seat.kept
+    if kept is None:
         raise Conflict("Nothing is open here that could be judged. Open a chat that learns, or a comparison.")
-    return seat.kept.store
+    return kept.store
 
 
 def shown(assignment: Assignment) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from accord.annotation.project import GUIDELINE
 from accord.errors import DataError
 from accord.reporting.curves import Curves
 from accord.reporting.following import Follower, places
-from accord.reporting.monitored import monitored
-from accord.reporting.run_files import read_object, read_whole
+from accord.reporting.monitored import monitored, signatures
+from accord.reporting.run_files import read_object, read_whole, signature
 from accord.reporting.runs import (
     METRICS,
     ROLLOUTS,
@@ -120,7 +120,7 @@ def show(request: Request, name: Name) -> Response:
     watched = watched_of(request)
     with _there():
         summary, (record, _) = watched.runs.summary(name), watched.runs.read(name)
-        stage = read_object(watched.runs.folder(name) / STAGE)
+        folder = watched.runs.folder(name)
     return HTMLResponse(
         rendered(
             request,
@@ -128,9 +128,11 @@ def show(request: Request, name: Name) -> Response:
             run=summary,
             names=[name],
             settings=settings_of(record),
-            lineage=lineage_of(record, stage),
+            lineage=lineage_of(record, read_object(folder / STAGE)),
             parents=parents_of(watched.root, record),
             readable=bool(record),
+            has_monitors=any(signatures(folder)),
+            has_samples=signature(folder / ROLLOUTS) is not None,
             now=time.time(),
             duration=duration,
         )

@@ -42,13 +42,11 @@ export function markEmpty(turns) {
   return turns;
 }
 
-/** Close what is open, and go to where something else is opened. */
+/** Close what is open, and go to where something else is opened. Saving may take longer than a request waits. */
 export async function leave(say) {
   say("Closing …");
-  try {
-    await ask("seat/close", {});
-    location.reload();
-  } catch (error) {
-    say(error.message, true);
-  }
+  await ask("seat/close", {}).catch((error) => error.code === "network" || say(error.message, true));
+  const found = await ask("seat").catch(() => null);
+  if (found && found.open) return say("It could not be closed. Try again.", true);
+  location.reload();
 }

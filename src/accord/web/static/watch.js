@@ -126,13 +126,13 @@ async function sample() {
   const { start, now, unreadable } = await fetched("samples", names[0]);
   const column = (title, answers) => make("section", {}, make("h3", { textContent: title }), ...answers.map(answer));
   const odd = unreadable ? [make("p", { className: "banner", textContent: `${unreadable} lines of rollouts.jsonl could not be read.` })] : [];
-  if (!start.length) place.replaceChildren(...odd, make("p", { className: "small", textContent: "None on disk: PPO and GRPO write what they sample, other methods sample nothing." }));
+  if (!start.length) place.replaceChildren(...odd, make("p", { className: "small", textContent: place.dataset.none }));
   else if (start[0].round === now[0].round) place.replaceChildren(...odd, make("div", { className: "then-now" }, column(`Round ${start[0].round}, the only one so far`, start)));
   else place.replaceChildren(...odd, make("div", { className: "then-now" }, column(`At the start: round ${start[0].round}`, start), column(`Now: round ${now[0].round}`, now)));
 }
 
 function sampleSoon() {
-  if (!several) sampling ||= setTimeout(() => sample().catch(failed), 1000);
+  if (!several) sampling ||= setTimeout(() => sample().catch((error) => instead("samples", error)), 1000);
 }
 
 // -- what the monitors say --------------------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ async function monitor() {
   const { round, now, before, unreadable } = await fetched("monitors", names[0]);
   const odd = unreadable ? [make("p", { className: "banner", textContent: `${unreadable} rows of monitors.json and alarms.jsonl could not be read.` })] : [];
   if (!now.length && !before.length) {
-    place.replaceChildren(...odd, make("p", { className: "small", textContent: "None on disk: PPO and GRPO have monitors, which speak once the start is known. Other methods have none." }));
+    place.replaceChildren(...odd, make("p", { className: "small", textContent: place.dataset.none }));
     return;
   }
   const loud = now.filter((one) => one.level !== "quiet"), quiet = now.filter((one) => one.level === "quiet");
@@ -179,7 +179,7 @@ async function monitor() {
 }
 
 function monitorSoon() {
-  if (!several) monitoring ||= setTimeout(() => monitor().catch(failed), 1000);
+  if (!several) monitoring ||= setTimeout(() => monitor().catch((error) => instead("monitors", error)), 1000);
 }
 
 // -- live -----------------------------------------------------------------------------------------------------------------------------
@@ -187,6 +187,11 @@ function monitorSoon() {
 function failed(error) {
   source?.close();
   status.textContent = error.message || "The server does not answer. Reload the page.";
+}
+
+/** What is asked beside the stream and does not come is said in its own place; the stream tells of a lost connection and a run that is gone. */
+function instead(place, error) {
+  document.getElementById(place).replaceChildren(make("p", { className: "small", textContent: error.message }));
 }
 
 async function begin() {
@@ -199,8 +204,6 @@ async function begin() {
     return;
   }
   draw();
-  sampleSoon();
-  monitorSoon();
   source = listen(`/api/runs/events?${query({ after: runs.map((run) => run.position).join(",") })}`, {
     rows: ({ run, rows }) => (rows.every((row) => take(run, row)) ? drawSoon() : begin()),
     again: begin,
