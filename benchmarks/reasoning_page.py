@@ -60,6 +60,39 @@ def curves_table(found: dict[str, Any]) -> str:
     return "\n".join((*rows, "", f"TRL's rise {rise:.3f}; margin {summary['margin']:.3f}: {verdict}."))
 
 
+def process_table(found: dict[str, Any]) -> str:
+    """How often the first error is found, beside judges that look at nothing."""
+    rows = [
+        "| solutions | first errors found, F1 | always right | random | of wrong solutions | of right ones |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in ("held-out steps", "ProcessBench GSM8K"):
+        one = found[name]
+        values = (one["f1"], one["f1 of always right"], one["f1 of random"], one["accuracy_erroneous"], one["accuracy_correct"])
+        rows.append(
+            f"| {name} ({one['erroneous']} wrong, {one['correct']} right) | " + " | ".join(f"{value:.2f}" for value in values) + " |"
+        )
+    return "\n".join(rows)
+
+
+def choosing_table(found: dict[str, Any]) -> str:
+    """How often each way to choose among sampled answers is right, and the differences with their intervals."""
+    name = next(name for name in found if name.startswith("choosing among"))
+    ways = {way: value for way, value in found[name].items() if isinstance(value, str)}
+    gains = {way: value for way, value in found[name].items() if not isinstance(value, str)}
+    rows = [f"| {name} | right |", "|---|---|", *(f"| {way} | {value} |" for way, value in ways.items()), ""]
+    rows += ["| difference | points, 95 % interval over problems |", "|---|---|"]
+    rows += [f"| {way} | {one['gain']}{'' if one['clear of zero'] else ', **not clear of zero**'} |" for way, one in gains.items()]
+    return "\n".join(rows)
+
+
+def filler_table(found: dict[str, Any]) -> str:
+    """What ten filler steps add to each way to make one number of the steps."""
+    name = next(name for name in found if name.endswith("filler steps add"))
+    rows = [f"| {name} to | change, 95 % interval over solutions |", "|---|---|"]
+    return "\n".join((*rows, *(f"| {way} | {change} |" for way, change in found[name].items())))
+
+
 def smooth(values: Sequence[float]) -> tuple[list[float], list[float]]:
     """The last step and the mean of every `WINDOW` steps."""
     starts = range(0, len(values) - WINDOW + 1, WINDOW)
@@ -90,6 +123,9 @@ def parts() -> dict[str, str]:
         "arithmetic": arms_table(read("reasoning")),
         "instructions": arms_table(read("instructions")),
         "curves": curves_table(read("grpo_curves")),
+        "process": process_table(read("process_rewards")),
+        "choosing": choosing_table(read("process_rewards")),
+        "filler": filler_table(read("process_rewards")),
     }
 
 
