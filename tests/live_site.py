@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from accord.annotation.project import Project
 from accord.annotation.store import Store
@@ -39,6 +41,23 @@ def of_kind(kind: TaskKind, number: int, *texts: str) -> Task:
     return Task(task_id(kind, prompt, answers), kind, prompt, answers)
 
 
+@contextmanager
+def running(server: uvicorn.Server, listener: socket.socket) -> Iterator[threading.Thread]:
+    """The server in a thread, listening, until the block ends."""
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    while not server.started:
+        thread.join(0.01)
+    yield thread
+    server.should_exit = True
+    thread.join(10)
+
+
+def quiet_server(app: FastAPI) -> uvicorn.Server:
+    """A server of an application that prints errors alone."""
+    return uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
+
+
 @dataclass
 class Site:
     """A site that is being served."""
@@ -60,11 +79,6 @@ def serving(folder: Path, tasks: list[Task], *, port: int = 0) -> Iterator[Site]
         bound = listener.getsockname()[1]
         access = Access(store, server_key(folder), local=True, hosts=hosts_of(listening, bound))
         app = create_app(store, access, title="Test", folder=folder)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        while not server.started:
-            thread.join(0.01)
-        yield Site(project, store, site_address(listening, bound), access, server)
-        server.should_exit = True
-        thread.join(10)
+        server = quiet_server(app)
+        with running(server, listener):
+            yield Site(project, store, site_address(listening, bound), access, server)

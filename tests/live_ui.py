@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from accord.recipes.seat import Seat
 from accord.web.serve import Listening, bind, hosts_of, server_of, site_address
 from accord.web.ui import ui_site
 from accord.web.visitors import Visitors
+from live_site import running
 from live_watch import write_run
 
 VOTES = "comparisons"
@@ -66,13 +66,8 @@ def serving_ui(root: Path, *named: str) -> Iterator[UiSite]:
     with bind(listening) as listener:
         port = listener.getsockname()[1]
         server = server_of(ui_site(root, Visitors(None, hosts_of(listening, port)), seat, named), listening)
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        while not server.started:
-            thread.join(0.01)
-        yield UiSite(root, site_address(listening, port), seat)
-        server.should_exit = True
-        thread.join(10)
+        with running(server, listener):
+            yield UiSite(root, site_address(listening, port), seat)
         seat.close()
 
 

@@ -18,6 +18,7 @@ from accord.web.serve import Listening, bind, hosts_of, server_of, site_address
 from accord.web.streams import Streams
 from accord.web.ui import ui_site
 from accord.web.visitors import Visitors
+from live_site import running
 
 RECORD: dict[str, Any] = {
     "schema": 1,
@@ -97,10 +98,5 @@ def watching(root: Path, *, port: int = 0) -> Iterator[Watching]:
         bound = listener.getsockname()[1]
         app = ui_site(root, Visitors(None, hosts_of(listening, bound)), Seat())
         server = server_of(app, listening)
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        while not server.started:
-            thread.join(0.01)
-        yield Watching(root, site_address(listening, bound), app.state.streams, server, thread)
-        server.should_exit = True
-        thread.join(10)
+        with running(server, listener) as thread:
+            yield Watching(root, site_address(listening, bound), app.state.streams, server, thread)

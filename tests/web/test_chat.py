@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,14 +18,10 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
-import tiny
 import tiny_demo
 from accord.config.options import ChatOptions, LearnOptions
 from accord.errors import ConfigError
@@ -38,20 +33,8 @@ from accord.web import chat, watch
 from accord.web.access import Access, Bucket, server_key
 from accord.web.app import HEADERS, create_app
 from accord.web.serve import Listening, bind, hosts_of, site_address
-from live_site import EVIL
-
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-in_browser = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
+from hostile_model import hostile_model
+from live_site import EVIL, quiet_server, running
 
 
 @dataclass
@@ -74,14 +57,8 @@ def serving(model: str, folder: Path, *, max_new_tokens: int = 8, prompt: str | 
             learner.store, Access(learner.store, server_key(learner.project.folder), True, hosts_of(listening, port)), title="Test"
         )
         chat.mount(app, background)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        while not server.started:
-            thread.join(0.01)
-        yield Site(learner, site_address(listening, port))
-        server.should_exit = True
-        thread.join(10)
+        with running(quiet_server(app), listener):
+            yield Site(learner, site_address(listening, port))
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +98,7 @@ def settled(page: Any) -> None:
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("by", ["keyboard", "mouse"])
 class TestInBrowser:
-    pytestmark = in_browser
+    pytestmark = pytest.mark.browser
 
     def test_every_choice(self, browser: Any, model: str, tmp_path: Path, width: int, by: str) -> None:
         with serving(model, tmp_path / "run") as site:
@@ -166,7 +143,7 @@ class TestInBrowser:
 
 
 class TestPage:
-    pytestmark = in_browser
+    pytestmark = pytest.mark.browser
 
     def test_undo_a_new_conversation_and_save(self, browser: Any, model: str, tmp_path: Path) -> None:
         with serving(model, tmp_path / "run") as site:
@@ -221,33 +198,6 @@ class TestPage:
             )
             assert unnamed == [] and page.locator("html").get_attribute("lang") == "en"
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-
-
-HOSTILE = [
-    "<script>document.title='owned'</script>",
-    "<img src=x onerror=\"document.title='owned'\">",
-    "<iframe src=\"javascript:parent.document.title='owned'\"></iframe>",
-    "[link](javascript:document.title='owned')",
-    "![image](https://example.org/track.png)",
-    "$\\href{javascript:alert(1)}{x}$",
-    "</div></section><form action=https://example.org><button>Send</button></form>",
-    "<svg onload=\"document.title='owned'\"/>",
-]
-
-
-def hostile_model(folder: Path) -> str:
-    """A model whose every word is markup that should never become any."""
-    tiny.model().save_pretrained(folder)
-    words = [f"{HOSTILE[number % len(HOSTILE)]}{number}" for number in range(tiny.VOCAB - len(tiny.SPECIALS) - 1)]
-    vocabulary = {word: index for index, word in enumerate([*tiny.SPECIALS, *words, "?"])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    backend.decoder = decoders.Fuse()
-    backend.add_special_tokens(tiny.SPECIALS)
-    made = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>", pad_token="<|pad|>", unk_token="?")
-    made.chat_template = tiny.TEMPLATE
-    made.save_pretrained(folder)
-    return str(folder)
 
 
 # -- by its requests -----------------------------------------------------------------------------------------------------------------------

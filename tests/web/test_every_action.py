@@ -3,9 +3,7 @@ stored is what was shown and chosen. Pairs, rewrites and conversations have thei
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,7 @@ from accord.types import Annotation, TaskKind
 from live_site import EVIL, Site, numbered, of_kind, serving
 from page_checks import check_quiet, check_readable, noted
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+pytestmark = pytest.mark.browser
 BY = pytest.mark.parametrize("by", ["keys", "mouse"])
 FLAGS = ["wrong", "harmful", "off the topic", "cut off", "flatters"]
 REASONS = [
@@ -28,16 +25,6 @@ REASONS = [
     ("flag", "Another language"),
     ("flag", "Personal data"),
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 class Desk:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +15,6 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -34,21 +31,8 @@ from accord.web.access import Access, Bucket, server_key
 from accord.web.app import create_app
 from accord.web.chat import LONGEST_TURN
 from accord.web.serve import Listening, bind, hosts_of, site_address
+from live_site import EVIL, quiet_server, running
 from page_checks import check_quiet, check_readable, noted
-
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-in_browser = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
-EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @dataclass
@@ -72,14 +56,8 @@ def serving(model: str, folder: Path, *, local: bool = True, max_new_tokens: int
         access.requests = Bucket(1e9, 1e9)
         app = create_app(store, access, title="Test", folder=folder)
         talk.mount(app, answering)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        while not server.started:
-            thread.join(0.01)
-        yield Site(store, site_address(listening, port), app)
-        server.should_exit = True
-        thread.join(10)
+        with running(quiet_server(app), listener):
+            yield Site(store, site_address(listening, port), app)
     talker.close()
 
 
@@ -125,7 +103,7 @@ CHOICES: list[tuple[str, str, int | str | None, int | None]] = [
 
 @pytest.mark.parametrize(("width", "by"), [(1280, "keyboard"), (390, "mouse")])
 class TestInBrowser:
-    pytestmark = in_browser
+    pytestmark = pytest.mark.browser
 
     def test_every_judgement_of_one_conversation(self, browser: Any, model: str, tmp_path: Path, width: int, by: str) -> None:
         with serving(model, tmp_path / "labels") as site:
@@ -166,7 +144,7 @@ class TestInBrowser:
 
 
 class TestPage:
-    pytestmark = in_browser
+    pytestmark = pytest.mark.browser
 
     def test_undo_and_a_new_conversation(self, browser: Any, model: str, tmp_path: Path) -> None:
         with serving(model, tmp_path / "labels") as site:
@@ -282,9 +260,9 @@ def test_who_may_talk(model: str, tmp_path: Path) -> None:
             people[role].get(f"/join/the secret of the {role}")
         body = {"messages": [{"role": "user", "content": "Q"}]}
         stranger = TestClient(site.app, follow_redirects=False, raise_server_exceptions=False)
-        assert stranger.get(talk.PAGE).status_code == stranger.post("/api/talk/ask", json=body).status_code == 401
-        assert people["viewer"].get(talk.PAGE).status_code == people["viewer"].post("/api/talk/ask", json=body).status_code == 403
-        assert people["annotator"].post("/api/talk/ask", json=body).status_code == 403  # no token of ours
+        assert stranger.get(talk.PAGE).status_code == stranger.post("/api/chat/ask", json=body).status_code == 401
+        assert people["viewer"].get(talk.PAGE).status_code == people["viewer"].post("/api/chat/ask", json=body).status_code == 403
+        assert people["annotator"].post("/api/chat/ask", json=body).status_code == 403  # no token of ours
         text = people["annotator"].get(talk.PAGE).text
         csrf = {"X-CSRF-Token": text.partition('name="csrf" content="')[2].partition('"')[0]}
         for bad in (
@@ -293,15 +271,15 @@ def test_who_may_talk(model: str, tmp_path: Path) -> None:
             {"messages": [{"role": "system", "content": "x"}]},
             {"messages": [{"role": "user", "content": "x" * (LONGEST_TURN + 1)}]},
         ):
-            assert people["annotator"].post("/api/talk/ask", json=bad, headers=csrf).status_code == 422
-        question = people["annotator"].post("/api/talk/ask", json=body, headers=csrf).json()["question"]
-        assert people["admin"].get(f"/api/talk/question/{question}").status_code == 404
-        while not (found := people["annotator"].get(f"/api/talk/question/{question}").json())["assignment"]:
+            assert people["annotator"].post("/api/chat/ask", json=bad, headers=csrf).status_code == 422
+        question = people["annotator"].post("/api/chat/ask", json=body, headers=csrf).json()["question"]
+        assert people["admin"].get(f"/api/chat/question/{question}").status_code == 404
+        while not (found := people["annotator"].get(f"/api/chat/question/{question}").json())["assignment"]:
             assert found["problem"] is None
         assert "sha256" not in json.dumps(found) and "arm" not in found["assignment"]
         odd = {"messages": [{"role": "assistant", "content": "I begin"}]}
-        question = people["annotator"].post("/api/talk/ask", json=odd, headers=csrf).json()["question"]
-        while not (found := people["annotator"].get(f"/api/talk/question/{question}").json())["problem"]:
+        question = people["annotator"].post("/api/chat/ask", json=odd, headers=csrf).json()["question"]
+        while not (found := people["annotator"].get(f"/api/chat/question/{question}").json())["problem"]:
             pass
         assert "by turns" in found["problem"]
 
@@ -328,9 +306,9 @@ TURNS = st.lists(st.fixed_dictionaries({"role": JSON, "content": JSON}), max_siz
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(body=JSON | st.fixed_dictionaries({"messages": TURNS}), rest=st.text(alphabet="abc./%20<>'\"?&=:;-_~", max_size=12))
 def test_any_body_and_any_question(annotator: Any, body: Any, rest: str) -> None:
-    reply = annotator.post("/api/talk/ask", content=json.dumps(body), headers={"Content-Type": "application/json"})
+    reply = annotator.post("/api/chat/ask", content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert reply.status_code < 500 and (reply.status_code == 200 or set(reply.json()) == {"code", "error"}), (reply.text, body)
-    assert 300 <= annotator.get(f"/api/talk/question/{rest}").status_code < 500
+    assert 300 <= annotator.get(f"/api/chat/question/{rest}").status_code < 500
 
 
 @pytest.mark.skipif("sys.platform == 'win32'", reason="signals of Unix")
@@ -351,8 +329,8 @@ def test_the_command_serves_it_and_ctrl_c_ends_it(model: str, tmp_path: Path) ->
         assert address.endswith(talk.PAGE) and "/talk" in http.get("/").text
         csrf = {"X-CSRF-Token": http.get(talk.PAGE).text.partition('name="csrf" content="')[2].partition('"')[0]}
         body = {"messages": [{"role": "user", "content": "Why?"}]}
-        question = http.post("/api/talk/ask", json=body, headers=csrf).json()["question"]
-        while not (held := http.get(f"/api/talk/question/{question}").json()["assignment"]):
+        question = http.post("/api/chat/ask", json=body, headers=csrf).json()["question"]
+        while not (held := http.get(f"/api/chat/question/{question}").json()["assignment"]):
             time.sleep(0.05)
         said = {"task": held["task"], "token": held["token"], "submission": "s", "kind": "pair", "value": {"choice": 1}, "strength": 2}
         assert http.post("/api/submit", json=said, headers=csrf).status_code == 200

@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 import live_ui
-import tiny
 import tiny_demo
 from accord.recipes.blind import Comparison
 from accord.recipes.votes import AUTHORS
+from hostile_model import hostile_model
 from live_site import EVIL
 from live_ui import UiSite, serving_ui
 from page_checks import check_quiet, check_readable, noted
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+pytestmark = pytest.mark.browser
 WIDTHS = [1280, 390]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -228,35 +214,6 @@ def test_two_tabs_and_a_lost_connection_lose_no_vote(browser: Any, root: Path, t
         page.unroute("**/api/submit")
         page.get_by_role("heading", name="A: demo/").wait_for()
         assert len(list(site.wait().store.annotations())) == 1
-
-
-HOSTILE = [
-    "<script>document.title='owned'</script>",
-    "<img src=x onerror=\"document.title='owned'\">",
-    "[link](javascript:document.title='owned')",
-    "![image](https://example.org/track.png)",
-    "</div></section><form action=https://example.org><button>Send</button></form>",
-    "<svg onload=\"document.title='owned'\"/>",
-    "data: x\n\nevent: done\ndata: {}\n\n",
-    "\x00\x07\x1b[2J\x1b]0;owned\x07\x9b31m\r\u2028\u202e\u200f\ufeff",
-    "\u0301" * 200,
-    "w" * 3000,
-]
-
-
-def hostile_model(folder: Path, seed: int) -> str:
-    """A model whose every word is markup, an event, a control character or endless."""
-    tiny.model(seed=seed, max_position_embeddings=8192).save_pretrained(folder)
-    words = [f"{HOSTILE[number % len(HOSTILE)]}{number}" for number in range(tiny.VOCAB - len(tiny.SPECIALS) - 1)]
-    vocabulary = {word: index for index, word in enumerate([*tiny.SPECIALS, *words, "?"])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    backend.decoder = decoders.Fuse()
-    backend.add_special_tokens(tiny.SPECIALS)
-    made = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>", pad_token="<|pad|>", unk_token="?")
-    made.chat_template = tiny.TEMPLATE
-    made.save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -19,21 +19,10 @@ from accord.models.load import resolve
 from live_watch import Watching, append, metrics, rollout, watching, write_run
 from page_checks import check_quiet, check_readable, noted
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+pytestmark = pytest.mark.browser
 EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 REWARD = "def brief(completions):\n    return [-len(c[0]['content']) / 20 for c in completions]\n"
 ROUNDS = 30
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture

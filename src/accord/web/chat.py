@@ -71,6 +71,8 @@ def _judge(request: Request) -> Annotator:
 
 
 Judge = Annotated[Annotator, Depends(_judge)]
+asking = APIRouter()
+"""Questions and their answers as they are written, for every page that asks."""
 router = APIRouter()
 
 
@@ -93,20 +95,20 @@ def chat(request: Request) -> Response:
     return HTMLResponse(rendered(request, "chat.html", **values))
 
 
-@router.post("/api/chat/ask")
+@asking.post("/api/chat/ask")
 def ask(request: Request, given: Conversation, person: Judge) -> dict[str, Any]:
     """Ask; the answers are looked for under the id that comes back."""
     messages = [Message(turn.role, turn.content) for turn in given.messages]
     return {"question": answering_of(request).ask(messages, person.id).id}
 
 
-@router.get("/api/chat/question/{question}")
+@asking.get("/api/chat/question/{question}")
 def question(request: Request, question: str, person: Judge) -> dict[str, Any]:
     """How far the answers to a question are."""
     return _question(answering_of(request).question(question, person.id))
 
 
-@router.get("/api/chat/events/{question}")
+@asking.get("/api/chat/events/{question}")
 async def events(request: Request, question: str, person: Judge) -> StreamingResponse:
     """The same as it happens (server-sent events): `texts` while answers grow, then `done`."""
     found = answering_of(request).question(question, person.id)
@@ -141,6 +143,9 @@ def _question(found: Question) -> dict[str, Any]:
         "said": turns([*found.messages, Message("assistant", reply.text)]) if reply is not None else None,
         "forgotten": reply.forgotten if reply is not None else forgotten,
     }
+
+
+router.include_router(asking)
 
 
 @router.get("/api/chat/state")

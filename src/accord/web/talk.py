@@ -1,29 +1,28 @@
-"""The page on which people talk with a model and judge two answers to each turn; judgements go the way of every page for judging (`labelling`)."""
+"""The page on which people talk with a model and judge two answers to each turn; they ask as in the chat, and judgements go the way of every
+page for judging (`labelling`)."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 
+from accord.recipes.partner import Partner
 from accord.recipes.question_thread import Answering
-from accord.recipes.talk import Talker
-from accord.types import Message
+from accord.recipes.seat import Seat
+from accord.web import chat
 from accord.web.access import JUDGES
-from accord.web.chat import Conversation
-from accord.web.labelling import shown
 from accord.web.pages import gate_of, rendered, signing_in
 
 PAGE = "/talk"
 router = APIRouter()
 
 
-def mount(app: FastAPI, answering: Answering[Talker]) -> None:
+def mount(app: FastAPI, answering: Answering[Partner]) -> None:
     """Put the page into a project's site, with a link in the head of every page."""
-    app.state.talking = answering
+    app.state.seat = Seat(taken=answering)
     app.state.templates.globals["links"] = (("/", "Judge"), (PAGE, "Talk"), *app.state.templates.globals["links"])
     app.include_router(router)
+    app.include_router(chat.asking)
 
 
 @router.get(PAGE, response_class=HTMLResponse)
@@ -33,26 +32,3 @@ def talk(request: Request) -> Response:
         return first
     person = gate_of(request).require(request, *JUDGES)
     return HTMLResponse(rendered(request, "talk.html", person=person, csrf=gate_of(request).csrf_of(request)))
-
-
-@router.post("/api/talk/ask")
-def ask(request: Request, given: Conversation) -> dict[str, Any]:
-    """Say something; the answers are looked for under the id that comes back."""
-    person = gate_of(request).require(request, *JUDGES)
-    talking: Answering[Talker] = request.app.state.talking
-    return {"question": talking.ask([Message(turn.role, turn.content) for turn in given.messages], person.id).id}
-
-
-@router.get("/api/talk/question/{question}")
-def question(request: Request, question: str) -> dict[str, Any]:
-    """How far the two answers are; once they are there, the pair to judge and how many old turns the model had no room for."""
-    person = gate_of(request).require(request, *JUDGES)
-    talking: Answering[Talker] = request.app.state.talking
-    found = talking.question(question, person.id)
-    pair = found.assignment
-    return {
-        "texts": list(found.texts),
-        "problem": found.problem,
-        "assignment": shown(pair) if pair is not None else None,
-        "forgotten": len(found.messages) - len(pair.task.prompt) if pair is not None else 0,
-    }

@@ -1,6 +1,6 @@
 // Talking with a model: says something, shows two answers as they are written, sends which is better and how clearly, and goes on from there.
 
-import { growing, markEmpty, saying } from "./asking.js";
+import { asked, growing, markEmpty, saying } from "./asking.js";
 import { ask, flush, fresh, put, waiting } from "./client.js";
 import { answers, button, conversation, make, mover } from "./dom.js";
 import { judged, numberOf, scale } from "./pair.js";
@@ -22,8 +22,6 @@ function told(left) {
   $("offline").hidden = left === 0;
   $("offline").textContent = left ? "Your judgement is kept here and not sent yet: no connection. Trying again …" : "";
 }
-
-const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** Keep the conversation in this browser, with what is being written: a closed tab loses none of it. */
 function keep() {
@@ -59,7 +57,7 @@ async function send() {
   paint(saying(text));
   say("It is answering …");
   try {
-    const found = await answered([...said.map((turn) => ({ role: turn.role, content: turn.text })), { role: "user", content: text }]);
+    const found = await asked(said, text, growing($("pair"), 2), (lost) => say(lost ? "The connection is lost. Trying again …" : "It is answering …"));
     asking = "";
     show(found.assignment, [...said, found.assignment.prompt.at(-1)]);
     say(`Which is better? 1 to 8, t for a tie, x if both are bad.${found.forgotten ? " (The oldest turns are forgotten: the model has no room for them.)" : ""}`);
@@ -71,19 +69,6 @@ async function send() {
   }
   keep();
   working(false);
-}
-
-/** Two answers to the last of these messages, shown as they grow. */
-async function answered(messages) {
-  const places = growing($("pair"), 2);
-  const { question } = await ask("talk/ask", { messages });
-  for (;;) {
-    const found = await ask(`talk/question/${question}`).catch((error) => { if (error.code !== "network") throw error; });
-    if (found && found.problem) throw new Error(found.problem);
-    if (found && found.assignment) return found;
-    if (found) found.texts.forEach((grown, place) => { places[place].textContent = grown; });
-    await pause(250);
-  }
 }
 
 /** The two answers of a pair and what can be said about them. `turns` is the conversation before them: the pair's prompt, or more where the model had no room for all. */
