@@ -147,7 +147,9 @@ def test_a_conversation_that_is_still_to_be_held_is_refused_and_one_that_was_jud
         path.write_text("".join(json.dumps(to_json(row)) + "\n" for row in rows), "utf-8")
     project = Project.new(tmp_path / "labels", gold_rate=0.0, repeat_rate=0.0, heldout=0.0)
     with project.open_store() as store:
-        with pytest.raises(DataError, match=r"asked\.jsonl line 1 is a chat task without answers, .* accord annotate PROJECT --model MODEL --talk$"):
+        with pytest.raises(
+            DataError, match=r"asked\.jsonl line 1 is a chat task without answers, .* accord annotate PROJECT --model MODEL --talk$"
+        ):
             import_file(store, asked)
         assert list(store.tasks()) == []
         found = import_file(store, judged)
