@@ -118,6 +118,8 @@ def test_runs_that_answer_what_they_stand_on_and_the_starter_can_be_opened(root:
     found = checkpoints(Runs(root), ("named",))
     assert set(found) == {"named", "sft", "ppo", "base", "smollm2-135m"} and next(iter(found)) == "named"
     assert found["ppo"].model == str(root / "ppo") and found["base"].model == str(root.parent / "base")
+    named = str(root / ".." / root.name / "ppo")  # the same folder, said in another way
+    assert set(checkpoints(Runs(root), (named,))) == {named, "sft", "base", "smollm2-135m"}
 
 
 def test_pages_before_anything_is_open(me: Client) -> None:

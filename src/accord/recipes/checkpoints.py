@@ -36,16 +36,18 @@ def checkpoints(runs: Runs, more: tuple[str, ...] = ()) -> dict[str, Checkpoint]
 
     Args:
         runs: of the folder that is served.
-        more: names as `open_model` takes them, that whoever started the server gave.
+        more: names as `open_model` takes them, that whoever started the server gave. A run that is one of them is not offered twice.
     """
     found = {name: Checkpoint(name, name, "named at the start") for name in more}
+    named = {Path(name).resolve() for name in more if Path(name).is_dir()}
     bases: dict[str, Checkpoint] = {}
     for run in runs.listed():
         folder = runs.folder(run.name)
         base = str(runs.read(run.name)[0].get("base") or "")
         if run.method in JUDGES or not _answers(folder):
             continue
-        found.setdefault(run.name, Checkpoint(run.name, str(folder), " on ".join(filter(None, (run.method, run.model)))))
+        if folder.resolve() not in named:
+            found.setdefault(run.name, Checkpoint(run.name, str(folder), " on ".join(filter(None, (run.method, run.model)))))
         if base and Path(base).is_dir():
             bases.setdefault(model_of({"base": base}), Checkpoint(model_of({"base": base}), base, "what runs here were trained on"))
     for name, one in bases.items():
