@@ -1,7 +1,7 @@
 // The page for judging: fetches a task, shows it by its kind, keeps drafts, sends answers, takes them back.
 
 import { ask, flush, fresh, put, waiting } from "./client.js";
-import { button, conversation, LETTERS, make } from "./dom.js";
+import { button, conversation, LETTERS, make, say } from "./dom.js";
 import { write } from "./editor.js";
 import * as pair from "./pair.js";
 import * as ranking from "./ranking.js";
@@ -28,11 +28,6 @@ const COMMON = [
 const $ = (id) => document.getElementById(id);
 let now = null; // { assignment, view, since, away, rationale, edit }
 let busy = false;
-
-function say(text, bad = false) {
-  $("status").textContent = text;
-  $("status").className = bad ? "bad" : "";
-}
 
 function told(left) {
   $("offline").hidden = left === 0;

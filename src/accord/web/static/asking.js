@@ -50,3 +50,14 @@ export async function leave(say) {
   if (found && found.open) return say("It could not be closed. Try again.", true);
   location.reload();
 }
+
+/** Let the form send its question: by its button, or by Enter (with Shift a new line); Escape leaves it. */
+export function sentBy(send) {
+  document.getElementById("ask").addEventListener("submit", (event) => { event.preventDefault(); send(); });
+  document.getElementById("question").addEventListener("keydown", (event) => {
+    if (event.key === "Escape") event.target.blur();
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    send();
+  });
+}

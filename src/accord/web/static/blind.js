@@ -1,8 +1,8 @@
 // Checkpoints side by side: asks, shows answers as they are written, sends the vote, and shows only then whose they were.
 
-import { asked, growing, leave, markEmpty, saying } from "./asking.js";
+import { asked, growing, leave, markEmpty, saying, sentBy } from "./asking.js";
 import { ask, flush, fresh, put, waiting } from "./client.js";
-import { conversation, LETTERS, make } from "./dom.js";
+import { conversation, LETTERS, make, say } from "./dom.js";
 import * as pair from "./pair.js";
 import * as ranking from "./ranking.js";
 
@@ -13,11 +13,6 @@ const places = Number(document.querySelector(".blind").dataset.places);
 let said = []; // turns of the conversation, as the server gave them
 let now = null; // { assignment, view, since } while answers wait for a vote
 let busy = false;
-
-function say(text, bad = false) {
-  $("status").textContent = text;
-  $("status").className = bad ? "bad" : "";
-}
 
 function told(left) {
   $("offline").hidden = left === 0;
@@ -158,13 +153,7 @@ async function stand() {
 
 // -- keys ------------------------------------------------------------------------------------------------------------------------------
 
-$("ask").addEventListener("submit", (event) => { event.preventDefault(); send(); });
-$("question").addEventListener("keydown", (event) => {
-  if (event.key === "Escape") event.target.blur();
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  send();
-});
+sentBy(send);
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target === $("question") || document.querySelector("dialog[open]")) return;
   const acts = { u: undo, n: start, a: () => $("question").focus(), "?": () => $("help").showModal() };

@@ -1,8 +1,8 @@
 // The chat: asks, and shows the answer as it is written. One that learns shows two, sends which is better, and shows how far the model has moved.
 
-import { asked, growing, leave, markEmpty, saying } from "./asking.js";
+import { asked, growing, leave, markEmpty, saying, sentBy } from "./asking.js";
 import { ask, flush, fresh, put, waiting } from "./client.js";
-import { answers, button, conversation, make } from "./dom.js";
+import { answers, button, conversation, make, say } from "./dom.js";
 
 const $ = (id) => document.getElementById(id);
 const learns = document.querySelector(".chat").dataset.kind === "learn";
@@ -11,11 +11,6 @@ let said = []; // turns of the conversation, as the server gave them
 let pair = null; // { assignment, since } while two answers wait for a choice
 let busy = false;
 let version = -1;
-
-function say(text, bad = false) {
-  $("status").textContent = text;
-  $("status").className = bad ? "bad" : "";
-}
 
 function told(left) {
   $("offline").hidden = left === 0;
@@ -169,13 +164,7 @@ async function look() {
 
 // -- keys ------------------------------------------------------------------------------------------------------------------------------
 
-$("ask").addEventListener("submit", (event) => { event.preventDefault(); send(); });
-$("question").addEventListener("keydown", (event) => {
-  if (event.key === "Escape") event.target.blur();
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  send();
-});
+sentBy(send);
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target === $("question") || document.querySelector("dialog[open]")) return;
   const always = { n: start, a: () => $("question").focus(), "?": () => $("help").showModal() };

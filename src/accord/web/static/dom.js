@@ -52,3 +52,10 @@ export function mover(elements) {
 }
 
 export const digit = (event) => (/^[1-9]$/.test(event.key) ? Number(event.key) : 0);
+
+/** Tell what happens, in the line of the page that is for it. */
+export function say(text, bad = false) {
+  const line = document.getElementById("status");
+  line.textContent = text;
+  line.className = bad ? "bad" : "";
+}

@@ -1,8 +1,8 @@
 // Talking with a model: says something, shows two answers as they are written, sends which is better and how clearly, and goes on from there.
 
-import { asked, growing, markEmpty, saying } from "./asking.js";
+import { asked, growing, markEmpty, saying, sentBy } from "./asking.js";
 import { ask, flush, fresh, put, waiting } from "./client.js";
-import { answers, button, conversation, make, mover } from "./dom.js";
+import { answers, button, conversation, make, mover, say } from "./dom.js";
 import { judged, numberOf, scale } from "./pair.js";
 
 const $ = (id) => document.getElementById(id);
@@ -12,11 +12,6 @@ let said = []; // turns of the conversation, as the server gave them
 let pair = null; // { assignment, since, rationale, move } while two answers wait for a judgement
 let asking = ""; // what was said and is not answered yet
 let busy = false;
-
-function say(text, bad = false) {
-  $("status").textContent = text;
-  $("status").className = bad ? "bad" : "";
-}
 
 function told(left) {
   $("offline").hidden = left === 0;
@@ -151,14 +146,8 @@ async function start() {
 
 // -- keys -----------------------------------------------------------------------------------------------------------------------------
 
-$("ask").addEventListener("submit", (event) => { event.preventDefault(); send(); });
+sentBy(send);
 $("question").addEventListener("input", keep);
-$("question").addEventListener("keydown", (event) => {
-  if (event.key === "Escape") event.target.blur();
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  send();
-});
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || document.querySelector("dialog[open]")) return;
   if (event.target.matches("textarea, input[type='text']")) {
