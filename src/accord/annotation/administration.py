@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from accord.annotation import answers, people, rounds
+from accord.annotation import answers, independence, people, rounds
 from accord.annotation.database import Database
 from accord.annotation.people import Annotator, Erasure
 from accord.annotation.refusals import Unknown
@@ -68,6 +68,20 @@ class Administration:
         """What was erased, in order."""
         with self.database.reading() as connection:
             return people.list_erasures(connection)
+
+    def readable(self, annotator: str, tasks: Collection[str]) -> set[str]:
+        """Those of some tasks that a person has judged, or has read the judgements of: the others are still theirs to judge without knowing."""
+        with self.database.reading() as connection:
+            return independence.readable(connection, annotator, list(tasks))
+
+    def read(self, annotator: str, tasks: Collection[str]) -> None:
+        """Note that a person reads what was said of some tasks: from now on they are not asked about them, and what they said of them stays.
+
+        Raises:
+            Unknown: if there is no such annotator or task.
+        """
+        with self.database.writing() as connection:
+            independence.read(connection, annotator, tasks, self.clock())
 
     # -- rounds and guidelines ----------------------------------------------------------------------------------------------------------
 

@@ -214,6 +214,8 @@ def undo(connection: Any, annotator: Any, annotation: str | None, submission: st
             "There is no answer of yours to take back." if annotation is None else f"{annotation[:60]!r} is no answer of yours that stands."
         )
     task = find_task(connection, row.task_id, lock=True)
+    if row.purpose != "adjudication" and connection.execute(sa.select(assign.has_read(annotator.number, row.task))).scalar():
+        raise Conflict(f"You have read what others said of task {row.task_id}, so your answer stays.")
     old = annotation_of(connection.execute(SELECT.where(annotations.c.number == row.annotation)).one())
     taken_back = replace(
         old,

@@ -16,7 +16,7 @@ from typing import Any
 
 from accord.annotation.extras import sa
 from accord.annotation.records import dumps, task_of
-from accord.annotation.schema import annotations, annotators, drafts, leases, standing, tasks
+from accord.annotation.schema import annotations, annotators, drafts, leases, readings, standing, tasks
 from accord.types import Arm, Purpose, Task
 
 ARM = "arm"
@@ -111,16 +111,22 @@ def choose(connection: Any, annotator: Any, round: int, rules: Rules, now: float
     return found or _work(connection, annotator, round, rules, now, selector)
 
 
-def _not_done(annotator: int) -> Any:
+def _may_be_asked(annotator: int) -> Any:
+    """Who has not judged the task, nor read what others said of it."""
     done = sa.select(standing.c.annotation).where(
         standing.c.task == tasks.c.number, standing.c.annotator == annotator, standing.c.closes == 1
     )
-    return ~done.exists()
+    return sa.and_(~done.exists(), ~has_read(annotator, tasks.c.number))
+
+
+def has_read(annotator: Any, task: Any) -> Any:
+    """The condition that somebody has read what others said of a task. annotator, task: numbers of their rows, or columns."""
+    return sa.select(readings.c.task).where(readings.c.task == task, readings.c.annotator == annotator).exists()
 
 
 def _mine(connection: Any, annotator: Any, round: int, role: Purpose, rules: Rules) -> Choice | None:
     """The first gold or calibration task that the annotator has not had; everybody gets all of these."""
-    query = sa.select(tasks).where(tasks.c.round == round, tasks.c.role == role, tasks.c.state == "open", _not_done(annotator.number))
+    query = sa.select(tasks).where(tasks.c.round == round, tasks.c.role == role, tasks.c.state == "open", _may_be_asked(annotator.number))
     row = connection.execute(query.order_by(tasks.c.position).limit(1)).first()
     if row is None:
         return None
@@ -144,7 +150,7 @@ def _repeat(connection: Any, annotator: Any, rules: Rules) -> Choice | None:
         sa.select(tasks, annotations.c.shown_order)
         .join(standing, standing.c.task == tasks.c.number)
         .join(annotations, annotations.c.number == standing.c.annotation)
-        .where(mine, standing.c.annotation <= last, ~repeated.exists())
+        .where(mine, standing.c.annotation <= last, ~repeated.exists(), ~has_read(annotator.number, standing.c.task))
     )
     pivot = first + int(uniform("repeat", rules.seed, annotator.id, annotator.asked) * (last - first + 1))
     row = connection.execute(query.where(standing.c.annotation >= pivot).order_by(standing.c.annotation).limit(1)).first()
@@ -176,7 +182,7 @@ def _work(connection: Any, annotator: Any, round: int, rules: Rules, now: float,
                     return Choice(row.number, task, "work", arm, shown_order(rules.seed, annotator.id, task))
             after = rows[-1].position
     unfinished = sa.select(tasks.c.number).where(
-        tasks.c.round == round, tasks.c.role == "work", tasks.c.state == "open", _not_done(annotator.number)
+        tasks.c.round == round, tasks.c.role == "work", tasks.c.state == "open", _may_be_asked(annotator.number)
     )
     return "wait" if connection.execute(unfinished.limit(1)).first() is not None else "done"
 
@@ -190,7 +196,7 @@ def candidates(annotator: int, round: int, now: float, after: int, limit: int) -
             tasks.c.role == "work",
             tasks.c.state == "open",
             tasks.c.position > after,
-            _not_done(annotator),
+            _may_be_asked(annotator),
             tasks.c.given + _live_leases(annotator, now) < tasks.c.wanted,
         )
         .order_by(tasks.c.position)
@@ -231,7 +237,7 @@ def claim(connection: Any, number: int, annotator: int, now: float, *, wait: boo
     room = sa.select(tasks.c.number).where(
         tasks.c.number == number,
         tasks.c.state == "open",
-        _not_done(annotator),
+        _may_be_asked(annotator),
         tasks.c.given + _live_leases(annotator, now) < tasks.c.wanted,
     )
     return connection.execute(room).first() is not None

@@ -9,7 +9,7 @@ from accord.annotation.answers import newest_guideline, stand_down
 from accord.annotation.assign import FIRST
 from accord.annotation.extras import sa
 from accord.annotation.refusals import Unknown
-from accord.annotation.schema import annotations, annotators, guidelines, leases, rounds, standing, tasks
+from accord.annotation.schema import annotations, annotators, guidelines, leases, readings, rounds, standing, tasks
 from accord.data.value_checks import check_encodable
 from accord.errors import DataError
 from accord.types import content_hash
@@ -95,6 +95,7 @@ def _relabel(connection: Any, version: int) -> None:
     rows = rows.where(older, standing.c.purpose.in_(("work", "calibration")), annotations.c.source == "human")
     for row in connection.execute(rows.order_by(standing.c.task)).all():
         stand_down(connection, row)
+        connection.execute(sa.delete(readings).where(readings.c.task == row.task))  # what was read counts no more
     connection.execute(sa.update(annotators).values(cursor=FIRST))
 
 

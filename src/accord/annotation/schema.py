@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from accord.annotation.extras import sa
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration."""
 
 metadata = sa.MetaData()
@@ -121,6 +121,15 @@ drafts = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("saved", sa.Float(53), nullable=False),
 )
+
+readings = sa.Table(
+    "readings",
+    metadata,
+    sa.Column("task", sa.ForeignKey("tasks.number"), primary_key=True, autoincrement=False),
+    sa.Column("annotator", sa.ForeignKey("annotators.number"), primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Float(53), nullable=False),
+)
+"""Who has read what others said of a task, and since when: they are not asked about it."""
 
 guidelines = sa.Table(
     "guidelines",
