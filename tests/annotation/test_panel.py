@@ -72,10 +72,10 @@ def test_the_panel_of_a_round(tmp_path: Path) -> None:
         rates = {one.annotator: one for one in found.annotators}
         assert rates["left"].left.share == 1.0 and rates["left"].left.p_value < 1e-9 and rates["ada"].median_seconds == 10.0
         assert rates["left"].streak.length == 40
-        disputed = {one.item for one in found.queue}
+        disputed = {one.task for one in found.queue}
         store.add_annotator("head", "admin", id="head")
-        store.adjudicate("head", found.queue[0].item, submission(), {"choice": 0})
-        assert {one.item for one in panel(store).queue} == disputed - {found.queue[0].item}
+        store.adjudicate("head", found.queue[0].task, submission(), {"choice": 0})
+        assert {one.task for one in panel(store).queue} == disputed - {found.queue[0].task}
 
 
 def test_a_round_that_nobody_has_judged(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from accord.data.annotation_examples import examples_of
-from accord.types import Annotation, Completion, Message, Task, TaskKind, task_id
+from accord.types import Completion, Message, Task, TaskKind, task_id
 from labelling import given, pairs
 from live_site import EVIL, Site, numbered, of_kind, serving
 from page_checks import check_quiet, check_readable, noted
@@ -252,31 +252,6 @@ def test_conversations_are_prompts_of_every_kind(browser: Any, tmp_path: Path) -
         check_quiet(page, site.address)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_a_dispute_is_settled_by_what_one_of_them_said(browser: Any, tmp_path: Path, width: int) -> None:
-    task = asked("chat", 0, talk("a", "b", EVIL), talk("c", "b", "d"))
-    with serving(tmp_path / "project", [task]) as site:
-        for name, choice in (("ann", 0), ("bob", 1)):
-            site.store.add_annotator(name, id=name)
-            site.store.record([Annotation(f"x-{name}", task.id, "chat", {"turns": [{"turn": 1, "choice": choice}]}, name)])
-        page = noted(browser.new_context(viewport={"width": width, "height": 800}))
-        page.goto(site.address)
-        page.goto(f"{site.address}/quality")
-        page.locator(".queue a").first.click()
-        page.wait_for_selector("#settle")
-        check_readable(page)
-        page.locator("#why").fill("The second is right.")
-        page.get_by_role("listitem").filter(has_text="bob").get_by_role("button", name="This holds").click()
-        page.wait_for_function("() => document.querySelector('#status').textContent.startsWith('Settled')")
-        (settled,) = site.store.annotations(purpose="adjudication")
-        assert (settled.value, settled.rationale, settled.annotator) == (
-            {"turns": [{"turn": 1, "choice": 1}]},
-            "The second is right.",
-            "me",
-        )
-        check_quiet(page, site.address)
-
-
 def test_pairs_are_walked_by_key(browser: Any, tmp_path: Path) -> None:
     with serving(tmp_path / "project", [numbered(0, "first", "second")]) as site:
         page = opened(browser, site)
@@ -329,9 +304,14 @@ def test_pages_about_ones_own_work(browser: Any, tmp_path: Path, width: int) -> 
         site.store.set_phase(0, "work")
         page = noted(browser.new_context(viewport={"width": width, "height": 800}))
         page.goto(site.address)
+        page.goto(f"{site.address}/me")
+        assert "You have compared nothing" in page.locator("main").inner_text()
+        check_readable(page)
+        for number in range(25):
+            judge(site, "me", number)
         for path, told in (
-            ("/calibration", "2 people did the same 25 tasks"),
-            ("/me", "You have compared nothing"),
+            ("/calibration", "3 people did the same 25 tasks"),
+            ("/me", "24 comparisons"),
             ("/quality", "Fleiss' kappa"),
         ):
             page.goto(site.address + path)
@@ -341,6 +321,3 @@ def test_pages_about_ones_own_work(browser: Any, tmp_path: Path, width: int) -> 
         page.locator("summary").first.click()
         assert page.locator("main script, main img").count() == 0 and page.title() != "owned"
         check_quiet(page, site.address)
-        judge(site, "me", 0), judge(site, "me", 1)
-        page.goto(f"{site.address}/me")
-        assert "comparisons" in page.locator("main").inner_text()

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from accord.annotation.store import Store
-from accord.data.annotation_values import CLOSING
+from accord.data.annotation_values import CLOSING, ERASED
 from accord.types import Annotation, Task
 
-_LABELS = {1: "right", 0: "neutral", -1: "wrong", None: "not judged"}
+LABELS = {1: "right", 0: "neutral", -1: "wrong", None: "not judged"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Comparison:
 
     tasks: int
     left: int
-    """How many the reader still has to label before they may see what others said."""
+    """How many the reader may still be asked about: what others said is shown after."""
     waiting: int
     """People who have begun and are not done."""
     people: int
@@ -49,7 +49,7 @@ def compare(store: Store, round: int, reader: str | None) -> Comparison:
     """What people said of a round's calibration tasks.
 
     Args:
-        reader: key of the annotator who asks. None: somebody who does not label.
+        reader: key of whoever asks and may be asked. None: somebody who does not label.
     """
     tasks = {task.id: task for task in store.tasks(round=round, role="calibration")}
     by_person: dict[str, dict[str, Annotation]] = {}
@@ -57,7 +57,7 @@ def compare(store: Store, round: int, reader: str | None) -> Comparison:
         if one.task in tasks and one.kind in (tasks[one.task].kind, *CLOSING):
             by_person.setdefault(one.annotator, {})[one.task] = one
     done = [person for person, said in by_person.items() if len(said) == len(tasks)]
-    left = 0 if reader is None else len(tasks) - len(by_person.get(reader, {}))
+    left = 0 if reader is None else len(tasks) - len(store.readable(reader, tasks))
     waiting = len(by_person) - len(done) if store.phase(round) == "calibration" else 0
     items: list[Compared] = []
     if tasks and not left and not waiting and len(done) > 1:
@@ -74,6 +74,8 @@ def _compared(task: Task, said: list[Annotation], reader: str | None) -> Compare
 def in_words(annotation: Annotation, task: Task) -> str:
     """What an annotation says, without how strongly, answers numbered from 1 in the task's own order."""
     value = annotation.value
+    if value == ERASED:
+        return "erased on request"
     if annotation.kind in CLOSING:
         return "skipped" if annotation.kind == "skip" else "reported"
     if annotation.kind == "pair":
@@ -101,7 +103,7 @@ def _order(ranks: list[int]) -> str:
 def _steps(value: Mapping[str, Any]) -> str:
     if "first_error" in value:
         return "no error" if value["first_error"] is None else f"first error at step {value['first_error'] + 1}"
-    return ", ".join(_LABELS[label] for label in value["labels"])
+    return ", ".join(LABELS[label] for label in value["labels"])
 
 
 def _turn(turn: Mapping[str, Any]) -> str:

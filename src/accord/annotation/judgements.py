@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ TIE = "tie"
 """The value of a comparison in which neither answer was preferred."""
 
 LEFT, RIGHT = "left", "right"
+_PART = re.compile(r":(?:(turn|step)(\d+)|(\d+)-(\d+))$")
+"""What a panel adds to a task's id, which may have colons of its own: a turn of a conversation, a step of a solution, or two answers of a ranking."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,29 @@ class Judgement:
             return None
         chosen, other = self.lengths[self.value], self.lengths[1 - self.value]
         return None if chosen == other else chosen > other
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of a task an item is."""
+
+    task: str
+    words: str
+    """"" where it is the whole."""
+    answers: tuple[int, int] = (0, 1)
+    """Of a comparison: which answers."""
+
+
+def part_of(item: str) -> Part:
+    """The part of a task that an item of a panel is."""
+    found = _PART.search(item)
+    if found is None:
+        return Part(item, "")
+    task, name = item[: found.start()], found[1]
+    if name is not None:
+        return Part(task, f"{name} {int(found[2]) + 1}")
+    first, second = int(found[3]), int(found[4])
+    return Part(task, f"answers {first + 1} and {second + 1}", (first, second))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, cast
 from accord.annotation.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha, percent_agreement
 from accord.annotation.binomial import Rate, rate
 from accord.annotation.dawid_skene import DawidSkene
-from accord.annotation.judgements import TIE, Judgement, Value, counted
+from accord.annotation.judgements import TIE, Judgement, Value, counted, part_of
 from accord.annotation.stopping import Decision, decide
 from accord.data.annotation_examples import step_labels
 from accord.types import Annotation, Arm, Task
@@ -160,7 +160,7 @@ def arms(judgements: Sequence[Judgement], annotations: Iterable[Annotation]) -> 
     }
     said: dict[Arm, list[Judgement]] = {"random": [], "selected": []}
     for one in counted(judgements):
-        arm = chosen.get((one.item.split(":")[0], one.annotator))
+        arm = chosen.get((part_of(one.item).task, one.annotator))
         if arm is not None and one.gold is None:
             said[arm].append(one)
     if not said["selected"]:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import cast
 
-from accord.annotation.agreement import Agreement, ItemDisagreement, krippendorff_alpha, percent_agreement
+from accord.annotation.agreement import Agreement, krippendorff_alpha, percent_agreement
 from accord.annotation.copying import CommonAnswers, suspects
 from accord.annotation.dawid_skene import fit_dawid_skene, majority_accuracy
+from accord.annotation.disputes import Dispute, disputes
 from accord.annotation.judgements import TIE, Judgement, Value
 from accord.annotation.measures import Measures, measures
 from accord.annotation.people import UNSIGNED
-from accord.annotation.quality import AnnotatorReport, adjudication_queue, annotator_report, annotator_reports, key_chances
+from accord.annotation.quality import AnnotatorReport, annotator_report, annotator_reports, key_chances
 from accord.annotation.store import Store
 from accord.data.annotation_values import ERASED
 from accord.types import Annotation, Task
 
-QUEUE = 50
-"""Disputed tasks that are listed."""
 LEAST_FOR_MODEL = 20
 """Items judged by two or more before annotators' accuracies are estimated."""
 COMPARISONS = ("pair", "ranking")
@@ -52,7 +50,7 @@ class Panel:
     """Estimated by Dawid and Skene's model, gold items known; empty where too few items were judged twice."""
     copying: tuple[CommonAnswers, ...]
     """Pairs of annotators who give the same answers more often than both being good explains."""
-    queue: tuple[ItemDisagreement, ...]
+    queue: tuple[Dispute, ...]
     """Tasks that nobody has settled, the furthest apart first."""
     reported: tuple[Reported, ...]
     """In the order in which they were reported; those that somebody settled are left out."""
@@ -141,7 +139,7 @@ def panel(store: Store, round: int | None = None) -> Panel:
         annotators=tuple(annotator_reports(judgements)) if judgements else (),
         accuracies=accuracies,
         copying=tuple(suspects(judgements)) if judgements else (),
-        queue=tuple(islice((found for found in adjudication_queue(judgements) if found.item.split(":")[0] not in settled), QUEUE)),
+        queue=tuple(disputes(judgements, judged, tasks, settled=settled)),
         reported=tuple(
             reports([one for one in usable if one.task not in settled], {task.id for task in store.tasks(round=number, state="retired")})
         ),

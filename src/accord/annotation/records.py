@@ -36,6 +36,13 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def texts_of(annotation: Annotation) -> list[str]:
+    """What the annotator wrote as part of the value: a reason to skip or report, a better text, of a turn or a step too."""
+    value = annotation.value
+    parts: list[dict[str, Any]] = [value, value.get("alternative") or {}, *value.get("turns", ())]
+    return [part[name] for part in parts for name in ("reason", "user", "text") if name in part]
+
+
 def in_words(annotation: Annotation) -> bool:
     """True if the value holds text that the annotator wrote."""
     wrote = annotation.kind == "chat" and any("user" in turn or "text" in turn for turn in annotation.value.get("turns", ()))

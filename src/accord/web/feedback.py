@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, Response
 from accord.annotation.calibration import compare
 from accord.annotation.panel import report_of
 from accord.annotation.store import Store
+from accord.web.access import JUDGES
 from accord.web.pages import access_of, rendered
 from accord.web.rendering import turns
 
@@ -16,10 +17,15 @@ router = APIRouter()
 
 @router.get("/calibration", response_class=HTMLResponse)
 def calibration(request: Request) -> Response:
-    """Where people differ: for annotators once they, and everybody who has begun, are done; names are not shown."""
-    person = access_of(request).require(request)
+    """Where people differ: for those who judge once they, and everybody who has begun, are done; names are not shown."""
+    access = access_of(request)
+    person = access.require(request)
     store: Store = request.app.state.store
-    found = compare(store, store.progress().round, None if person.role in ("viewer", "admin") else person.id)
+    round = store.progress().round
+    found = compare(store, round, person.id if person.role in JUDGES else None)
+    if found.items and person.role in JUDGES:
+        store.read(person.id, [item.task.id for item in found.items])
+    tasks = [task.id for task in store.tasks(round=round, role="calibration")] if found.left and person.role == "admin" else []
     items = [
         {
             "task": item.task.id,
@@ -31,7 +37,7 @@ def calibration(request: Request) -> Response:
         for item in found.items
         if item.differs
     ]
-    return HTMLResponse(rendered(request, "calibration.html", found=found, items=items))
+    return HTMLResponse(rendered(request, "calibration.html", found=found, items=items, tasks=tasks, csrf=access.csrf_of(request)))
 
 
 @router.get("/me", response_class=HTMLResponse)

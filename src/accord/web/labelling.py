@@ -60,6 +60,13 @@ class Retired(BaseModel):
     again: bool = False
 
 
+class Read(BaseModel):
+    """Tasks whose judgements an administrator reads without having judged them."""
+
+    model_config = ConfigDict(extra="forbid")
+    tasks: list[str] = Field(max_length=10_000)
+
+
 class TakeBack(BaseModel):
     model_config = ConfigDict(extra="forbid")
     submission: str = Field(max_length=100)
@@ -164,6 +171,14 @@ def settle(request: Request, given: Settled) -> dict[str, Any]:
         person.id, given.task, given.submission, given.value, strength=given.strength, rationale=given.rationale
     )
     return {"annotation": stored.id}
+
+
+@router.post("/read")
+def read(request: Request, given: Read) -> dict[str, Any]:
+    """Show an administrator what was said of some tasks, and ask them about these no more."""
+    person = gate_of(request).require(request, "admin")
+    store_of(request).read(person.id, given.tasks)
+    return {}
 
 
 @router.post("/retire")

@@ -7,7 +7,10 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from accord.annotation.calibration import in_words
+from accord.annotation.records import texts_of
 from accord.annotation.refusals import Unknown
+from accord.annotation.store import Store
 from accord.web.access import COOKIE, JUDGES, READS_QUALITY, Access, Gate
 from accord.web.rendering import render, turns
 
@@ -89,12 +92,15 @@ def guideline(request: Request) -> Response:
 
 @router.get("/settle/{task}", response_class=HTMLResponse)
 def settle(request: Request, task: str) -> Response:
-    """A disputed task with what was said about it, to be settled."""
+    """A disputed task with what was said about it, to be settled; to an administrator who may still be asked about it, without what was said."""
     access = access_of(request)
-    access.require(request, "admin")
-    store = request.app.state.store
+    person = access.require(request, "admin")
+    store: Store = request.app.state.store
     asked = store.task(task)
-    said = [one for one in store.annotations(task=task) if one.kind in (asked.kind, "skip", "flag")]
+    reads = task in store.readable(person.id, [task])
+    if reads:
+        store.read(person.id, [task])
+    said = [one for one in store.annotations(task=task) if one.kind in (asked.kind, "skip", "flag")] if reads else []
     names = {person.id: person.name for person in store.annotators()}
     return HTMLResponse(
         rendered(
@@ -104,7 +110,8 @@ def settle(request: Request, task: str) -> Response:
             retired=any(one.id == task for one in store.tasks(round=asked.round, state="retired")),
             prompt=turns(asked.prompt),
             answers=[turns(completion.messages) for completion in asked.completions],
-            said=said,
+            reads_others=reads,
+            said=[(one, in_words(one, asked), texts_of(one)) for one in said],
             names=names,
             csrf=access.csrf_of(request),
         )

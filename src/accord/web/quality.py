@@ -15,7 +15,8 @@ from accord.annotation.results import Progress
 from accord.annotation.store import Store
 from accord.errors import AccordError, ConfigError
 from accord.reporting.charts import Line, line_chart
-from accord.web.pages import READS_QUALITY, access_of, rendered
+from accord.web.access import JUDGES, READS_QUALITY
+from accord.web.pages import access_of, rendered
 
 POINTS = 12
 """Of the curve in the chart."""
@@ -45,6 +46,7 @@ def quality(
         learned = by_arm(request.app.state.folder)
     except AccordError as error:
         wrong, ahead = str(error), outlook(found, progress, ())
+    disputed = {one.task for one in found.queue}
     return HTMLResponse(
         rendered(
             request,
@@ -57,6 +59,7 @@ def quality(
             wrong=wrong,
             chart=chart(ahead, found.same_decided.value),
             settles=person.role == "admin",
+            readable=store.readable(person.id, disputed) if person.role in JUDGES else disputed,
             learned=learned,
         )
     )

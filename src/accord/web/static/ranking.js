@@ -10,7 +10,7 @@ export const keys = [
 ];
 
 /** Ranks as the data want them: the best is 1, ties share a rank, and the next rank counts them. */
-function standing(ranks) {
+export function standing(ranks) {
   return ranks.map((rank) => 1 + ranks.filter((other) => other < rank).length);
 }
 
