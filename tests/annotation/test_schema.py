@@ -30,6 +30,15 @@ def test_migrations_make_what_the_tables_say(nowhere: str) -> None:
         database.close()
 
 
+def test_a_file_is_written_ahead_and_to_the_disk(tmp_path: Path) -> None:
+    """Readers never wait for a writer, and what was acknowledged survives a power cut."""
+    database = Database(tmp_path / "new.sqlite")
+    with database.reading() as connection:
+        assert connection.execute(sa.text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(sa.text("PRAGMA synchronous")).scalar() == 2
+    database.close()
+
+
 def test_head_is_the_newest_migration() -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
