@@ -3,10 +3,10 @@
     python benchmarks/process_rewards.py --data ../shared/data
 
 A process reward model learns from generated arithmetic with planted errors and BIG-Bench-Mistake's arithmetic; an outcome reward model from
-the same solutions, by whether they end rightly. Both are heads on frozen features of the model that answers: SFT on a few worked solutions,
-as in `benchmarks/reasoning.py`. They are asked about solutions they have not seen, ProcessBench's GSM8K part among them, and choose among 16
-sampled answers to held-out problems. Each stage takes at most a quarter of an hour; those already done are skipped, so the command may be cut
-off and given again. Results go to `benchmarks/results/process_rewards.json`.
+the same solutions, by whether they end rightly. Both are heads on frozen features of one reader, SFT on 1,000 right solutions. They are asked
+about solutions they have not seen, ProcessBench's GSM8K part among them, and choose among 16 answers to held-out problems, sampled from a
+weaker model: SFT on 96 worked solutions, as in `benchmarks/reasoning.py`. Each stage takes at most a quarter of an hour; those already done are
+skipped, so the command may be cut off and given again. Results go to `benchmarks/results/process_rewards.json`.
 """
 
 from __future__ import annotations
@@ -46,13 +46,16 @@ from accord.types import Example, Rollout
 
 MISTAKES = "bigbench_mistake_arith/multistep_arithmetic.jsonl"
 BENCH = "processbench_gsm8k/gsm8k.json"
-SOLUTIONS, TESTED, ATTACKED, ANSWERS = 4000, 400, 150, 16
+SOLUTIONS, TESTED, ATTACKED, ANSWERS = 2000, 400, 150, 16
 SETTINGS = Settings(seed=1, worked=96, task={"steps": (2, 3), "largest": 9, "largest_factor": 4, "limit": 60}, longest=48)
+READER = replace(SETTINGS, worked=1000, sft={**SETTINGS.sft, "num_train_epochs": 1})
+"""What both judges read with: a judge that cannot do the sums sees no error in them."""
 PLANTED: dict[str, Any] = {"errors": (*ERRORS, *MORE_ERRORS), "share": 0.6, "answer_line": True}
 """Errors that a model makes too, and the line with the answer that it ends with: what is not practised is not seen."""
 JUDGE: dict[str, Any] = {
     "backbone": "heads",
     "feature_layer": 20,
+    "head_surprise": True,
     "head_width": 64,
     "num_train_epochs": 15,
     "per_device_train_batch_size": 32,
@@ -197,20 +200,21 @@ def main() -> None:
         return results[name]
 
     done("judged", {"settings": SETTINGS.__dict__}, lambda folder, _: imitate(SETTINGS, folder))
-    base = str(given.work / "judged")
-    about = {"settings": SETTINGS.__dict__, "judge": JUDGE, "solutions": SOLUTIONS, "planted": PLANTED}
+    done("reader", {"settings": READER.__dict__}, lambda folder, _: imitate(READER, folder))
+    base, reader = str(given.work / "judged"), str(given.work / "reader")
+    about = {"settings": SETTINGS.__dict__, "reader": READER.__dict__, "judge": JUDGE, "solutions": SOLUTIONS, "planted": PLANTED}
     known: dict[str, Tensor] = {}
     for name in ("process", "outcome"):
         done(
             f"judge-{name}",
             {**about, "name": name},
-            lambda folder, _, name=name: trained(base, given.data, folder, known, outcome=name == "outcome"),
+            lambda folder, _, name=name: trained(reader, given.data, folder, known, outcome=name == "outcome"),
         )
     tested = planted_errors(chains(TESTED, seed=12, split="heldout", **SETTINGS.task), seed=12, **PLANTED)
     bench = [row for row in read_examples(str(given.data / BENCH)) if row.kind == "steps"]
 
     def judged(name: str) -> ProcessRewardModel:
-        return judge(base, given.work / f"judge-{name}")
+        return judge(reader, given.work / f"judge-{name}")
 
     asked = {**about, "tested": TESTED}
     done("held-out steps", asked, lambda *_: {**step_accuracy(judged("process"), tested), **first_errors(judged("process"), tested)})

@@ -20,7 +20,7 @@ from accord.errors import ConfigError, DataError
 from accord.evaluation.process import process_bench
 from accord.methods.prm import step_targets
 from accord.models.adapters import Want
-from accord.models.heads import Reading
+from accord.models.heads import SURPRISE, Reading
 from accord.rewards.process import ProcessRewardModel
 from accord.types import Completion, Example, Message, Rollout
 
@@ -158,11 +158,39 @@ def test_every_step_is_read_as_if_it_were_the_last(packed: bool, reading: Readin
     assert together.shape[0] == 6 and torch.allclose(together, torch.cat(alone), atol=1e-5)
 
 
+def test_a_head_can_read_how_likely_each_step_is() -> None:
+    """Six numbers behind the state: sum, least and mean of the step's log-probabilities, and of the solution's up to there."""
+    policy, steps = tiny.policy(), StepRenderer(Renderer(tiny.tokenizer()), "\n")
+    solutions = [["4 + 3 is 7", "7 - 5 is 2"], ["4 + 3 is 8"]]
+    want = Want(logprobs=True, ends=(Reading(1), Reading(1, surprise=True)))
+    batch = pack([steps.unit("Add", solution) for solution in solutions])
+    out = policy.forward(batch, (), want)
+    state, both = out.ends
+    assert out.logprobs is not None and both.shape == (3, state.shape[1] + SURPRISE) and torch.equal(both[:, :-SURPRISE], state)
+    first, second = out.logprobs.split([len(branch.ids) for unit in batch.units for branch in unit.branches])
+    cut = batch.units[0].branches[0].places[0]
+    for row, part, all_of_it in ((0, first[:cut], first[:cut]), (1, first[cut:], first), (2, second, second)):
+        numbers = [way(text) for text in (part, all_of_it) for way in (torch.sum, torch.min, torch.mean)]
+        assert torch.allclose(both[row, -SURPRISE:], torch.stack(numbers), atol=1e-5)
+    alone = policy.forward(batch, (), Want(logprobs=False, ends=(Reading(1, surprise=True),))).ends[0]
+    assert torch.allclose(alone, both, atol=1e-6)
+
+
+def test_a_head_beside_lora_reads_no_likelihoods(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="head_surprise=True must be False, or backbone=heads"):
+        trainer(tmp_path, tiny.solutions(), head_surprise=True)
+
+
 # -- runs ---------------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "options", [{"neutral": "class", "step_separator": " ##\n"}, {"backbone": "heads", "head_width": 4, "feature_layer": 1}]
+    "options",
+    [
+        {"neutral": "class", "step_separator": " ##\n"},
+        {"backbone": "heads", "head_width": 4, "feature_layer": 1},
+        {"backbone": "heads", "head_surprise": True},
+    ],
 )
 def test_a_run_folder_scores_as_the_trainer_did(options: dict[str, Any], tmp_path: Path) -> None:
     made = trainer(tmp_path, tiny.solutions(), **options)

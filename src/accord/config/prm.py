@@ -29,6 +29,10 @@ class PRMConfig(HeadsConfig):
     train_on_last_step_only: bool = False
     """True learns the last step's label alone, which makes an outcome reward model. False learns every step's."""
 
+    head_surprise: bool = False
+    """True lets the head also read how likely the frozen model finds the step's tokens, and the solution's up to there: a model that can do the
+    sums is surprised by wrong ones. False reads hidden states alone."""
+
     method: ClassVar[str] = "prm"
 
     @property
@@ -39,6 +43,9 @@ class PRMConfig(HeadsConfig):
     def validate(self) -> None:
         super().validate()
         self.choice("neutral", ("positive", "negative", "class"))
+        self.require(
+            "head_surprise", not self.head_surprise or self.backbone == "heads", "False, or backbone=heads: no gradient goes through it"
+        )
         self.require("step_separator", self.step_separator != "", "some text")
         self.require(
             "mask_after_first_error",

@@ -16,7 +16,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -75,6 +76,19 @@ class Span:
     branches: tuple[tuple[int, int], ...]
 
 
+class Place(NamedTuple):
+    """Where a head reads, as positions on the token axis."""
+
+    prompt: int
+    """The prompt's last token."""
+    first: int
+    """The completion's first token."""
+    begin: int
+    """First token of the part that ends here: behind the place before, or the completion's first."""
+    stop: int
+    """What follows the part's last token."""
+
+
 @dataclass(frozen=True)
 class PackedBatch:
     """Units packed on one token axis. N tokens, C completions, M counted tokens."""
@@ -101,19 +115,23 @@ class PackedBatch:
         return len(self.unit_of)
 
     @property
-    def answers(self) -> list[tuple[int, int, int]]:
-        """What heads read: of each completion, at each of its `ends`, its prompt's last token, its own first one, and what follows the
-        last, on the token axis."""
+    def answers(self) -> list[Place]:
+        """What heads read: of each completion, each of its `ends`."""
         return [
-            (span.prompt[1] - 1, first, first + place)
+            place
             for span, unit in zip(self.spans, self.units, strict=True)
             for (first, _), branch in zip(span.branches, unit.branches, strict=True)
-            for place in branch.places
+            for place in places_of(span.prompt[1] - 1, first, branch)
         ]
 
     @property
     def num_tokens(self) -> int:
         return len(self.tokens)
+
+
+def places_of(prompt: int, first: int, branch: Branch) -> list[Place]:
+    """Where heads read a branch whose tokens lie from `first` on, behind the prompt that ends at `prompt`."""
+    return [Place(prompt, first, first + begin, first + stop) for begin, stop in pairwise((0, *branch.places))]
 
 
 def shared_prefix(units: Sequence[Unit]) -> int:

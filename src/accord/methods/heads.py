@@ -25,7 +25,7 @@ class HeadsTrainer(OfflineTrainer):
     With frozen features the backbone runs once over the data, and the heads train on what it returned.
 
     Args:
-        known_features: features by row id under the same stack and layer, shared between trainers; filled as rows are read.
+        known_features: features by row id under the same stack and reading, shared between trainers; filled as rows are read.
     """
 
     heads_name: str

@@ -14,7 +14,7 @@ from accord.data.packing import Unit
 from accord.data.render_steps import StepRenderer
 from accord.errors import DataError
 from accord.methods.heads import HeadsTrainer
-from accord.models.heads import StepHead
+from accord.models.heads import SURPRISE, StepHead
 from accord.objectives.process import step_accuracy, step_cross_entropy
 from accord.rewards.process import ProcessRewardModel
 from accord.training.metrics import Metrics
@@ -64,7 +64,14 @@ class PRMTrainer(HeadsTrainer):
 
     def make_heads(self, hidden_size: int) -> StepHead:
         config = self.config
-        return StepHead(hidden_size, CLASSES[config.neutral], width=config.head_width, layer=config.feature_layer, seed=config.seed)
+        return StepHead(
+            hidden_size + SURPRISE * config.head_surprise,
+            CLASSES[config.neutral],
+            width=config.head_width,
+            layer=config.feature_layer,
+            surprise=config.head_surprise,
+            seed=config.seed,
+        )
 
     @property
     def process_reward_model(self) -> ProcessRewardModel:

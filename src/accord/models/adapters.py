@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from accord.data.packing import PackedBatch
+from accord.data.packing import PackedBatch, Place
 from accord.errors import ConfigError
 from accord.models import packed_attention
 from accord.models.adapter_kinds import check_adapter, check_head, head_weight
@@ -32,7 +32,7 @@ from accord.models.packed_attention import Layout, TreeLayout
 from accord.models.partial import LowerStates, kept_states, midway_problem, only_layers
 from accord.models.sharding import Sharding
 from accord.models.small import held_as
-from accord.objectives.logprobs import chunked_logprobs
+from accord.objectives.logprobs import TokenLogprobs, chunked_logprobs
 from accord.objectives.segments import at_least_fp32
 
 Stack = tuple[str, ...]
@@ -52,8 +52,8 @@ class Outputs:
     states: Tensor | None = None
     """(M, d) final hidden state that predicts each counted token: what a value head reads."""
     ends: tuple[Tensor, ...] = ()
-    """One tensor for each of `Want.ends`: (C, d) hidden state of each completion's last token, after the final norm; (C, 3 d) with context.
-    A completion with `Branch.ends` has a row for each of them."""
+    """One tensor for each of `Want.ends`: (C, d) hidden state of each completion's last token, after the final norm; (C, 3 d) with context;
+    more with surprise. A completion with `Branch.ends` has a row for each of them."""
 
 
 @dataclass(frozen=True)
@@ -363,7 +363,8 @@ class PolicyModel:
         start = kept_states(batch, min(layers) - 1 if layers else self.num_layers)
         if start is not None and (start.model != self.number or self.adapters_below(stack, start.layer) != start.adapters):
             start = None
-        only_layers_read = layers and all(reading.layer for reading in want.ends) and not (want.logprobs or want.entropy or want.states)
+        to_the_end = want.logprobs or want.entropy or want.states or any(reading.surprise or not reading.layer for reading in want.ends)
+        only_layers_read = layers and not to_the_end
         hidden, middle = self.hidden_states(
             batch.tokens,
             batch.positions,
@@ -440,21 +441,42 @@ class PolicyModel:
             states = hidden[batch.sources]
             out.states = states if want.states else None
             if want.logprobs or want.entropy:
-                head = self.model.get_output_embeddings()
-                out.logprobs, out.entropy, out.greedy = chunked_logprobs(
-                    states,
-                    head_weight(head, stack),
-                    batch.targets,
-                    bias=getattr(head, "bias", None),
-                    temperature=temperature,
-                    softcap=self.softcap,
-                    want_entropy=want.entropy,
+                out.logprobs, out.entropy, out.greedy = self.logprobs(
+                    states, batch.targets, stack, temperature=temperature, want_entropy=want.entropy
                 )
-        out.ends = tuple(
-            answer_features(hidden if reading.layer is None else middle[reading.layer], batch.answers, context=reading.context)
-            for reading in want.ends
-        )
+        if want.ends:
+            places = batch.answers
+            likely = self.likelihoods(hidden, batch, stack) if any(reading.surprise for reading in want.ends) else None
+            out.ends = tuple(
+                answer_features(hidden if reading.layer is None else middle[reading.layer], places, reading, likely)
+                for reading in want.ends
+            )
         return out
+
+    def logprobs(
+        self, states: Tensor, targets: Tensor, stack: Sequence[str], *, temperature: float = 1.0, want_entropy: bool = False
+    ) -> TokenLogprobs:
+        """Log-probabilities of `targets` (M,) in final hidden states (M, d), with the adapters of `stack` on the LM head."""
+        head = self.model.get_output_embeddings()
+        return chunked_logprobs(
+            states,
+            head_weight(head, stack),
+            targets,
+            bias=getattr(head, "bias", None),
+            temperature=temperature,
+            softcap=self.softcap,
+            want_entropy=want_entropy,
+        )
+
+    @torch.no_grad()
+    def likelihoods(self, hidden: Tensor, batch: PackedBatch, stack: Sequence[str]) -> Tensor:
+        """Log-probability of each token of a completion, counted or not, where it lies on the token axis; 0 elsewhere. (N,), no gradient"""
+        spans = [(span.prompt[1] - 1, *branch) for span in batch.spans for branch in span.branches]
+        targets = torch.tensor([at for _, first, last in spans for at in range(first, last)], device=hidden.device)
+        sources = torch.tensor([at for prompt, first, last in spans for at in (prompt, *range(first, last - 1))], device=hidden.device)
+        found = hidden.new_zeros(len(hidden), dtype=torch.float32)
+        found[targets] = self.logprobs(hidden[sources], batch.tokens[targets], stack).logprobs.float()
+        return found
 
     def logits(self, states: Tensor) -> Tensor:
         """LM head on given states (n, d): (n, V), at least fp32. For sampling, where every logit is needed."""
@@ -484,16 +506,20 @@ def _without_noise() -> Iterator[None]:
         yield
 
 
-def answer_features(hidden: Tensor, answers: Sequence[tuple[int, int, int]], *, context: bool) -> Tensor:
-    """What reward heads read of hidden states (N, d): the state of each answer's last token, (C, d); with `context` the state of the
-    prompt's last token, the mean over the answer and the last token side by side, (C, 3 d).
+def answer_features(hidden: Tensor, places: Sequence[Place], reading: Reading, likely: Tensor | None) -> Tensor:
+    """What heads read of hidden states (N, d) at C places: the state of the last token, (C, d); with `context` the state of the prompt's
+    last token, the mean over the completion and the last token side by side, (C, 3 d); with `surprise` `SURPRISE` numbers behind them.
 
     Args:
-        answers: for each answer the position of its prompt's last token, of its own first token, and of what follows its last.
+        likely: log-probability of each token of the completions; needed for `surprise` alone. (N,)
     """
-    prompts, firsts, stops = (torch.tensor(positions, device=hidden.device) for positions in zip(*answers, strict=True))
-    ends = hidden[stops - 1]
-    if not context:
-        return ends
-    means = torch.stack([hidden[first:stop].mean(0) for first, stop in zip(firsts.tolist(), stops.tolist(), strict=True)])
-    return torch.cat((hidden[prompts], means, ends), dim=-1)
+    found = [hidden[[place.stop - 1 for place in places]]]
+    if reading.context:
+        means = torch.stack([hidden[place.first : place.stop].mean(0) for place in places])
+        found = [hidden[[place.prompt for place in places]], means, *found]
+    if reading.surprise:
+        assert likely is not None
+        texts = [(likely[place.begin : place.stop], likely[place.first : place.stop]) for place in places]
+        numbers = torch.stack([torch.stack([way(text) for text in both for way in (torch.sum, torch.min, torch.mean)]) for both in texts])
+        found.append(numbers.to(hidden.dtype))
+    return torch.cat(found, dim=-1)

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from accord.errors import ConfigError
 from accord.types import content_hash
 
+SURPRISE = 6
+"""Numbers that say how likely a text was: sum, least and mean of its tokens' log-probabilities, of the part and of the completion up to its end."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -22,6 +25,8 @@ class Reading:
     """Layer whose output is read: 1..L, None is the last."""
     context: bool = False
     """Put the state of the prompt's last token and the mean over the completion beside the state of its last token, in that order."""
+    surprise: bool = False
+    """Put `SURPRISE` numbers behind the states: how likely the model found the tokens of the part that ends here, and all up to here."""
 
 
 class FeatureHeads(nn.Module):
@@ -167,11 +172,21 @@ class StepHead(FeatureHeads):
         classes: their names; the first one means that the step is wrong.
         width: hidden units W (GELU) before the classes; 0 is linear.
         layer: layer the features come from, 1..L; None is the last.
+        surprise: also read how likely the model found the step (d is then the model's width and `SURPRISE`).
         seed: seeds the initial weights, N(0, 1 / (inputs + 1)); biases start at 0.
     """
 
-    def __init__(self, hidden_size: int, classes: Sequence[str], *, width: int = 0, layer: int | None = None, seed: int = 0) -> None:
-        super().__init__(hidden_size, Reading(layer))
+    def __init__(
+        self,
+        hidden_size: int,
+        classes: Sequence[str],
+        *,
+        width: int = 0,
+        layer: int | None = None,
+        surprise: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(hidden_size, Reading(layer, surprise=surprise))
         self.classes, self.width = tuple(classes), width
         self.hidden = nn.Parameter(_initial(width, hidden_size, "step head", seed, "hidden")) if width else None
         self.hidden_bias = nn.Parameter(torch.zeros(width)) if width else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from accord.data.packing import PackedBatch
+from accord.data.packing import PackedBatch, places_of
 from accord.objectives.logprobs import logprobs_from_logits
 from accord.objectives.segments import at_least_fp32
 
@@ -45,8 +45,11 @@ def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], 
                 last_layer = reading.layer in (None, policy.num_layers)
                 hidden = output.hidden_states[-1] if last_layer else policy.final_norm(output.hidden_states[reading.layer])
                 prompt = len(tokens) - (last - first)
-                places = [(prompt - 1, prompt, prompt + place) for place in branch.places]
-                found.append(answer_features(hidden[0], places, context=reading.context))
+                likely = output.logits.new_zeros(len(tokens), dtype=torch.float32)
+                if reading.surprise:
+                    near = at_least_fp32(output.logits[0, prompt - 1 : -1].detach())
+                    likely[prompt:] = logprobs_from_logits(near, tokens[prompt:]).float()
+                found.append(answer_features(hidden[0], places_of(prompt - 1, prompt, branch), reading, likely))
             completion += 1
     read = {name: torch.cat(values) if values else None for name, values in parts.items()}
     return Outputs(**read, ends=tuple(torch.cat(found) for found in ends))

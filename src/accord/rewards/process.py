@@ -60,7 +60,7 @@ class ProcessRewardModel(Scorer[StepHead, StepRenderer]):
         return self.score([self.renderer.rollout(rollout) for rollout in rollouts], token_budget)
 
     def about(self) -> dict[str, Any]:
-        return {"classes": list(self.heads.classes), "width": self.heads.width, "step_separator": self.renderer.separator}
+        return {"classes": list(self.heads.classes), "width": self.heads.width, "surprise": self.heads.reading.surprise, "step_separator": self.renderer.separator}
 
     def score_whole(self, rollouts: Sequence[Rollout], aggregation: str = "min", token_budget: int = 2048) -> list[Score]:
         """One score a sampled answer, with the number of its steps as a part; an answer without a step has an error and no score.
@@ -86,7 +86,7 @@ class ProcessRewardModel(Scorer[StepHead, StepRenderer]):
         """Load a run of `accord prm` onto a base model; adapters the base already carries are shared. More in `Scorer.open_run`."""
         policy, stack, info, tensors = cls.open_run(policy, folder)
         size = tensors["feature_center"].shape[0]
-        head = StepHead(size, info["classes"], width=info["width"], layer=info["layer"])
+        head = StepHead(size, info["classes"], width=info["width"], layer=info["layer"], surprise=info.get("surprise", False))
         head.load_state_dict(tensors)
         return cls(policy, stack, head.to(policy.device), StepRenderer(renderer, info["step_separator"]))
 
