@@ -28,6 +28,7 @@ from accord.objectives.segments import segment_sum
 from accord.recipes.learn import Learner, open_learner
 from accord.recipes.learn_thread import Background
 from accord.reporting.curves import headline
+from accord.rollouts.sampler import Prompt, SamplingConfig
 from accord.types import Message
 
 ME = "me"
@@ -167,6 +168,28 @@ def test_the_policy_moves_towards_what_was_preferred(start: Start, choice: int) 
         gain = gains(learner, found)
         assert gain[choice] - gain[1 - choice] > 1
         assert losses[-1]["rewards/margins"] < 0.1 * (gain[choice] - gain[1 - choice]) + 1e-4  # the margin before the last step
+
+
+def test_answers_are_drawn_from_the_policy_as_it_is_and_leave_its_weights(start: Start) -> None:
+    """Before and after steps, the log-probabilities noted in drawing are those of a pass with the adapter as it is then."""
+    with start() as learner:
+        stack, config = learner.trainer.prepared.stack, SamplingConfig(8, 2, learner.chat.temperature)
+        noted = []
+        for _ in range(2):
+            before = {name: value.clone() for name, value in learner.opened.policy.model.state_dict().items()}
+            ids = tuple(learner.opened.renderer.prompt_ids([Message("user", "Why?")]))
+            pair = learner._sampler(stack).sample([Prompt("0", ids)], config)
+            assert all(torch.equal(value, before[name]) for name, value in learner.opened.policy.model.state_dict().items())
+            batch = pack([Unit(ids, tuple(Branch(rollout.completion_ids) for rollout in pair))])
+            with torch.no_grad():
+                logprobs = learner.opened.policy.forward(batch, stack, Want()).logprobs
+            assert logprobs is not None
+            noted.append([value for rollout in pair for value in rollout.sampler_logprobs])
+            assert noted[-1] == pytest.approx(logprobs.tolist(), abs=1e-4)
+            clicked(learner)
+            while learner.step():
+                pass
+        assert noted[0][0] != pytest.approx(noted[1][0], abs=1e-3)
 
 
 def test_a_tie_teaches_nothing_where_nothing_differs(start: Start) -> None:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from accord.models.few_rows import few_rows_linear, runs_few_rows
 from accord.models.free_memory import available_memory
 from accord.models.fuse import read_together
 from accord.models.int8 import int8_linear
@@ -60,12 +61,15 @@ def merged_weights(
 
     Args:
         held: from `holding`.
-        rows: how many rows a step has: reordered weights are laid out for so many.
+        rows: how many rows a step has: reordered weights are laid out for so many, and for very few none are reordered.
         int8: True rounds the second set to int8 (`models.int8`, where `int8_problem` is None). False keeps fp32.
     """
     product: Product | None = None
+    joins = True
     if int8:
         product = int8_linear
+    elif held.prepacked and runs_few_rows(rows):
+        product, joins = few_rows_linear, False  # joining would copy weights that nothing else copies
     elif held.prepacked:
         product = partial(prepacked_linear, rows=rows)
     swapped: list[tuple[nn.Module, nn.Parameter]] = []
@@ -85,7 +89,7 @@ def merged_weights(
     try:
         with torch.no_grad():
             if product is not None:
-                for bases, parent in _products(policy, rest, packed=packed):
+                for bases, parent in _products(policy, rest, packed=packed, joins=joins):
                     biases: list[Tensor] = [base.bias for base in bases if base.bias is not None]
                     function = product(_one([weight_of(base) for base in bases]), _one(biases) if biases else None)
                     if parent is None:
@@ -146,12 +150,18 @@ def _merged(layer: Any, base: nn.Linear, names: Sequence[str]) -> Tensor:
     return weight
 
 
-def _products(policy: PolicyModel, rest: dict[Any, list[str]], *, packed: bool) -> Iterator[tuple[list[nn.Linear], nn.Module | None]]:
-    """Every plain linear layer of the model once: with its neighbours that read the same input and the parent that runs them together, or alone."""
+def _products(
+    policy: PolicyModel, rest: dict[Any, list[str]], *, packed: bool, joins: bool
+) -> Iterator[tuple[list[nn.Linear], nn.Module | None]]:
+    """Every plain linear layer of the model once: with its neighbours that read the same input and the parent that runs them together, or alone.
+
+    Args:
+        joins: False has each alone.
+    """
     done: set[Any] = {
         module for layer in policy.tuner_layers() for part in ("lora_A", "lora_B") for module in getattr(layer, part, {}).values()
     }
-    for parent in policy.model.modules():
+    for parent in policy.model.modules() if joins else ():
         bases: list[Any] = [getattr(layer, "base_layer", layer) for layer in read_together(parent, packed=packed)]
         alike = len({base.bias is None for base in bases if prepackable(base)}) == 1
         if bases and alike and all(prepackable(base) and not rest.get(base) for base in bases):

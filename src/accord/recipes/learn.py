@@ -89,6 +89,7 @@ class Learner(Partner):
         self._listing = threading.Lock()
         self._units: dict[str, Unit] = {}
         self._steps_on: dict[str, int] = {}
+        self._samplers: dict[tuple[str, ...], LocalSampler] = {}
         self._asked = asked_of(store.tasks())
         self._at_start: Look | None = None
         self._now: Look | None = None
@@ -234,8 +235,10 @@ class Learner(Partner):
         return SamplingConfig(chat.max_new_tokens, num_samples, chat.temperature, top_p=top_p, seed=chat.seed, step=step)
 
     def _sampler(self, stack: Sequence[str]) -> LocalSampler:
-        # For two rows it takes longer to merge the weights than it saves.
-        return LocalSampler(self.opened.policy, self.opened.renderer, stack, merge=False, prepack=False)
+        """The one for this stack: it merges and reorders the weights as they are at each call, which a few tokens make up for."""
+        if tuple(stack) not in self._samplers:
+            self._samplers[tuple(stack)] = LocalSampler(self.opened.policy, self.opened.renderer, stack)
+        return self._samplers[tuple(stack)]
 
     @torch.no_grad()
     def _gains(self, pair: Sequence[Rollout]) -> list[float]:

@@ -48,8 +48,7 @@ class Talker(Partner):
         self.opened, self.options, self.title = opened, options, options.model
         self._kept = Kept(project, store)
         self._source = Drawn(opened, options.model).source
-        # For two rows it takes longer to merge the weights than it saves.
-        self._sampler = LocalSampler(opened.policy, opened.renderer, opened.stack, merge=False, prepack=False)
+        self._sampler = LocalSampler(opened.policy, opened.renderer, opened.stack)
         self._model = threading.Lock()
         self._asked = sum(OPENING in task.columns for task in store.tasks())
         """Questions so far, those before this start too: no two have the same draws."""
