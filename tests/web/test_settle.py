@@ -108,7 +108,7 @@ def test_who_reads_first_is_not_asked(browser: Any, tmp_path: Path, width: int) 
 def test_ranks_of_ones_own(browser: Any, tmp_path: Path, width: int) -> None:
     asked = task("ranking", "Question?", *map(answer, "abcd"))
     with serving(tmp_path / "project", []) as site:
-        site.store.add_tasks([asked], wanted=2)
+        site.store.add_tasks([asked], wanted=3)
         disputed(site, asked, {"ranks": [1, 2, 3, 4]}, {"ranks": [4, 3, 2, 1]})
         page = opened(browser, site, width)
         asked_no_more(page)
@@ -122,7 +122,7 @@ def test_ranks_of_ones_own(browser: Any, tmp_path: Path, width: int) -> None:
 def test_a_rating_of_ones_own_beside_what_was_written(browser: Any, tmp_path: Path, width: int) -> None:
     asked = task("rating", "Question?", answer(EVIL))
     with serving(tmp_path / "project", []) as site:
-        site.store.add_tasks([asked], wanted=2)
+        site.store.add_tasks([asked], wanted=3)
         disputed(site, asked, {"rating": 2, "flags": ["wrong"]}, {"rating": 6})
         site.store.record([Annotation("x-flag", asked.id, "flag", {"reason": f"personal data {EVIL}"}, "eve")])
         page = noted(browser.new_context(viewport={"width": width, "height": 800}))
@@ -158,10 +158,24 @@ def test_first_tasks_are_compared_by_an_administrator_who_does_not_judge_them(br
         check_quiet(page, site.address)
 
 
+def test_a_complete_task_is_shown_and_not_asked_when_it_opens_again(browser: Any, tmp_path: Path) -> None:
+    """Bob takes his answer back after the administrator has read both: the place is for others."""
+    asked = task("pair", "Question?", answer("a"), answer("b"))
+    with serving(tmp_path / "project", []) as site:
+        site.store.add_tasks([asked], wanted=2)
+        disputed(site, asked, {"choice": 0}, {"choice": 1})
+        page = opened(browser, site, 1280)
+        assert page.get_by_role("listitem").all_inner_texts() == ["Ann: answer 1", "Bob: answer 2"]
+        site.store.undo("bob", "taken-back")
+        assert site.store.state(asked.id) == "open" and site.store.next_task("me") == Idle("done")
+        page.get_by_role("button", name="Tie").click()
+        assert done(page, site).value == {"choice": "tie"}
+
+
 def test_what_was_rewritten_is_shown_whole(browser: Any, tmp_path: Path) -> None:
     asked = Task("t", "edit", (Message("user", "Question?"),), (Completion((Message("assistant", "Helo."),)),))
     with serving(tmp_path / "project", []) as site:
-        site.store.add_tasks([asked], wanted=2)
+        site.store.add_tasks([asked], wanted=3)
         disputed(site, asked, {"of": 0, "text": f"Hello. {EVIL}"}, {"of": 0, "text": "Hi."})
         site.store.erase("bob")
         page = noted(browser.new_context(viewport={"width": 390, "height": 800}))

@@ -179,7 +179,7 @@ def said(alpha: Agreement, decided: Agreement) -> list[str]:
     if alpha.value is None:
         return [f"No agreement yet: {alpha.reason}. Have two people judge the same 50 tasks (overlap: 2 in project.yaml)."]
     span = f" ({alpha.low:.2f} to {alpha.high:.2f})" if alpha.low is not None and alpha.high is not None else ""
-    words = [f"Krippendorff's alpha is {alpha.value:.2f}{span} on {alpha.items} tasks judged by two or more."]
+    words = [f"Krippendorff's alpha is {alpha.value:.2f}{span} on {alpha.items} comparisons judged by two or more."]
     if alpha.high is not None and alpha.high < 0.4:
         words.append("People hardly agree: talk about the tasks below and make the guideline clearer before more are judged.")
     elif alpha.low is not None and alpha.low > 0.67:

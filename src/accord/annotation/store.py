@@ -114,6 +114,11 @@ class Store(Administration):
         with self.database.reading() as connection:
             return task_of(answers.find_task(connection, task))
 
+    def state(self, task: str) -> str:
+        """Whether a task is open, closed (it has the answers that it wants) or retired. Raises Unknown."""
+        with self.database.reading() as connection:
+            return str(answers.find_task(connection, task).state)
+
     def tasks(self, *, round: int | None = None, role: str | None = None, state: str | None = None) -> Iterator[Task]:
         """Tasks in the order they were added.
 

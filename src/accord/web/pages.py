@@ -92,12 +92,16 @@ def guideline(request: Request) -> Response:
 
 @router.get("/settle/{task}", response_class=HTMLResponse)
 def settle(request: Request, task: str) -> Response:
-    """A disputed task with what was said about it, to be settled; to an administrator who may still be asked about it, without what was said."""
+    """A disputed task with what was said about it, to be settled; to an administrator who may still be asked about it, without what was said.
+
+    Nobody is asked about a complete one: it is shown, and whoever has read it is not asked should somebody take an answer back.
+    """
     access = access_of(request)
     person = access.require(request, "admin")
     store: Store = request.app.state.store
     asked = store.task(task)
-    reads = task in store.readable(person.id, [task])
+    state = store.state(task)
+    reads = state == "closed" or task in store.readable(person.id, [task])
     if reads:
         store.read(person.id, [task])
     said = [one for one in store.annotations(task=task) if one.kind in (asked.kind, "skip", "flag")] if reads else []
@@ -107,7 +111,7 @@ def settle(request: Request, task: str) -> Response:
             request,
             "settle.html",
             task=asked,
-            retired=any(one.id == task for one in store.tasks(round=asked.round, state="retired")),
+            retired=state == "retired",
             prompt=turns(asked.prompt),
             answers=[turns(completion.messages) for completion in asked.completions],
             reads_others=reads,
