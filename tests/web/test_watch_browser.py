@@ -280,6 +280,11 @@ def test_for_screen_readers_keyboards_and_phones(browser: Any, site: Watching, w
         )
         assert charts and all(role == "img" and label for role, label in charts)
         assert page.locator(".chart table").count() == len(charts)  # the numbers for whoever does not see the curve
+        boxes = [page.locator(f'.chart[aria-label="{name}"]').bounding_box() for name in ("reward of the round", "mean answer, tokens")]
+        assert (boxes[0]["y"] == boxes[1]["y"]) == (width == 1280)  # side by side where there is room
+        assert (
+            "0.0001" in page.locator('.chart[aria-label="learning_rate"] svg.curve').first.text_content()
+        )  # an axis of a flat line's own size
     page.goto(f"{site.address}/projects/show?project=labels")
     check_readable(page)
     page.goto(f"{site.address}/runs")

@@ -30,7 +30,8 @@ function range(values) {
     low = Math.min(low, value);
     high = Math.max(high, value);
   }
-  if (high - low < 1e-12 * Math.max(1, Math.abs(high))) return [low - 0.5, high + 0.5];
+  const around = Math.abs(high) / 2 || 0.5; // of a line that does not move
+  if (high - low < 1e-12 * Math.max(1, Math.abs(high))) return [low - around, high + around];
   const margin = 0.05 * (high - low);
   return [low - margin, high + margin];
 }

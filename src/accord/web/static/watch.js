@@ -58,15 +58,17 @@ function draw() {
   const place = document.getElementById("curves");
   const unfolded = new Set([...place.querySelectorAll("details[open]")].map((one) => one.dataset.title));
   const focused = [...place.querySelectorAll("[tabindex], summary")].indexOf(document.activeElement);
-  const groups = merged().map(({ title, charts }, number) => {
-    const cards = make("div", { className: "charts" }, ...charts.map(card));
-    if (number < OPEN && !FOLDED.includes(title)) return make("div", {}, make("h3", { textContent: title }), cards);
-    return make("details", { open: unfolded.has(title), data: { title } }, make("summary", { textContent: `${title} (${charts.length})` }), cards);
-  });
+  const all = merged();
+  const folded = ({ title }, number) => number >= OPEN || FOLDED.includes(title);
+  const cards = (charts) => make("div", { className: "charts" }, ...charts.map(card));
+  const shown = make("div", { className: "groups" }, ...all.filter((group, number) => !folded(group, number)).map(({ title, charts }) =>
+    make("div", {}, make("h3", { textContent: title }), cards(charts))));
+  const others = all.filter(folded).map(({ title, charts }) =>
+    make("details", { open: unfolded.has(title), data: { title } }, make("summary", { textContent: `${title} (${charts.length})` }), cards(charts)));
   const odd = runs.map((run, number) => [run.unreadable && `${run.unreadable} lines of ${names[number]} could not be read`, run.left_out && `${names[number]} has more metrics than are shown`]).flat().filter(Boolean);
   const notes = odd.map((words) => make("p", { className: "banner", textContent: `${words}.` }));
-  const empty = groups.length ? [] : [make("p", { className: "notice", textContent: "Nothing was logged yet. Curves appear with the first step." })];
-  place.replaceChildren(...notes, ...empty, ...groups);
+  const empty = all.length ? [] : [make("p", { className: "notice", textContent: "Nothing was logged yet. Curves appear with the first step." })];
+  place.replaceChildren(...notes, ...empty, shown, ...others);
   place.removeAttribute("aria-busy");
   if (focused >= 0) [...place.querySelectorAll("[tabindex], summary")][focused]?.focus({ preventScroll: true });
 }
@@ -147,7 +149,7 @@ function verdict(one, past) {
   return make("tr", {},
     make("th", { scope: "row" }, one.cause && one.cause !== one.name ? `${one.name}: ${one.cause}` : one.name),
     make("td", {}, make("span", { className: `state level ${level}`, textContent: past ? "past alarm" : one.level })),
-    make("td", { className: "n", textContent: readable(one.value) }), make("td", { className: "n", textContent: readable(one.limit) }),
+    make("td", { className: "n", data: { column: "value" }, textContent: readable(one.value) }), make("td", { className: "n", data: { column: "alarm at" }, textContent: readable(one.limit) }),
     make("td", { className: "words" }, make("div", { textContent: [one.words, ...[...when, ...done].map((words) => `(${words})`)].join(" ") }),
       ...(shown.length ? [make("details", {}, make("summary", { textContent: `Answers that show it (${shown.length})` }), ...shown)] : [])));
 }
