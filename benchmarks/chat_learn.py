@@ -35,62 +35,72 @@ from accord.rollouts.local import LocalSampler
 from accord.rollouts.sampler import Prompt, SamplingConfig
 from accord.types import Message
 
-ASKED = """What is a rainbow?
-How do I boil an egg?
-Why is the sky blue?
-What should I cook for dinner tonight?
-How can I fall asleep faster?
-What is the capital of France?
-How do bees make honey?
-Give me a tip for learning a language.
-What is a good name for a cat?
-How do I write a thank-you note?
-Why do leaves fall in autumn?
-What does a dentist do?
-How can I save money?
-Tell me something about elephants.
-What is a healthy breakfast?
-How do planes fly?
-Why do we have seasons?
-How do I remove a coffee stain?
-What is a noun?
-How do I start running?
-What is the moon made of?
-Suggest a game for a rainy day.
-How do I make tea?
-Why is exercise good for me?
-What is a bicycle for?
-How do I make a new friend?
-What does the heart do?
-How long does rice take to cook?
-What is a poem?
-How can I be on time?
-What do plants need to grow?
-Give me advice for a job interview.
-Why do people dream?
-How do I fold a shirt?
-What is snow?
-How do I water a cactus?
-What is a library?
-How can I stop biting my nails?
-What is music?
-How do I say sorry?""".splitlines()
-MEASURED = """What is a volcano?
-How do I clean a window?
-Why is the sea salty?
-What should I read next?
-How can I wake up early?
-What is the largest animal?
-How does a candle burn?
-Give me a tip for a long flight.
-What is a good gift for a teacher?
-How do I plan a picnic?
-Why do cats purr?
+ASKED = """What is the capital of France?
+How many days are in a week?
+Is the sun a star?
+What color is a banana?
+What is 2 plus 3?
+Can penguins fly?
+Who wrote Romeo and Juliet?
+What is a baby cat called?
+Do spiders have eight legs?
+What is the opposite of hot?
+Where do polar bears live?
+Name a fruit.
+How many hours are in a day?
+What is the largest ocean?
+Do cats like milk?
+What do bees make?
+Is a tomato a fruit?
+What language do people speak in Brazil?
+Which month comes after May?
+What is frozen water called?
+What is the tallest mountain?
+Can fish breathe in air?
+What color is the sky?
+Name a European country.
+Is chocolate good for dogs?
+What do cows eat?
+Who painted the Mona Lisa?
+What is bread made of?
+Which planet is closest to the sun?
+What is an umbrella for?
+What is the capital of Japan?
+Is it healthy to eat apples?
+When is Christmas?
 What does a baker do?
-How can I remember names?
-Tell me something about trains.
+How many legs does an ant have?
+What is the fastest land animal?
+Is the moon bigger than the earth?
+Where does milk come from?
 What is a verb?
-How do I plant a tree?""".splitlines()
+Name an animal that can swim.""".splitlines()
+"""Short questions of fact: at 128 tokens the starter ends three of four answers by itself. A pair of two that were cut off says nothing about length."""
+MEASURED = """What is the capital of Italy?
+How many months are in a year?
+Is water wet?
+What color is grass?
+What is 4 plus 4?
+Can birds swim?
+Who was the first man on the moon?
+What is a baby dog called?
+Do horses eat meat?
+What is the opposite of big?
+Where do kangaroos live?
+Name a vegetable.
+What is the longest river?
+Do plants need light?
+What do hens lay?
+Is a whale a fish?
+What language do people speak in Egypt?
+Which day comes after Monday?
+What is glass made of?
+What is a bicycle for?
+What does a dentist do?
+What is a noun?
+Is it healthy to walk?
+Name a color.""".splitlines()
+"""Others of the same kind, never asked on the page."""
 DRAWS = 2
 """Answers to each measured prompt."""
 CHAT = ChatOptions()
