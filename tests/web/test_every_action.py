@@ -1,8 +1,9 @@
-"""Every action of ratings, steps and rankings, every reason to skip or report, and taking back, by keys at 1280 px and by mouse or touch at 390 px: each field that is
-stored is what was shown and chosen. Pairs, rewrites and conversations have theirs in `test_browser` and `test_rewrites_and_turns`."""
+"""Every action of ratings, steps, rankings and conversations, every reason to skip or report, and taking back, by keys at 1280 px and by mouse or touch at 390 px: each field that is
+stored is what was shown and chosen. Pairs and rewrites have theirs in `test_browser` and `test_rewrites_and_turns`."""
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from accord.types import Annotation, TaskKind
+from labelling import talk, task
 from live_site import EVIL, Site, numbered, of_kind, serving
 from page_checks import check_quiet, check_readable, noted
 
@@ -74,7 +76,7 @@ class Desk:
             assert (one.source, one.annotator, one.purpose, one.arm, one.round) == ("human", "me", "work", "random", 0)
             assert (one.guideline_version, one.rationale, one.supersedes, one.probability) == (1, None, None, None)
             assert one.seconds is not None and 0 <= one.seconds <= self.seconds[key] + 1
-            if task.kind != "steps":
+            if task.kind not in ("steps", "chat"):
                 assert [task.completions[place].text for place in one.shown_order] == self.texts[key]
         check_quiet(self.page, self.site.address)
 
@@ -209,6 +211,82 @@ def test_every_rank(browser: Any, tmp_path: Path, by: str) -> None:
             own = [by_text[completion.text] for completion in site.store.task(desk.task).completions]
             desk.sent("ranking", {"ranks": own})
         desk.check()
+
+
+@BY
+def test_every_judgement_of_a_conversation(browser: Any, tmp_path: Path, by: str) -> None:
+    """Seven answers rated 1 to 7, the first five each with a flag of its own, the sixth rewritten, the seventh cleared and rated anew."""
+    words = ["worst", "bad", "poor", "so-so", "fair", "good", "best"]
+    asked = task("chat", "Hi", talk(*(f"answer {n // 2}" if n % 2 == 0 else "Go on." for n in range(13))))
+    with serving(tmp_path / "project", [asked]) as site:
+        desk = Desk(browser, site, by)
+
+        def rate(place: int, rating: int) -> None:
+            card = desk.page.locator("section.answer").nth(place)
+            if by == "mouse":
+                return card.get_by_role("button", name=f"{rating} {words[rating - 1]}").tap()
+            card.focus()
+            desk.key(str(rating))
+
+        for place in range(7):
+            card = desk.page.locator("section.answer").nth(place)
+            rate(place, place + 1)
+            if place < 5:
+                box = card.get_by_label(FLAGS[place], exact=True)
+                box.press("Space") if by == "keys" else box.tap()
+        card = desk.page.locator("section.answer").nth(6)
+        card.focus()
+        desk.key("c") if by == "keys" else card.get_by_role("button", name="Clear").tap()
+        assert desk.page.get_by_text("6 of 7 answers judged").is_visible()
+        rate(6, 7)
+        card = desk.page.locator("section.answer").nth(5)
+        card.focus()
+        desk.key("e") if by == "keys" else card.get_by_role("button", name="Write what it should have been").tap()
+        desk.page.locator("#editor-text").fill("mine")
+        desk.key("Control+Enter") if by == "keys" else desk.page.locator("#editor-form").get_by_role("button", name="Save").tap()
+        desk.page.get_by_text("Your text: mine").wait_for()
+        desk.page.evaluate("document.activeElement.blur()")
+        desk.key("Enter") if by == "keys" else desk.press("Send")
+        flags = [{"flags": [flag]} for flag in FLAGS]
+        more = [*flags, {"text": "mine"}, {}]
+        desk.sent("chat", {"turns": [{"turn": place, "rating": place + 1, **more[place]} for place in range(7)]})
+        desk.check()
+
+
+@BY
+def test_every_choice_between_two_conversations(browser: Any, tmp_path: Path, by: str) -> None:
+    """Ten answers: 1 to 8, a tie, both bad; the last cleared and chosen anew."""
+    words = ["far better", "better", "a bit better", "hardly better"]
+    said = [[f"{side} {n // 2}" if n % 2 == 0 else "Go on." for n in range(19)] for side in ("one", "two")]
+    asked = task("chat", "Hi", talk(*said[0]), talk(*said[1]))
+    with serving(tmp_path / "project", [asked]) as site:
+        desk = Desk(browser, site, by)
+        order = (0, 1) if desk.page.locator("[aria-label='Answer 1 of A'] .text").inner_text().strip() == "one 0" else (1, 0)
+
+        def choose(place: int, key: str) -> None:
+            card = desk.page.locator(".turn-pair").nth(place)
+            if by == "keys":
+                card.focus()
+                return desk.key(key)
+            name = {"t": "Tie", "x": "Both bad"}.get(key) or f"{'A' if key < '5' else 'B'} {words[min(int(key) - 1, 8 - int(key))]}"
+            card.get_by_role("button", name=re.compile(rf"^{name}")).first.tap()
+
+        keys = [*map(str, range(1, 9)), "t", "x"]
+        for place, key in enumerate(keys):
+            choose(place, key)
+        last = desk.page.locator(".turn-pair").nth(9)
+        last.focus()
+        desk.key("c") if by == "keys" else last.get_by_role("button", name="Clear").tap()
+        assert desk.page.get_by_text("9 of 10 answers judged").is_visible()
+        choose(9, "x")
+        desk.page.evaluate("document.activeElement.blur()")
+        desk.key("Enter") if by == "keys" else desk.press("Send")
+        left = [{"turn": n, "choice": order[0], "strength": 4 - n} for n in range(4)]
+        right = [{"turn": n, "choice": order[1], "strength": n - 3} for n in range(4, 8)]
+        desk.sent("chat", {"turns": [*left, *right, {"turn": 8, "choice": "tie"}, {"turn": 9, "choice": "both_bad"}]})
+        desk.check()
+        (stored,) = site.store.annotations()
+        assert stored.shown_order == order
 
 
 @BY
