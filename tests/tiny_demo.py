@@ -50,15 +50,25 @@ def data() -> PipelineData:
     return PipelineData(demo_rows.demonstrations(2), [*train, *rankings], first(demo_rows.pairs("heldout"), 3), [*train, *rankings])
 
 
-def pipeline(model: str, folder: Path, *, full: bool = False, said: list[str] | None = None, **changes: Any) -> Pipeline:
+def pipeline(
+    model: str, folder: Path, *, full: bool = False, said: list[str] | None = None, weights: str = "auto", **changes: Any
+) -> Pipeline:
     lines = [] if said is None else said
-    return Pipeline(model, data(), small(FULL if full else QUICK, **changes), Stages(folder, lines.append), lines.append)
+    settings = small(FULL if full else QUICK, **changes)
+    return Pipeline(model, data(), settings, Stages(folder, lines.append), lines.append, weights=weights)
 
 
 def run(
-    model: str, folder: Path, route: str, *, full: bool = False, probes: int = 3, said: list[str] | None = None
+    model: str,
+    folder: Path,
+    route: str,
+    *,
+    full: bool = False,
+    probes: int = 3,
+    said: list[str] | None = None,
+    weights: str = "auto",
 ) -> tuple[Pipeline, str]:
     """One route from SFT to the report; returns the pipeline and the page."""
-    made = pipeline(model, folder, full=full, said=said)
+    made = pipeline(model, folder, full=full, said=said, weights=weights)
     page = run_route(made, DemoOptions(route=route, full=full, probes=probes, output_dir=str(folder)), folder)
     return made, page.read_text(encoding="utf-8")

@@ -65,7 +65,7 @@ GROUPS = (
                 "align a real model on packaged data, with a report: rlhf, dpo, base, reasoning, hacking, constitution",
                 ("accord.config.options:DemoOptions",),
                 "accord.recipes.demo:run_demo",
-                ("full", "output_dir", "seed", "force", "dry_run"),
+                ("full", "weights", "output_dir", "seed", "force", "dry_run"),
                 positional="route",
             ),
             Command(
@@ -95,7 +95,7 @@ GROUPS = (
                 ("accord.config.options:AlignOptions", "accord.config.rounds:RoundsOptions"),
                 "accord.commands.align:run",
                 tuple(
-                    "data model method columns output_dir max_new_tokens iterations seed dry_run rounds feedback labels reward select no_serve".split()
+                    "data model method weights columns output_dir max_new_tokens iterations seed dry_run rounds feedback labels reward select no_serve".split()
                 ),
                 positional="data",
             ),

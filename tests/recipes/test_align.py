@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig
 
 import tiny
 import tiny_demo
 from accord.cli import main
-from accord.config.base import field_help
+from accord.config.base import WEIGHTS, field_help
 from accord.config.options import AlignOptions
 from accord.data.kinds import as_kind
 from accord.errors import DataError, MachineError
 from accord.evaluation.accuracy import accuracy_table
 from accord.recipes import align
-from accord.recipes.align import expectations, run_align, settings_of, split
+from accord.recipes.align import check_memory, expectations, run_align, settings_of, split
 from accord.recipes.demo import QUICK
 from accord.recipes.look import look
 from accord.recipes.pairs import pairs_of
@@ -211,6 +212,24 @@ def test_memory_is_checked_before_loading(model: str, tmp_path: Path, monkeypatc
     with pytest.raises(MachineError, match=r"accord align on .* needs \d.\d GB of memory and 0.1 GB are free"):
         run_align(AlignOptions(data=str(path), model=model, columns=columns, output_dir=str(tmp_path / "run")))
     assert not list((tmp_path / "run").glob("*"))
+
+
+def test_a_base_held_in_four_bits(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is planned for in its size, and held so; where only that fits, the refusal names it."""
+    monkeypatch.setattr(align, "QUICK", tiny_demo.small(QUICK))
+    settings, config = settings_of(AlignOptions(data="x.csv")), AutoConfig.from_pretrained(model)
+    needs = {weights: check_memory(config, settings, model, weights).total for weights in WEIGHTS}
+    assert needs["nf4"] < needs["int8"] < needs["bf16"] < needs["fp32"] == needs["auto"]
+    path, folder = csv_of_pairs(tmp_path / "pairs.csv"), tmp_path / "run"
+    given = ["align", "--data", str(path), "--model", model, "--columns", "prompt=question", "chosen=best", "rejected=worst"]
+    given += ["--output-dir", str(folder), "--method", "dpo", "--max-new-tokens", "6", "--weights"]
+    assert main([*given, "nf4"]) == 0
+    assert json.loads((folder / "dpo" / "run.json").read_text(encoding="utf-8"))["weights"] == "nf4"
+    assert ">nf4<" in (folder / "report.html").read_text(encoding="utf-8")
+    monkeypatch.setattr(align, "available_memory", lambda: needs["nf4"] + 1)
+    capsys.readouterr()
+    assert main([*given, "fp32"]) == 4
+    assert "--weights nf4" in capsys.readouterr().err
 
 
 def test_accept_licence_reaches_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -371,6 +371,8 @@ def test_other_settings_need_another_project(begun: Callable[..., list[str]], ca
     capsys.readouterr()
     assert main(begun("--seed", "7")) == 2
     assert "The rounds of labels were begun with other settings (seed 42 then, 7 now)" in capsys.readouterr().err
+    assert main(begun("--weights", "nf4")) == 2
+    assert "(weights auto then, nf4 now)" in capsys.readouterr().err
     more = begun()
     more[more.index("--rounds") + 1] = "3"
     assert main(more) == 0  # rounds may be added

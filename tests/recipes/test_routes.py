@@ -13,7 +13,10 @@ import torch
 
 import tiny_demo
 from accord.data.packing import pack
+from accord.errors import ConfigError
 from accord.models.adapters import Want
+from accord.models.opened import open_model
+from accord.recipes.demo import run_demo
 from accord.recipes.look import CURVE_ROUNDS, some_of, spread
 from accord.types import Rollout
 
@@ -204,3 +207,45 @@ def test_feature_depth_is_a_share_of_the_layers(tmp_path: Path) -> None:
         pipeline = tiny_demo.pipeline(model, tmp_path / f"run{layers}")
         pipeline.sft()
         assert pipeline.reward().heads.layer == expected
+
+
+@pytest.mark.parametrize("route", ["rlhf", "dpo"])
+def test_a_base_held_in_four_bits(route: str, model: str, tmp_path: Path) -> None:
+    """Every stage runs on it, its folders say so, and it is no earlier run's model."""
+    plain = tiny_demo.pipeline(model, tmp_path / "none")
+    pipeline, page = tiny_demo.run(model, tmp_path, route, weights="nf4")
+    assert pipeline.policy.held == "nf4" and "<td>nf4</td>" in page.replace('<td class="wrap">', "<td>")
+    final = "ppo" if route == "rlhf" else "dpo"
+    for stage in ("sft", final):
+        for record in ("run.json", "stack.json"):
+            assert json.loads((tmp_path / stage / record).read_text(encoding="utf-8"))["weights"] == "nf4", (stage, record)
+    for stage in ("reward", "heldout_reward"):
+        assert json.loads((tmp_path / stage / "reward.json").read_text(encoding="utf-8"))["weights"] == "nf4"
+    assert pipeline.key("starter") != plain.key("starter")
+    assert open_model(str(tmp_path / final)).policy.held == "nf4"
+    again, _ = tiny_demo.run(model, tmp_path, route, weights="nf4")
+    assert all(record["skipped"] for record in again.stages.records)
+    assert not any(record["skipped"] for record in tiny_demo.run(model, tmp_path, route, probes=1)[0].stages.records)
+
+
+@pytest.mark.parametrize("route", ["rlhf", "dpo", "base", "hacking", "reasoning", "constitution"])
+def test_the_command_passes_on_how_weights_are_held(route: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each route opens its model with what `--weights` says, and no other way."""
+    from accord.models import opened
+    from accord.recipes import constitution, pipeline, reasoning
+
+    class Opened(Exception):
+        pass
+
+    def open_model(name: str, **given: Any) -> None:
+        raise Opened(given["weights"])
+
+    for module in (opened, pipeline, reasoning, constitution):
+        monkeypatch.setattr(module, "open_model", open_model)
+    with pytest.raises(Opened, match="int8"):
+        run_demo(tiny_demo.DemoOptions(route, weights="int8", output_dir=str(tmp_path)))
+
+
+def test_there_is_no_other_way_to_hold_them() -> None:
+    with pytest.raises(ConfigError, match=r"accord demo --weights 'int4': it is auto, fp32, bf16, int8 or nf4"):
+        tiny_demo.DemoOptions(weights="int4")

@@ -18,6 +18,8 @@ from accord.errors import ConfigError
 
 SMALL_WEIGHTS = ("bf16", "int8", "nf4")
 """Ways to hold a frozen base in fewer bits than it is computed with (`models.small`)."""
+WEIGHTS = ("auto", "fp32", *SMALL_WEIGHTS)
+"""What `--weights` takes."""
 
 
 @dataclass
@@ -132,7 +134,7 @@ class TrainingConfig:
         self.choice("lr_scheduler_type", ("linear", "cosine", "constant"))
         self.choice("dtype", ("auto", "float32", "bfloat16", "float16"))
         self.choice("attention", ("branches", "flex"))
-        self.choice("weights", ("auto", "fp32", *SMALL_WEIGHTS))
+        self.choice("weights", WEIGHTS)
         self._check_weights()
         for name in ("logging_steps", "save_steps", "eval_steps", "overfit"):
             self.require(name, getattr(self, name) >= 0, "0 or more")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accord.config.options import check_sampling
+from accord.config.options import check_sampling, check_weights
 from accord.errors import ConfigError
 
 
@@ -46,6 +46,8 @@ class ConstitutionOptions:
     """Longest answer in tokens."""
     temperature: float = 0.7
     """Of sampled answers."""
+    weights: str = "auto"
+    """How the frozen base is held in every stage: bf16, int8 or nf4 (four bits), widened to float32 as they are used; fp32; auto as the processor computes."""
     seed: int = 42
     """The same seed gives the same run."""
     accept_licence: bool = False
@@ -56,6 +58,7 @@ class ConstitutionOptions:
     """True prints settings, prompts and the first question to the critic, and trains nothing."""
 
     def __post_init__(self) -> None:
+        check_weights("constitution", self.weights)
         if not self.data:
             raise ConfigError("accord constitution needs prompts: accord constitution red-team.jsonl --model smollm2-135m")
         if self.rl not in ("dpo", "ppo", "none"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from accord.config.base import WEIGHTS
 from accord.config.mitigation import MitigationConfig
 from accord.config.rounds import SELECT
 from accord.errors import ConfigError
@@ -20,6 +21,8 @@ class DemoOptions:
     """True uses all packaged data and LoRA reward and value adapters (about an hour). False the subset sized for ten minutes."""
     output_dir: str | None = None
     """Folder of the run. None is runs/demo-<route>."""
+    weights: str = "auto"
+    """How the frozen base is held in every stage: bf16, int8 or nf4 (four bits), widened to float32 as they are used; fp32; auto as the processor computes."""
     seed: int = 42
     """The same seed gives the same run."""
     probes: int | None = None
@@ -32,6 +35,7 @@ class DemoOptions:
     """True prints settings, three rendered rows, tokens, parameters and memory, and trains nothing."""
 
     def __post_init__(self) -> None:
+        check_weights("demo", self.weights)
         if self.route not in ("rlhf", "dpo", "base", "reasoning", "hacking", "constitution"):
             raise ConfigError(f"accord demo {self.route!r}: the routes are rlhf, dpo, base, reasoning, hacking and constitution.")
         if self.full and self.route == "constitution":
@@ -66,6 +70,8 @@ class AlignOptions:
     """Longest answer in tokens while training and in the report."""
     iterations: int = 14
     """PPO rounds of 12 prompts with 8 answers each."""
+    weights: str = "auto"
+    """How the frozen base is held in every stage: bf16, int8 or nf4 (four bits), widened to float32 as they are used; fp32; auto as the processor computes."""
     seed: int = 42
     """The same seed gives the same run. Which 20 % of the prompts are held out does not depend on it, so runs compare."""
     force: bool = False
@@ -76,6 +82,7 @@ class AlignOptions:
     """True prints settings, three rendered rows, tokens, parameters and memory, and trains nothing."""
 
     def __post_init__(self) -> None:
+        check_weights("align", self.weights)
         if self.iterations < 1 or self.max_new_tokens < 1:
             raise ConfigError(
                 f"accord align --iterations {self.iterations} --max_new_tokens {self.max_new_tokens}: both must be 1 or more."
@@ -86,6 +93,16 @@ class AlignOptions:
             raise ConfigError(
                 "accord align needs --data: a file of comparisons, for example pairs.csv. Start one with: accord data template preference pairs.csv"
             )
+
+
+def check_weights(command: str, weights: str) -> None:
+    """Refuse a way of holding weights that there is not.
+
+    Raises:
+        ConfigError: naming the command.
+    """
+    if weights not in WEIGHTS:
+        raise ConfigError(f"accord {command} --weights {weights!r}: it is {', '.join(WEIGHTS[:-1])} or {WEIGHTS[-1]}.")
 
 
 @dataclass

@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from accord.config.base import TrainingConfig
 from accord.config.options import AlignOptions
 from accord.data.kinds import as_kind
 from accord.errors import ConfigError, DataError
 from accord.models.free_memory import available_memory
 from accord.models.size import model_size
 from accord.planning.memory import MemoryNeed, check_fits, predict
-from accord.planning.plan import Plan
+from accord.planning.plan import Plan, place_of
 from accord.recipes.demo import QUICK, say
 from accord.recipes.dry_run import describe_pipeline
 from accord.recipes.look import NAMES, difference, interval_text, look
@@ -55,7 +58,8 @@ def run_align(options: AlignOptions) -> Path:
         Stages(folder, say, force=options.force),
         say,
         accept_licence=options.accept_licence,
-        before_loading=lambda config: needs.append(check_memory(config, settings, options.model)),
+        before_loading=lambda config: needs.append(check_memory(config, settings, options.model, options.weights)),
+        weights=options.weights,
     )
     if options.dry_run:
         print(describe_pipeline(pipeline, options, str(needs[-1])))
@@ -88,19 +92,32 @@ def settings_of(options: AlignOptions) -> Settings:
     )
 
 
-def check_memory(model_config: Any, settings: Settings, model: str) -> MemoryNeed:
-    """Refuse a model that cannot fit, before its weights are read: the pipeline's largest stage trains one adapter and samples."""
-    need = predict(
-        model_size(model_config),
-        rank=settings.lora_r,
-        adapters=2,
-        token_budget=BUDGET,
-        context=1024,
-        sample_rows=64,
-        sample_tokens=128 + settings.max_new_tokens,
-    )
-    have = available_memory()
-    check_fits(need, have, what=f"accord align on {model}")
+def check_memory(model_config: Any, settings: Settings, model: str, weights: str = "auto") -> MemoryNeed:
+    """Refuse a model that cannot fit, before its weights are read: the pipeline's largest stage trains one adapter and samples.
+
+    Args:
+        weights: how its base will be held.
+    """
+    size, have = model_size(model_config), available_memory()
+
+    def needed(weights: str) -> MemoryNeed:
+        half = getattr(model_config, "dtype", None) == torch.bfloat16
+        place = place_of(TrainingConfig(weights=weights), have, "cpu", 4, half=half)
+        return predict(
+            size,
+            rank=settings.lora_r,
+            adapters=2,
+            token_budget=BUDGET,
+            context=1024,
+            sample_rows=64,
+            sample_tokens=128 + settings.max_new_tokens,
+            weight_bytes=place.weight_bytes,
+            compute_bytes=place.compute_bytes,
+            held=place.held,
+        )
+
+    need, least = needed(weights), needed("nf4").total
+    check_fits(need, have, what=f"accord align on {model}", fitting="--weights nf4" if least <= have else "")
     say(Plan(f"align on {model}", need, have, BUDGET).lines)
     return need
 

@@ -288,9 +288,11 @@ def run(options: ConstitutionOptions) -> Path:
         return folder
 
     def fits(config: Any) -> None:
-        check_memory(config, settings, options.model)
+        check_memory(config, settings, options.model, options.weights)
 
-    opened = open_model(options.model, accept_licence=options.accept_licence, before_loading=fits, weights_too=True)
+    opened = open_model(
+        options.model, accept_licence=options.accept_licence, before_loading=fits, weights_too=True, weights=options.weights
+    )
     with AnswerStore(folder / "critic.sqlite") as asked, AnswerStore(folder / "judge.sqlite") as compared:
         critic = critic_of(options, constitution, opened, asked)
         judge = judge_for(options, constitution, opened, critic, compared)
@@ -313,10 +315,10 @@ def run_demo(
     rows = packaged(options.probes or DEMO_PROBES) if rows is None else rows
     settings = replace(QUICK, seed=options.seed) if settings is None else settings
     if options.dry_run:
-        print(described(ConstitutionOptions("packaged prompts", model), constitution, rows, settings))
+        print(described(ConstitutionOptions("packaged prompts", model, weights=options.weights), constitution, rows, settings))
         return folder
     check_fits(NEEDED_BYTES, available_memory(), what="The demo")
-    opened = open_model(model)
+    opened = open_model(model, weights=options.weights)
     with AnswerStore(folder / "alone.sqlite") as store:
         pipeline = Pipeline(opened, PipelineData(), settings, Stages(folder, say, force=options.force), say)
         critic, judge = RuleCritic(constitution, options.seed), constitution_judge(constitution)

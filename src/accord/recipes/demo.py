@@ -144,7 +144,15 @@ def run_demo(options: DemoOptions) -> Path:
     settings = replace(FULL if options.full else QUICK, seed=options.seed)
     check_fits(NEEDED_BYTES, available_memory(), what="The demo")
     stages = Stages(folder, say, force=options.force)
-    pipeline = Pipeline(MODELS[options.route], demo_data(full=options.full), settings, stages, say, accept_licence=options.accept_licence)
+    pipeline = Pipeline(
+        MODELS[options.route],
+        demo_data(full=options.full),
+        settings,
+        stages,
+        say,
+        accept_licence=options.accept_licence,
+        weights=options.weights,
+    )
     if options.dry_run:
         print(describe_pipeline(pipeline, options, f"{NEEDED_BYTES / 1e9:g} GB"))
         return folder

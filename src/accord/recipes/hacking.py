@@ -63,7 +63,7 @@ def run_hacking(options: DemoOptions, settings: Settings | None = None, model: s
     data = demo_data(full=False)
     few = replace(data, comparisons=data.comparisons[:: max(1, len(data.comparisons) // COMPARISONS)], heldout_comparisons=())
     stages = Stages(folder, say, force=options.force)
-    pipeline = Pipeline(model or MODELS["rlhf"], few, settings, stages, say)
+    pipeline = Pipeline(model or MODELS["rlhf"], few, settings, stages, say, weights=options.weights)
     if options.dry_run:
         print(describe_pipeline(pipeline, options, "4 GB"))
         return folder

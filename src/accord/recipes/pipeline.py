@@ -80,22 +80,25 @@ class Pipeline:
         *,
         accept_licence: bool = False,
         before_loading: Callable[[Any], object] | None = None,
+        weights: str = "auto",
     ) -> None:
         """Args:
         model: name, folder, run, GGUF file or hub id; or one that is open already.
         before_loading: called with the model's config before any weight is read; raises when the work cannot fit.
+        weights: how the base is held, as in `load_model`. A model that is open stays as it is.
         """
         self.data, self.settings, self.stages, self.say = data, settings, stages, say
         if isinstance(model, Opened):
             opened = model
         else:
-            opened = open_model(model, accept_licence=accept_licence, before_loading=before_loading, weights_too=True)
+            opened = open_model(model, accept_licence=accept_licence, before_loading=before_loading, weights_too=True, weights=weights)
         self.resolved, self.tokenizer, self.policy, self.renderer = opened.resolved, opened.tokenizer, opened.policy, opened.renderer
         self.stacks: dict[str, Stack] = {"starter": opened.stack}
         self._features: dict[str, Tensor] = {}
         self._reference: list[Rollout] = []
         adapters = [adapter_hash(self.policy, name) for name in opened.stack]
-        self._keys: dict[str, str] = {"starter": content_hash([str(self.resolved.name), self.resolved.sha256, *adapters])}
+        held = [f"held in {self.policy.held}"] if self.policy.held else []
+        self._keys: dict[str, str] = {"starter": content_hash([str(self.resolved.name), self.resolved.sha256, *adapters, *held])}
 
     def without_imitation(self) -> None:
         """Have the model as it was given take the place of what `sft` makes."""

@@ -44,6 +44,8 @@ class Settings:
     """Sizes and rates."""
 
     model: str = "smollm2-135m"
+    weights: str = "auto"
+    """How its weights are held, as in `load_model`."""
     task: dict[str, Any] = field(default_factory=lambda: {"steps": (2, 2), "largest": 9, "largest_factor": 3, "limit": 30})
     worked: int = 72
     """Worked solutions that SFT imitates: enough to see the form, too few to keep to it."""
@@ -85,7 +87,7 @@ def rewards() -> list[RewardSource]:
 
 def run_reasoning(options: DemoOptions, given: Settings | None = None) -> Path:
     """The demo; returns the path of its report (of its folder, for a dry run). Stages whose inputs have not changed are skipped."""
-    settings = given if given is not None else Settings(seed=options.seed, held_out=(options.probes or 25) * 4)
+    settings = given if given is not None else Settings(weights=options.weights, seed=options.seed, held_out=(options.probes or 25) * 4)
     folder = Path(options.output_dir or Path("runs") / "demo-reasoning")
     if options.dry_run:
         print(described(settings))
@@ -119,7 +121,7 @@ def described(settings: Settings) -> str:
 
 def imitate(settings: Settings, folder: Path, *, worked: bool = True) -> dict[str, Any]:
     """SFT on a few solutions. worked: True shows the steps, False the answer alone."""
-    opened = open_model(settings.model)
+    opened = open_model(settings.model, weights=settings.weights)
     rows = arithmetic_solutions(chains(settings.worked, seed=1, split="train", **settings.task), worked=worked)
     config = SFTConfig(output_dir=str(folder), seed=settings.seed, **settings.sft)
     trainer = SFTTrainer(opened.policy, config, rows, processing_class=opened.tokenizer, peft_config=adapter(settings, opened))
@@ -130,7 +132,7 @@ def imitate(settings: Settings, folder: Path, *, worked: bool = True) -> dict[st
 
 def practise(settings: Settings, start: str, folder: Path, control: str, *, resume: bool = False) -> dict[str, Any]:
     """GRPO from the model after SFT; what it earned step by step, and how many tokens it wrote."""
-    opened = open_model(start)
+    opened = open_model(start, weights=settings.weights)
     config = GRPOConfig(
         output_dir=str(folder), seed=settings.seed, max_completion_length=settings.longest, control=control, **settings.grpo
     )
@@ -162,7 +164,7 @@ def answers(
     Args:
         begin: how every answer begins: "####" leaves no room for working, a forced direct answer.
     """
-    opened = open_model(model)
+    opened = open_model(model, weights=settings.weights)
     rows = problems(settings, held_out=True) if rows is None else rows
     start = tuple(opened.tokenizer(begin, add_special_tokens=False)["input_ids"])
     prompts = [replace(prompt, ids=(*prompt.ids, *start)) for prompt in (as_prompt(row, opened.renderer) for row in rows)]
@@ -241,7 +243,12 @@ def page(settings: Settings, looks: dict[str, Any], curves: dict[str, Any], stag
         for index in range(min(6, total))
     ]
     report.stages = stages.records
-    report.lineage = [("model", settings.model), ("accord", accord.__version__), ("seed", str(settings.seed))]
+    report.lineage = [
+        ("model", settings.model),
+        ("weights", settings.weights),
+        ("accord", accord.__version__),
+        ("seed", str(settings.seed)),
+    ]
     report.next_steps = [
         (
             "accord grpo --data problems.jsonl --reward accuracy --model " + str(folder / "sft"),

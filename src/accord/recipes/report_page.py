@@ -17,7 +17,7 @@ from accord.recipes.pipeline import Pipeline
 from accord.recipes.straight_answers import SLICES, TITLES
 from accord.reporting.charts import Line
 from accord.reporting.report import Report, Who
-from accord.training.lineage import load_lines
+from accord.training.lineage import held_in, load_lines
 
 KL_BUDGET = 15.0
 """Nats an answer that the demo's PPO may move from the SFT model before the report calls it an alarm."""
@@ -129,6 +129,7 @@ def base_report(pipeline: Pipeline, result: dict[str, Any], who: Sequence[str], 
     report.lineage = [
         ("model", f"{resolved.name}, {resolved.source}, licence {resolved.licence}"),
         ("sha256", resolved.sha256),
+        ("weights", held_in(pipeline.policy)),
         ("adapters", " + ".join(pipeline.stacks[after]) or "none"),
         (
             "rows",

@@ -154,8 +154,9 @@ def _opened(options: AlignOptions) -> tuple[Opened, MemoryNeed]:
     opened = open_model(
         options.model,
         accept_licence=options.accept_licence,
-        before_loading=lambda config: needs.append(check_memory(config, settings, options.model)),
+        before_loading=lambda config: needs.append(check_memory(config, settings, options.model, options.weights)),
         weights_too=True,
+        weights=options.weights,
     )
     return opened, needs[-1]
 

@@ -26,7 +26,7 @@ from accord.recipes.report_page import policy_alarms
 from accord.recipes.sittings import Counts, WinRate, counts, still_wanted, told_counts, win_rate
 from accord.reporting.charts import Line, interval_rows, line_chart
 from accord.reporting.report import Chart, Part, Report, Sample, Who, write
-from accord.training.lineage import load_lines
+from accord.training.lineage import held_in, load_lines
 
 SAMPLES = 8
 """Held-out prompts shown with every policy's answer."""
@@ -146,6 +146,7 @@ def _lineage(standing: Standing, results: Sequence[RoundResult]) -> list[tuple[s
     return [
         ("model", f"{resolved.name}, {resolved.source}, licence {resolved.licence}"),
         ("sha256", resolved.sha256),
+        ("weights", held_in(standing.opened.policy)),
         ("adapters it was given with", " + ".join(standing.opened.stack) or "none"),
         *((f"labels of round {result.number}", f"snapshot {result.snapshot[:16]}") for result in results),
         ("seed", str(standing.options.seed)),

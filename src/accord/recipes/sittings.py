@@ -42,11 +42,13 @@ def remember(project: Project, store: Store, options: AlignOptions, rounds: Roun
     Raises:
         ConfigError: if a setting differs, or simulated labels would mix with real ones.
     """
-    about = {name: getattr(options, name) for name in ("data", "model", "method", "columns", "max_new_tokens", "iterations", "seed")}
+    about = {
+        name: getattr(options, name) for name in ("data", "model", "method", "columns", "max_new_tokens", "iterations", "seed", "weights")
+    }
     about |= {name: getattr(rounds, name) for name in ("feedback", "labels", "comparisons", "reward", "reward_model", "select")}
     about |= {"noise": rounds.noise} if rounds.feedback == "simulated" else {}
     path = project.folder / LOOP
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"schema": 1, **about}
+    before = {"weights": "auto", **json.loads(path.read_text(encoding="utf-8"))} if path.exists() else {"schema": 1, **about}
     changed = [name for name in about if before.get(name) != about[name]]
     if changed:
         told = ", ".join(f"{name} {before.get(name)} then, {about[name]} now" for name in changed)

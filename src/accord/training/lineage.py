@@ -14,6 +14,7 @@ from accord.types import content_hash
 from accord.writing import write_text
 
 if TYPE_CHECKING:
+    from accord.models.adapters import PolicyModel
     from accord.training.setup import Prepared
 
 RECORD = "run.json"
@@ -142,6 +143,11 @@ Metrics of a training run say how well an objective was met on its own data. The
 """
 
 
+def held_in(policy: PolicyModel) -> str:
+    """How a model's weights are held: bf16, int8 or nf4, or the type that they are computed with."""
+    return policy.held or str(policy.dtype).removeprefix("torch.")
+
+
 def record_of(
     method: str,
     prepared: Prepared,
@@ -160,7 +166,7 @@ def record_of(
         "schema": 1,
         "method": method,
         "base": getattr(policy.model.config, "_name_or_path", ""),
-        "weights": policy.held or str(policy.dtype).removeprefix("torch."),
+        "weights": held_in(policy),
         "adapters": list(prepared.stack),
         "parents": [{"adapter": name, "run": policy.origins[name]} for name in prepared.reference if name in policy.origins],
         "config": config.to_dict(),
