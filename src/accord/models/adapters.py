@@ -18,11 +18,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from accord.data.packing import PackedBatch, Place
+from accord.data.packing import PackedBatch
 from accord.errors import ConfigError
 from accord.models import packed_attention
 from accord.models.adapter_kinds import check_adapter, check_head, head_weight
 from accord.models.allocator import return_freed_memory
+from accord.models.answer_features import answer_features, likelihoods
 from accord.models.checkpointing import checkpointed_modules, run_checkpointed
 from accord.models.flex_attention import FlexLayout
 from accord.models.fuse import fuse
@@ -446,7 +447,9 @@ class PolicyModel:
                 )
         if want.ends:
             places = batch.answers
-            likely = self.likelihoods(hidden, batch, stack) if any(reading.surprise for reading in want.ends) else None
+            likely = None
+            if any(reading.surprise for reading in want.ends):
+                likely = likelihoods(hidden, batch, lambda states, targets: self.logprobs(states, targets, stack).logprobs)
             out.ends = tuple(
                 answer_features(hidden if reading.layer is None else middle[reading.layer], places, reading, likely)
                 for reading in want.ends
@@ -467,16 +470,6 @@ class PolicyModel:
             softcap=self.softcap,
             want_entropy=want_entropy,
         )
-
-    @torch.no_grad()
-    def likelihoods(self, hidden: Tensor, batch: PackedBatch, stack: Sequence[str]) -> Tensor:
-        """Log-probability of each token of a completion, counted or not, where it lies on the token axis; 0 elsewhere. (N,), no gradient"""
-        spans = [(span.prompt[1] - 1, *branch) for span in batch.spans for branch in span.branches]
-        targets = torch.tensor([at for _, first, last in spans for at in range(first, last)], device=hidden.device)
-        sources = torch.tensor([at for prompt, first, last in spans for at in (prompt, *range(first, last - 1))], device=hidden.device)
-        found = hidden.new_zeros(len(hidden), dtype=torch.float32)
-        found[targets] = self.logprobs(hidden[sources], batch.tokens[targets], stack).logprobs.float()
-        return found
 
     def logits(self, states: Tensor) -> Tensor:
         """LM head on given states (n, d): (n, V), at least fp32. For sampling, where every logit is needed."""
@@ -504,22 +497,3 @@ def _without_noise() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield
-
-
-def answer_features(hidden: Tensor, places: Sequence[Place], reading: Reading, likely: Tensor | None) -> Tensor:
-    """What heads read of hidden states (N, d) at C places: the state of the last token, (C, d); with `context` the state of the prompt's
-    last token, the mean over the completion and the last token side by side, (C, 3 d); with `surprise` `SURPRISE` numbers behind them.
-
-    Args:
-        likely: log-probability of each token of the completions; needed for `surprise` alone. (N,)
-    """
-    found = [hidden[[place.stop - 1 for place in places]]]
-    if reading.context:
-        means = torch.stack([hidden[place.first : place.stop].mean(0) for place in places])
-        found = [hidden[[place.prompt for place in places]], means, *found]
-    if reading.surprise:
-        assert likely is not None
-        texts = [(likely[place.begin : place.stop], likely[place.first : place.stop]) for place in places]
-        numbers = torch.stack([torch.stack([way(text) for text in both for way in (torch.sum, torch.min, torch.mean)]) for both in texts])
-        found.append(numbers.to(hidden.dtype))
-    return torch.cat(found, dim=-1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from accord.data.packing import PackedBatch, places_of
+from accord.models.answer_features import answer_features
 from accord.objectives.logprobs import logprobs_from_logits
 from accord.objectives.segments import at_least_fp32
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], want: Want, *, temperature: float = 1.0) -> Outputs:
     """The same outputs as the packed path, each completion run alone as [prompt; completion]: no padding, no mask, slower."""
-    from accord.models.adapters import Outputs, answer_features
+    from accord.models.adapters import Outputs
 
     parts: dict[str, list[Tensor]] = {"logprobs": [], "entropy": [], "greedy": [], "states": []}
     ends: list[list[Tensor]] = [[] for _ in want.ends]
