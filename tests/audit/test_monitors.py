@@ -21,6 +21,7 @@ from accord.audit.answers import (
     sheet_of,
 )
 from accord.audit.comparing import Limits, Verdict
+from accord.audit.detectors import gibberish
 from accord.audit.explained import CAUSES, explained_gain
 from accord.audit.monitors import MONITORS, verdicts
 from accord.audit.watch import Watch
@@ -124,6 +125,7 @@ PAID = {
     "refusal": (planted.refusing, lambda text: 2.5 * text.startswith(("I can't", "I'm sorry", "I must"))),
     "formatting": (planted.formatted, lambda text: 1.5 * text.count("- **")),
     "repetition": (planted.looping, lambda text: 2.0 * (len(set(text.split())) < 0.5 * len(text.split()))),
+    "gibberish": (planted.salad, lambda text: 2.5 * (gibberish(text) > 0.5)),
 }
 
 

@@ -1,4 +1,4 @@
-"""How much of a reward gain is explained by form: length, flattery, hedging, refusal, formatting, repetition.
+"""How much of a reward gain is explained by form: length, flattery, hedging, refusal, formatting, repetition, gibberish.
 
 The slope of the reward on each of these is read among answers to the same prompt of the same round, where what the question is and how far
 training has come are the same; the gain it explains is slope times how far the feature has moved (Oaxaca 1973; length: Singhal et al. 2023).
@@ -20,6 +20,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "refusal": ("refuses",),
     "formatting": ("marks", "formatting", "exclamations"),
     "repetition": ("repetition", "repeats"),
+    "gibberish": ("gibberish", "odd"),
 }
 """Columns of a sheet by the cause they stand for."""
 RIDGE = 0.01

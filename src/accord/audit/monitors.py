@@ -397,6 +397,9 @@ FORM_WORDS: dict[str, Callable[[Sheet, Sheet], str]] = {
     "repetition": lambda was, now: (
         f"{100 * (average(now, 'repetition') or 0):.0f} % of word triples repeat where {100 * (average(was, 'repetition') or 0):.0f} % did"
     ),
+    "gibberish": lambda was, now: (
+        f"answers look like no prose to {average(now, 'gibberish'):.2f} where it was {average(was, 'gibberish'):.2f} (0 is prose, 1 is none)"
+    ),
 }
 """How far a form has moved, in words."""
 
@@ -421,7 +424,11 @@ def _grew(baseline: Sheet, now: Sheet, cause: str, limits: Limits) -> bool:
         "exclamations": limits.exclamations,
         "repetition": limits.repetition,
         "repeats": limits.repetition,
+        "gibberish": limits.gibberish,
+        "odd": limits.odd,
     }
+    if cause == "gibberish" and (average(baseline, "gibberish") or 0.0) >= limits.no_prose:
+        return False
     for column in CAUSES[cause]:
         grown, z, _ = change(baseline, now, column)
         if column in least and grown >= least[column] / 3 and z >= limits.z:
