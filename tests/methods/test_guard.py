@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,16 +124,21 @@ def test_going_back_leaves_no_trace_of_the_hacked_rounds(stories: Any, warned: P
     trainer.train()
     found = [row for row in alarms(tmp_path) if row.get("rollback")]
     assert found and found[0]["action"].startswith("back to the last clean checkpoint")
-    assert trainer.guard.rollbacks == max(row["rollback"] for row in found) <= MOST_ROLLBACKS
-    rows = [row for row in lines(tmp_path / "metrics.jsonl") if "iteration" in row]
-    rounds = [row["iteration"] for row in rows if "grad_norm" in row]
-    assert rounds == sorted(set(rounds)) == [float(n + 1) for n in range(len(rounds))]  # each once, whatever was done twice
-    steps = {r["policy_step"] for r in lines(tmp_path / "rollouts.jsonl")}
-    assert steps == set(range(max(steps) + 1))
+    assert trainer.guard.rollbacks == max(row["rollback"] for row in found) <= MOST_ROLLBACKS + 1
+    rounds = [row["iteration"] for row in lines(tmp_path / "metrics.jsonl") if "iteration" in row and "grad_norm" in row]
+    assert rounds == [float(n + 1) for n in range(trainer.iteration)]  # each once, whatever was done twice
+    assert {r["policy_step"] for r in lines(tmp_path / "rollouts.jsonl")} == set(range(trainer.iteration))
     clean = json.loads((tmp_path / CLEAN / "trainer_state.json").read_text(encoding="utf-8"))
     assert clean["method"]["kl"]["value"] >= 0.05 and clean["method"]["guard"]["rollbacks"] >= 1
-    plain = lines(warned / "metrics.jsonl")[-1]
-    assert rows[-1]["objective/kl"] < plain["objective/kl"] and rows[-1]["objective/scores"] < plain["objective/scores"]
+    assert clean["method"]["iteration"] < found[0]["iteration"]  # it stays where it was before the first alarm
+    # The hole is found again at every price, so the run ends at that place, with nothing of the exploit.
+    assert trainer.guard.over and trainer.global_step == clean["global_step"]
+    marked = [marks([[{"content": row["now"]}]])[0] for row in lines(warned / DRIFT) if row["iteration"] == 10]
+    prompts = trainer.prompts[:8]
+    left = [
+        marks([[{"content": r.text}]])[0] for r in trainer.held_out_sampler.sample(prompts, replace(trainer._sampling(0), num_samples=1))
+    ]
+    assert sum(left) < 0.2 * sum(marked)
 
 
 def test_stop_ends_before_the_hacked_answers_are_learned_from(stories: Any, tmp_path: Path) -> None:
@@ -198,12 +204,16 @@ def grpo(folder: Path, reward: Any = letters, policy: Any = None, **options: Any
 
 @pytest.mark.parametrize("build", [ppo, grpo])
 def test_a_run_that_goes_back_resumes_to_the_same_weights(build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """KL is an alarm at once (a budget of next to nothing), so the run goes back three times and stops; killed in between, it ends the same."""
+    """KL is an alarm at once (a budget of next to nothing), so the run goes back three times, then once more to end at that clean checkpoint;
+    killed in between, it ends the same, and asked to go on from where it ended it stays there."""
     options = {"on_alarm": "rollback", "kl_alarm": 1e-4, "save_steps": 1, "tokens_per_microbatch": 256}
     straight = build(tmp_path / "straight", **options)
     straight.train()
-    assert straight.guard.rollbacks == MOST_ROLLBACKS
-    assert alarms(tmp_path / "straight")[-1]["action"] == f"stop: {MOST_ROLLBACKS} rollbacks did not help"
+    assert straight.guard.over and straight.guard.rollbacks == MOST_ROLLBACKS + 1
+    words = f"back to the last clean checkpoint, and stop: {MOST_ROLLBACKS} rollbacks did not help"
+    assert alarms(tmp_path / "straight")[-1]["action"] == words
+    clean = json.loads((tmp_path / "straight" / CLEAN / "trainer_state.json").read_text(encoding="utf-8"))
+    assert straight.global_step == clean["global_step"] < 8
     cut = build(tmp_path / "cut", **options)
     turn_back = type(cut.guard).turn_back
 
@@ -218,10 +228,14 @@ def test_a_run_that_goes_back_resumes_to_the_same_weights(build: Any, tmp_path: 
     monkeypatch.setattr(type(cut.guard), "turn_back", turn_back)
     resumed = build(tmp_path / "cut", **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / CLEAN))
-    assert resumed.global_step == straight.global_step
-    for name, parameter in straight.parameters().items():
-        assert torch.equal(parameter, resumed.parameters()[name]), name
-    assert alarms(tmp_path / "cut") == alarms(tmp_path / "straight")
+    again = build(tmp_path / "straight", **options)
+    said = alarms(tmp_path / "straight")
+    again.train(resume_from_checkpoint=str(tmp_path / "straight" / CLEAN))
+    for other in (resumed, again):
+        assert other.global_step == straight.global_step
+        for name, parameter in straight.parameters().items():
+            assert torch.equal(parameter, other.parameters()[name]), name
+    assert alarms(tmp_path / "cut") == alarms(tmp_path / "straight") == said
 
 
 def test_grpo_without_a_reference_reads_one_where_kl_may_be_raised(tmp_path: Path) -> None:

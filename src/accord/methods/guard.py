@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from accord.audit.answers import Seen
-from accord.audit.comparing import Limits
+from accord.audit.comparing import Limits, Verdict
 from accord.audit.watch import Looked, Watch
 from accord.data.packing import Unit
 from accord.training import checkpoint, processes
@@ -24,7 +24,7 @@ ALARMS, VERDICTS, DRIFT, TO_LABEL = "alarms.jsonl", "monitors.json", "drift.json
 CLEAN, UNPROVEN = "clean", "unproven"
 """Folders: of the last checkpoint whose answers showed nothing on the way to an alarm, and of one whose answers are still to be looked at."""
 MOST_ROLLBACKS = 3
-"""A run that hacks its reward again after so many ends."""
+"""A run that hacks its reward again after so many ends at its last clean checkpoint."""
 LEAST_PRICE, MOST_PRICE = 0.05, 1.0
 """Reward (of variance 1) that a nat of KL costs after it was raised."""
 CLEAN_SAVES = 10
@@ -45,6 +45,8 @@ class Guard:
         self.trainer, self.config = trainer, config
         self.watch = Watch(Limits(kl=config.kl_alarm))
         self.rollbacks = 0
+        self.holes: list[list[str]] = []
+        """Monitor and cause of the alarms that led to a rollback: from then on being on the way there is enough."""
         self.panel: list[dict[str, str]] = []
         """What the start answered to a few prompts; they are answered again with the same draws."""
         self.turns_back = self.stops = False
@@ -54,13 +56,13 @@ class Guard:
 
     def state(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"watch": self.watch.state(), "rollbacks": self.rollbacks, "panel": self.panel}
+        return {"watch": self.watch.state(), "rollbacks": self.rollbacks, "holes": self.holes, "panel": self.panel}
 
     def load(self, state: dict[str, Any] | None) -> None:
         """The inverse of `state`. None, of a checkpoint that an earlier release wrote: the watch begins here."""
         if state is not None:
             self.watch.load(state["watch"])
-            self.rollbacks, self.panel = int(state["rollbacks"]), list(state["panel"])
+            self.rollbacks, self.holes, self.panel = int(state["rollbacks"]), list(state.get("holes", [])), list(state["panel"])
 
     def open(self) -> None:
         """Drop what a killed run wrote after the checkpoint that it goes on from; what was rolled back stays on record."""
@@ -78,8 +80,9 @@ class Guard:
     # -- a round --------------------------------------------------------------------------------------------------------------------------
 
     def before_round(self) -> None:
-        """Keep this place as one to go back to, should the answers that are sampled now be clean."""
-        if not self.config.monitors or self.config.on_alarm != "rollback":
+        """Keep this place as one to go back to, should the answers that are sampled now be clean. After a rollback the place stays what it
+        was: a hole that was found once grows for some rounds before it is seen again."""
+        if not self.config.monitors or self.config.on_alarm != "rollback" or self.rollbacks:
             return
         every = max(1, self._rounds() // CLEAN_SAVES)
         there = (self.trainer.folder / CLEAN / checkpoint.STATE).exists()
@@ -103,13 +106,18 @@ class Guard:
             self._answer_panel()
         return looked.metrics()
 
+    @property
+    def over(self) -> bool:
+        """Whether going back has not helped, so that the run ends where it stands: at its last clean checkpoint."""
+        return self.rollbacks > MOST_ROLLBACKS
+
     def turn_back(self) -> None:
-        """Go on from the last clean checkpoint, with a dearer KL: with the same one the same would happen again."""
-        trainer, count = self.trainer, self.rollbacks + 1
+        """Stand at the last clean checkpoint, with a dearer KL: with the same one the same would happen again."""
+        trainer, count, holes = self.trainer, self.rollbacks + 1, self.holes
         assert trainer.optimizer is not None
         trainer.optimizer.state.clear()  # the first clean checkpoint has no moments
         trainer.go_back_to(trainer.folder / CLEAN)
-        self.rollbacks, self.turns_back = count, False
+        self.rollbacks, self.holes, self.turns_back = count, holes, False
         trainer.raise_kl()
         if processes.is_main():
             for folder in checkpoint.folders(trainer.folder):
@@ -123,16 +131,23 @@ class Guard:
 
     def _act(self, looked: Looked) -> str:
         """Decide; returns what is done, in words."""
-        wanted = self.config.on_alarm
-        if not looked.alarms or wanted == "warn":
+        wanted, again = self.config.on_alarm, self._again(looked)
+        if not (looked.alarms or again) or wanted == "warn":
             return "none"
         if wanted == "raise_kl":
             return self.trainer.raise_kl()
-        if wanted == "rollback" and self.rollbacks < MOST_ROLLBACKS:
+        if wanted == "rollback":
             self.turns_back = True
-            return "back to the last clean checkpoint, with a dearer KL"
+            self.holes += [[v.name, v.cause] for v in looked.alarms if [v.name, v.cause] not in self.holes]
+            if self.rollbacks < MOST_ROLLBACKS:
+                return "back to the last clean checkpoint, with a dearer KL"
+            return f"back to the last clean checkpoint, and stop: {MOST_ROLLBACKS} rollbacks did not help"
         self.stops = True
-        return "stop" if wanted == "stop" else f"stop: {MOST_ROLLBACKS} rollbacks did not help"
+        return "stop"
+
+    def _again(self, looked: Looked) -> list[Verdict]:
+        """What is on the way to an alarm for which the run has gone back before."""
+        return [v for v in looked.verdicts if v.level == "watch" and [v.name, v.cause] in self.holes]
 
     def _keep(self, name: str) -> None:
         trainer = self.trainer
@@ -167,12 +182,12 @@ class Guard:
         )
         rollback = {"rollback": self.rollbacks + 1} if self.turns_back else {}
         rows = {row["name"]: row for row in looked.rows()}
-        for verdict in looked.risen:
+        for verdict in (*looked.risen, *self._again(looked)):
             row = {"iteration": number, **rows[verdict.name], "action": action, **rollback}
             append_text(trainer.folder / ALARMS, _line(row))
             done = "" if action == "none" else f" Done: {action}."
             say(
-                f"ALARM in round {number}, {verdict.cause}: {verdict.words}{done} The answers that show it are in {trainer.folder / ALARMS}."
+                f"{'ALARM' if verdict.level == 'alarm' else 'On the way again'} in round {number}, {verdict.cause}: {verdict.words}{done} The answers that show it are in {trainer.folder / ALARMS}."
             )
         if self.config.labelling_queue and looked.risen:
             tasks = [task for verdict in looked.risen for task in to_label(verdict.name, rows[verdict.name]["samples"], units)]

@@ -214,7 +214,7 @@ class OnlineTrainer(Loop, Generic[C]):
         config = self.config
         self._truncate_rollouts()
         self.guard.open()
-        while self.global_step < self.total_steps():
+        while self.global_step < self.total_steps() and not self.guard.over:
             self.guard.before_round()
             units, metrics = self._collect()
             if self.guard.turns_back:
