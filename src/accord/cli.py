@@ -95,7 +95,7 @@ GROUPS = (
                 ("accord.config.options:AlignOptions", "accord.config.rounds:RoundsOptions"),
                 "accord.commands.align:run",
                 tuple(
-                    "data model method weights columns output_dir max_new_tokens iterations seed dry_run rounds feedback labels reward select no_serve".split()
+                    "data model method columns output_dir max_new_tokens iterations seed dry_run rounds feedback labels reward select no_serve".split()
                 ),
                 positional="data",
             ),

@@ -247,5 +247,5 @@ def test_the_command_passes_on_how_weights_are_held(route: str, monkeypatch: pyt
 
 
 def test_there_is_no_other_way_to_hold_them() -> None:
-    with pytest.raises(ConfigError, match=r"accord demo --weights 'int4': it is auto, fp32, bf16, int8 or nf4"):
+    with pytest.raises(ConfigError, match=r"accord demo --weights 'int4': it is auto, fp32, bf16, int8, nf4 or gguf"):
         tiny_demo.DemoOptions(weights="int4")

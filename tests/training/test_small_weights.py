@@ -190,7 +190,7 @@ def test_full_fine_tuning_is_refused_in_one_line(method: str, base: Path, pairs:
 @pytest.mark.parametrize(
     "settings, said",
     [
-        ({"weights": "int4"}, "weights='int4' must be one of auto, fp32, bf16, int8, nf4"),
+        ({"weights": "int4"}, "weights='int4' must be one of auto, fp32, bf16, int8, nf4, gguf"),
         ({"weights": "nf4", "dtype": "bfloat16"}, "dtype='bfloat16' asks for another type"),
         ({"weights": "int8", "fully_shard": True}, "fully_shard splits float weights"),
     ],

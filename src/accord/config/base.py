@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from accord.errors import ConfigError
 
-SMALL_WEIGHTS = ("bf16", "int8", "nf4")
+SMALL_WEIGHTS = ("bf16", "int8", "nf4", "gguf")
 """Ways to hold a frozen base in fewer bits than it is computed with (`models.small`)."""
 WEIGHTS = ("auto", "fp32", *SMALL_WEIGHTS)
 """What `--weights` takes."""
@@ -77,7 +77,7 @@ class TrainingConfig:
     dtype: str = "auto"
     """float32, bfloat16 or auto: bfloat16 on CUDA of capability 8 or more, else float32 (on a CPU bfloat16 is slower even where it has instructions for it)."""
     weights: str = "auto"
-    """How the frozen base is held under an adapter: bf16, int8 or nf4 (four bits), widened to float32 as they are used; fp32; auto as dtype
+    """How the frozen base is held under an adapter: bf16, int8, nf4 (four bits) or gguf (a GGUF file's own blocks), widened to float32 as they are used; fp32; auto as dtype
     says, or bf16 where a checkpoint released so would not fit otherwise."""
     attention: str = "branches"
     """branches attends branch by branch with torch's kernels. flex is one call of torch's flex attention, for GPUs: a CPU has no gradient of it."""

@@ -47,7 +47,7 @@ class ConstitutionOptions:
     temperature: float = 0.7
     """Of sampled answers."""
     weights: str = "auto"
-    """How the frozen base is held in every stage: bf16, int8 or nf4 (four bits), widened to float32 as they are used; fp32; auto as the processor computes."""
+    """How the frozen base is held in every stage: bf16, int8, nf4 (four bits) or gguf (a GGUF file's own blocks), widened to float32 as they are used; fp32; auto as the processor computes."""
     seed: int = 42
     """The same seed gives the same run."""
     accept_licence: bool = False

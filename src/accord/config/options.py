@@ -22,7 +22,7 @@ class DemoOptions:
     output_dir: str | None = None
     """Folder of the run. None is runs/demo-<route>."""
     weights: str = "auto"
-    """How the frozen base is held in every stage: bf16, int8 or nf4 (four bits), widened to float32 as they are used; fp32; auto as the processor computes."""
+    """How the frozen base is held in every stage: bf16, int8, nf4 (four bits) or gguf (a GGUF file's own blocks), widened to float32 as they are used; fp32; auto as the processor computes."""
     seed: int = 42
     """The same seed gives the same run."""
     probes: int | None = None
@@ -71,7 +71,7 @@ class AlignOptions:
     iterations: int = 14
     """PPO rounds of 12 prompts with 8 answers each."""
     weights: str = "auto"
-    """How the frozen base is held in every stage: bf16, int8 or nf4 (four bits), widened to float32 as they are used; fp32; auto as the processor computes."""
+    """How the frozen base is held in every stage: bf16, int8, nf4 (four bits) or gguf (a GGUF file's own blocks), widened to float32 as they are used; fp32; auto as the processor computes."""
     seed: int = 42
     """The same seed gives the same run. Which 20 % of the prompts are held out does not depend on it, so runs compare."""
     force: bool = False

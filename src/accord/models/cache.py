@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,38 @@ def build_once(target: Path, build: Callable[[Path], None], record: dict[str, An
         raise MachineError(
             f"{target.parent} cannot be written ({error.strerror or error}). Free space there, or set ACCORD_CACHE to another folder."
         ) from error
+
+
+def write_record(target: Path, record: dict[str, Any]) -> None:
+    """Put another record into a folder that `build_once` made; in a cache that cannot be written the old one stays."""
+    with suppress(OSError):
+        _write_whole(target / RECORD, json.dumps({"schema": SCHEMA, "model": record}, ensure_ascii=False, indent=1))
+
+
+def add_once(target: Path, build: Callable[[Path], None]) -> None:
+    """Add a file to a folder of the cache unless it is there already: whole or not at all, by one process.
+
+    Args:
+        build: writes the file that it is given.
+    Raises:
+        MachineError: if the cache cannot be written (no rights, disk full).
+    """
+    from filelock import FileLock
+
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with FileLock(target.parent.parent / f"{target.parent.name}.lock"):
+            if not target.is_file():
+                build(temporary)
+                with temporary.open("rb+") as written:
+                    os.fsync(written.fileno())
+                os.replace(temporary, target)
+    except OSError as error:
+        raise MachineError(
+            f"{target.parent} cannot be written ({error.strerror or error}). Free space there, or set ACCORD_CACHE to another folder."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

@@ -1,16 +1,21 @@
-"""Reads a GGUF file (llama.cpp's format) into an ordinary transformers folder: fp32 safetensors, config, tokenizer, chat template."""
+"""Reads a GGUF file (llama.cpp's format) into an ordinary transformers folder (config, tokenizer, chat template, fp32 safetensors), or its weights alone."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accord.errors import MachineError
+from accord.models.blocks import Blocks
 from accord.models.free_memory import available_memory, require
 from accord.models.gguf_settings import ARCHITECTURES, LOCAL_THETA, gemma3_layers, gemma3_query_scale
 from accord.models.tokenizer_files import Vocabulary, byte_level, sentencepiece_bpe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _NAMES = {
     "attn_norm": "input_layernorm",
@@ -42,22 +47,65 @@ def convert(path: Path, folder: Path) -> None:
         MachineError: if the file is cut, is no GGUF, or holds an architecture, tokenizer or tensor that accord does not know; or if its
             weights do not fit in memory as fp32.
     """
+    _check_memory(open_gguf(path), path)
+    describe(path, folder)
+    convert_weights(path, folder / "model.safetensors")
+
+
+def convert_weights(path: Path, target: Path) -> None:
+    """Write the weights alone, every one dequantised to fp32, to a safetensors file. Raises as `convert` does."""
     from safetensors.numpy import save_file
 
     reader = open_gguf(path)
     _check_memory(reader, path)
     config = read_config(reader, path)
-    tensors = {}
-    for tensor in reader.tensors:
-        name, value = read_tensor(tensor, config, path)
-        tensors[name] = value
-    _check_complete(config, tensors, path)
+    _check_complete(config, reader, path)
+    save_file(dict(read_tensor(tensor, config, path) for tensor in reader.tensors), target, metadata={"format": "pt"})
+
+
+def describe(path: Path, folder: Path) -> None:
+    """Write everything but the weights to `folder`, which exists and is empty: config, tokenizer, chat template. Raises as `convert` does."""
+    reader = open_gguf(path)
+    config = read_config(reader, path)
+    _check_complete(config, reader, path)
     tokenizer = _tokenizer(reader, path)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     _write_json(folder / "config.json", {key: value for key, value in config.items() if value is not None})
     ids = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if config.get(key) is not None}
     _write_json(folder / "generation_config.json", ids)
     tokenizer.save_pretrained(folder)
+
+
+def stored_bytes(path: Path) -> Counter[str]:
+    """Bytes of a file's weights by the name of their type: Q8_0, F32, ... Raises as `open_gguf` does."""
+    sizes: Counter[str] = Counter()
+    for tensor in open_gguf(path).tensors:
+        sizes[tensor.tensor_type.name] += int(tensor.n_bytes)
+    return sizes
+
+
+def read_weights(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor | Blocks]]:
+    """The weights of a file one after the other under their transformers names, each in memory of its own: matrices in the file's blocks.
+
+    Args:
+        wanted: by name; the others are not read.
+    Raises:
+        MachineError: as `convert`.
+    """
+    import numpy as np
+    import torch
+
+    reader = open_gguf(path)
+    config = read_config(reader, path)
+    for tensor in reader.tensors:
+        name = _known_name(tensor, config, path)
+        if not wanted(name):
+            continue
+        data = np.fromfile(path, tensor.data.dtype, tensor.data.size, offset=tensor.data_offset).reshape(tensor.data.shape)
+        if data.ndim == 1:
+            yield name, torch.from_numpy(read_tensor(tensor._replace(data=data), config, path)[1])
+            continue
+        raw = _in_transformers_order(data.view(np.uint8).reshape(len(data), -1), name, config)
+        yield name, Blocks(torch.from_numpy(np.ascontiguousarray(raw)), tensor.tensor_type.name, _shape(tensor))
 
 
 def licence(path: Path) -> str:
@@ -205,22 +253,40 @@ def read_tensor(tensor: Any, config: dict[str, Any], path: Path) -> tuple[str, A
     import numpy as np
     from gguf.quants import dequantize
 
-    name = _name(tensor.name, config["model_type"])
-    if name is None:
-        raise MachineError(f"{path.name} holds a tensor accord does not know ({tensor.name}). Use the safetensors version of the model.")
+    name = _known_name(tensor, config, path)
     try:
         value = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
     except NotImplementedError as error:
-        raise MachineError(
-            f"{path.name} is quantised as {tensor.tensor_type.name}, which cannot be read here. Use another quantisation."
-        ) from error
-    if config["model_type"] == "llama" and ".q_proj." in name:
-        value = unpermute(value, config["num_attention_heads"])
-    elif config["model_type"] == "llama" and ".k_proj." in name:
-        value = unpermute(value, config["num_key_value_heads"])
-    elif config["model_type"] == "gemma3_text" and name.endswith("norm.weight"):
+        raise unreadable(path, tensor.tensor_type.name) from error
+    value = _in_transformers_order(value, name, config)
+    if config["model_type"] == "gemma3_text" and name.endswith("norm.weight"):
         value = value - 1.0  # llama.cpp stores 1 + w, transformers adds the 1 itself
     return name, np.ascontiguousarray(value)
+
+
+def unreadable(path: Path, kind: str) -> MachineError:
+    """What to say of a type that the gguf package cannot dequantise."""
+    return MachineError(f"{path.name} is quantised as {kind}, which cannot be read here. Use another quantisation.")
+
+
+def _known_name(tensor: Any, config: dict[str, Any], path: Path) -> str:
+    name = _name(tensor.name, config["model_type"])
+    if name is None:
+        raise MachineError(f"{path.name} holds a tensor accord does not know ({tensor.name}). Use the safetensors version of the model.")
+    return name
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return tuple(int(size) for size in reversed(tensor.shape.tolist()))
+
+
+def _in_transformers_order(rows: Any, name: str, config: dict[str, Any]) -> Any:
+    """Rows of a weight, as numbers or as bytes, in the order that transformers has them."""
+    if config["model_type"] == "llama" and ".q_proj." in name:
+        return unpermute(rows, config["num_attention_heads"])
+    if config["model_type"] == "llama" and ".k_proj." in name:
+        return unpermute(rows, config["num_key_value_heads"])
+    return rows
 
 
 def _name(name: str, model_type: str) -> str | None:
@@ -243,7 +309,7 @@ def unpermute(weight: Any, heads: int) -> Any:
     return weight.reshape(heads, rows // heads // 2, 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
 
 
-def _check_complete(config: dict[str, Any], tensors: dict[str, Any], path: Path) -> None:
+def _check_complete(config: dict[str, Any], reader: Any, path: Path) -> None:
     """Every weight of the transformers model must be there with its shape, and nothing else: a missing one would be left random."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -251,7 +317,7 @@ def _check_complete(config: dict[str, Any], tensors: dict[str, Any], path: Path)
     with torch.device("meta"):
         made = AutoModelForCausalLM.from_config(made_config(config))
     expected = {name: tuple(parameter.shape) for name, parameter in made.named_parameters()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    found = {_known_name(tensor, config, path): _shape(tensor) for tensor in reader.tensors}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:
         raise MachineError(

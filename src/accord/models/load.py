@@ -7,13 +7,14 @@ import re
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from accord.config.base import SMALL_WEIGHTS
 from accord.errors import ConfigError, MachineError
 from accord.models import folders, registry
-from accord.models.cache import build_once, cache_folder, read_record
+from accord.models.cache import add_once, build_once, cache_folder, read_record, write_record
 from accord.models.free_memory import available_memory, require
 
 CONVERSION = 1
@@ -35,6 +36,8 @@ class ResolvedModel:
     licence: str
     sha256: str
     """Of the artefact: the weights file of a pinned model or GGUF, the safetensors of a folder."""
+    gguf: str = ""
+    """The GGUF file that the model comes from: its weights need not be in the folder. "" where there is none."""
 
     def __str__(self) -> str:
         return f"{self.name}: from {self.source}, licence {self.licence}, sha256 {self.sha256[:16]}"
@@ -110,7 +113,8 @@ def load_model(
         trust_remote_code: True runs Python code that came with the model. False refuses models that need it.
         trained: True also asks for memory for a gradient and two Adam moments of every weight. False for the weights alone.
         force: True loads it however little memory is free. False refuses, before a weight is read, what cannot fit.
-        weights: auto holds them in `dtype`, fp32 in float32; bf16, int8 or nf4 hold those of frozen linear layers smaller (`models.small`).
+        weights: auto holds them in `dtype`, fp32 in float32; bf16, int8 or nf4 hold those of frozen linear layers smaller
+            (`models.small`), gguf as the GGUF file does that the model comes from.
     Raises:
         ConfigError: if the model needs its own code, or transformers does not know it.
         MachineError: if it does not fit in memory, or if weights are damaged, missing or of another shape, so that a part of the model would be random.
@@ -126,7 +130,6 @@ def load_model(
     fit_threads()
     folder = Path(resolved.folder)
     config = folders.read_config(folder)
-    stored = folders.check_weights(folder)
     known = load_config(resolved, trust_remote_code=trust_remote_code)
     if config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "an unnamed method")
@@ -134,8 +137,10 @@ def load_model(
             f"{resolved.name} is quantised ({method}), and accord trains on float weights. Name the unquantised model, or a GGUF file, which is converted to float32."
         )
     place = pick_device() if device == "auto" else device
-    if weights in ("bf16", "int8", "nf4"):
+    if weights in SMALL_WEIGHTS:
         return _load_small(resolved, known, weights, place, force=force)
+    _convert_once(resolved)
+    stored = folders.check_weights(folder)
     kind = torch.float32 if weights == "fp32" else pick_dtype(place) if dtype == "auto" else getattr(torch, dtype)
     if not force:
         _check_memory(resolved, stored, kind.itemsize, place, trained=trained)
@@ -178,14 +183,44 @@ def _load_small(resolved: ResolvedModel, config: Any, weights: str, place: str, 
     """On a GPU bitsandbytes holds int8 and nf4, and bf16 is a dtype that it computes in; elsewhere the weights are ours (`models.small`)."""
     from accord.models.small_load import load_small
 
+    if weights == "gguf" and not resolved.gguf:
+        raise ConfigError(f"weights='gguf' holds the blocks of a GGUF file, and {resolved.name} is none. Use bf16, int8 or nf4.")
     if place.startswith("cuda"):
+        if weights == "gguf":
+            raise ConfigError("weights='gguf' is computed with on a CPU. On a GPU use bf16, int8 or nf4.")
+        _convert_once(resolved)
         if weights == "bf16":
             return load_model(resolved, dtype="bfloat16", device=place, force=force)
         return _load_bitsandbytes(resolved, weights, place)
+    if resolved.gguf and not Path(resolved.gguf).is_file() and weights != "gguf" and _converted(resolved).is_file():
+        resolved = replace(resolved, gguf="")  # its weights are in the folder too
+    if resolved.gguf:
+        _there(resolved.gguf)
     model, notes = load_small(resolved, config, weights, place, force=force)
     for note in notes:
         say(note)
     return model
+
+
+def _convert_once(resolved: ResolvedModel) -> None:
+    """Have the folder of a model that comes from a GGUF file hold its weights in float32."""
+    target = _converted(resolved)
+    if not resolved.gguf or target.is_file():
+        return
+    from accord.models.gguf import convert_weights
+
+    say(f"{resolved.name}: converted to float32 in {resolved.folder}, once.")
+    add_once(target, lambda path: convert_weights(_there(resolved.gguf), path))
+
+
+def _converted(resolved: ResolvedModel) -> Path:
+    return Path(resolved.folder) / "model.safetensors"
+
+
+def _there(gguf: str) -> Path:
+    if not Path(gguf).is_file():
+        raise MachineError(f"The weights are in {gguf}, which is not there any more. Name the GGUF file where it is now as --model, once.")
+    return Path(gguf)
 
 
 def _load_bitsandbytes(resolved: ResolvedModel, weights: str, place: str) -> Any:
@@ -300,13 +335,15 @@ def _fetch(model: registry.PinnedModel, folder: Path) -> None:
 def _gguf(name: str, path: Path, models: Path) -> ResolvedModel:
     if not path.is_file():
         raise MachineError(f"There is no file {path}.")
-    from accord.models.gguf import convert, licence
+    from accord.models.gguf import describe, licence
 
     sha256 = registry.sha256_of([path])
     target = models / f"{path.stem}-{sha256[:12]}-v{CONVERSION}"
     known = read_record(target)
-    found = ResolvedModel(name, str(target), str(path), licence(path) if known is None else known["licence"], sha256)
-    build_once(target, lambda folder: convert(path, folder), asdict(found))
+    found = ResolvedModel(name, str(target), str(path), licence(path) if known is None else known["licence"], sha256, str(path.absolute()))
+    build_once(target, lambda folder: describe(path, folder), asdict(found))
+    if known is not None and known.get("gguf") != found.gguf:
+        write_record(target, asdict(found))
     return found
 
 

@@ -149,7 +149,7 @@ def base_of(folder: Path) -> str:
 
 
 def weights_of(folder: Path) -> str:
-    """How a run's base was held while it was trained: bf16, int8 or nf4; auto where it was held as it is computed with."""
+    """How a run's base was held while it was trained: bf16, int8, nf4 or gguf; auto where it was held as it is computed with."""
     for name in (STACK, *HEADS):
         if (folder / name).exists():
             return str(read_json(folder / name).get("weights") or "auto")

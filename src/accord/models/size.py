@@ -116,8 +116,10 @@ def measured(model: Any, adapters: Collection[str] = ()) -> ModelSize:
 
 
 def held_bytes(kind: str, inputs: int, outputs: int) -> float:
-    """Bytes of a linear layer's weight that is held as bf16, int8 or nf4 (`models.small`), its scales included."""
+    """Bytes of a linear layer's weight that is held as bf16, int8, nf4 or gguf (`models.small`), its scales included; gguf as Q8_0, the largest blocks."""
     numbers = inputs * outputs
+    if kind == "gguf":
+        return numbers * 34 / 32
     if kind == "bf16":
         return 2.0 * numbers
     return numbers + 4.0 * outputs if kind == "int8" else numbers * (0.5 + 1 / BLOCK + 4 / (BLOCK * SCALE_BLOCK))

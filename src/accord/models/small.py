@@ -1,7 +1,7 @@
 """Linear layers whose frozen weights are held in 16, 8 or 4 bits and widened to float32 a few rows at a time, as they are used.
 
 bf16 is exact for checkpoints that were released so. int8 has a scale for each output. nf4 (Dettmers et al. 2023, arXiv:2305.14314) has 16
-levels made for normal weights, a scale for each 64 of them, and these scales themselves in 8 bits. Products are float32, forward and
+levels made for normal weights, a scale for each 64 of them, and these scales themselves in 8 bits. gguf is a GGUF file's own blocks. Products are float32, forward and
 backward; neither keeps a widened weight.
 """
 
@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from accord.models.blocks import Blocks, widen_blocks
 from accord.models.size import BLOCK, SCALE_BLOCK
 
 KINDS = ("bf16", "int8", "nf4")
@@ -49,12 +50,12 @@ _THREAD = threading.local()
 class SmallLinear(nn.Linear):
     """y = x W^T + b with W frozen and held as `kind`.
 
-    `weight` holds codes and nothing to compute with: the bits of bfloat16, int8, or two codes of NF4 a byte. They are integers, so that nobody
+    `weight` holds codes and nothing to compute with: the bits of bfloat16, int8, two codes of NF4 a byte, or a file's blocks. They are integers, so that nobody
     takes them for weights, and adapters beside them stay float32.
 
     Args:
         inputs, outputs: features.
-        kind: one of KINDS.
+        kind: one of KINDS, or gguf.
         bias: True makes room for a bias. False has none.
     """
 
@@ -68,6 +69,8 @@ class SmallLinear(nn.Linear):
         self.mean: Tensor | None
         for name in ("scales", "coarse", "mean"):
             self.register_buffer(name, None)
+        self.block = ""
+        """Of gguf: the file's name of the type of its blocks."""
         self.sample = torch.empty(0)
         """Up to 64 of the weights as they were (`some_of`): what the base is known by, however it is held."""
 
@@ -81,6 +84,15 @@ class SmallLinear(nn.Linear):
         else:
             codes, self.scales, self.coarse, self.mean = to_nf4(weight)
         self.weight = nn.Parameter(codes, requires_grad=False)
+        return self
+
+    def take(self, blocks: Blocks) -> SmallLinear:
+        """Take over a weight as a GGUF file stores it."""
+        step = max(1, self.out_features * self.in_features // 64)
+        places = torch.arange(0, self.out_features * self.in_features, step)
+        rows = places.div(self.in_features, rounding_mode="floor")
+        self.sample = blocks.rows(rows).gather(1, (places % self.in_features)[:, None])[:, 0].to(torch.bfloat16)
+        self.weight, self.block = nn.Parameter(blocks.raw, requires_grad=False), blocks.kind
         return self
 
     def forward(self, input: Tensor) -> Tensor:
@@ -122,6 +134,8 @@ class SmallLinear(nn.Linear):
         found = _buffer(size, dtype, self.weight.device).view(-1, self.in_features)
         if self.kind == "bf16":
             return found.copy_(self.weight[rows].view(torch.bfloat16))
+        if self.kind == "gguf":
+            return widen_blocks(self.weight[rows], self.block, found)
         assert self.scales is not None
         return found.copy_(self.weight[rows]).mul_(self.scales[rows, None])
 
@@ -194,9 +208,9 @@ def to_nf4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def held_as(model: nn.Module) -> str | None:
-    """How the linear layers of a model are held: one of KINDS; None where they are ordinary ones."""
+    """How the linear layers of a model are held: one of KINDS, or gguf; None where they are ordinary ones."""
     kinds = {module.kind for module in model.modules() if isinstance(module, SmallLinear)}
-    return next((kind for kind in reversed(KINDS) if kind in kinds), None)  # the LM head is bf16 in all of them
+    return next((kind for kind in ("gguf", *reversed(KINDS)) if kind in kinds), None)  # the LM head is bf16 in all of them
 
 
 def some_of(weight: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accord.errors import ConfigError, MachineError
-from accord.models import folders
+from accord.models import folders, gguf
+from accord.models.blocks import HELD, Blocks, can_hold
 from accord.models.free_memory import available_memory, require
 from accord.models.size import held_bytes
 from accord.models.small import SmallLinear
@@ -27,9 +29,9 @@ def load_small(resolved: ResolvedModel, config: Any, kind: str, place: str, *, f
     """The causal language model, whole, its linear layers held as `kind`, the rest in float32, embeddings and LM head as they are stored.
 
     Args:
-        resolved: its folder holds safetensors of plain numbers.
+        resolved: its folder holds safetensors of plain numbers, or it comes from a GGUF file, which is read itself.
         config: its transformers config.
-        kind: one of `small.KINDS`.
+        kind: one of `small.KINDS`, or gguf.
         place: the device.
         force: True loads it however little memory is free. False refuses what cannot fit before a weight is read.
     Returns:
@@ -39,16 +41,21 @@ def load_small(resolved: ResolvedModel, config: Any, kind: str, place: str, *, f
         MachineError: if it does not fit, or weights are damaged, missing or of another shape.
     """
     folder = Path(resolved.folder)
-    stored = folders.check_weights(folder)
+    source = Path(resolved.gguf) if resolved.gguf else folder
+    stored = gguf.stored_bytes(source) if resolved.gguf else folders.check_weights(folder)
     model = _empty(config, kind, resolved.name)
     if not force:
-        half = "BF16" in stored
+        half = "BF16" in stored and not resolved.gguf
         require(_bytes(model, half=half), available_memory(place), what=f"Loading {resolved.name} with weights={kind!r}")
     notes = []
-    exact = stored["BF16"] >= 0.5 * sum(stored.values())
-    if kind == "bf16" and not exact:
-        notes.append(f"{resolved.name}: its weights are stored in {stored.most_common(1)[0][0]}; bf16 rounds them to 8 bits of precision.")
-    left = _fill(model, folder, resolved.name)
+    main = stored.most_common(1)[0][0]
+    if kind == "bf16" and stored["BF16"] < 0.5 * sum(stored.values()):
+        notes.append(f"{resolved.name}: its weights are stored in {main}; bf16 rounds them to 8 bits of precision.")
+    if resolved.gguf and kind in ("int8", "nf4") and main not in ("F32", "F16", "BF16"):
+        notes.append(
+            f"{resolved.name}: its weights are stored in {main} and rounded once more to {kind}; weights gguf holds them as they are."
+        )
+    left = _fill(model, source, resolved.name)
     if left:
         notes.append(
             f"{resolved.name}: {len(left)} stored weights are not part of the language model and were left out (first: {left[0]})."
@@ -126,9 +133,11 @@ def _bytes(model: Any, *, half: bool) -> float:
     return total
 
 
-def _fill(model: Any, folder: Path, name: str) -> list[str]:
+def _fill(model: Any, source: Path, name: str) -> list[str]:
     """Read the weights into the model; returns the names of those that it has no place for.
 
+    Args:
+        source: a transformers folder or a GGUF file.
     Raises:
         MachineError: naming the first weight that is missing or of another shape.
     """
@@ -145,25 +154,48 @@ def _fill(model: Any, folder: Path, name: str) -> list[str]:
         return place(stored) is not None
 
     done: set[str] = set()
-    for path in folders.weight_files(folder):
-        for stored, tensor in folders.read_tensors(path, wanted):
-            known = place(stored)
-            if known is not None and tuple(tensor.shape) == shapes[known]:
-                _give(model, known, tensor)
-                done.add(known)
+    for stored, tensor in _read(source, wanted):
+        known = place(stored)
+        if known is not None and tuple(tensor.shape) == shapes[known]:
+            _give(model, known, tensor, source)
+            done.add(known)
     lost = sorted(shapes.keys() - done)
     if lost:
         raise MachineError(
-            f"{name}: {len(lost)} weights are missing or of another shape in {folder} (first: {lost[0]}), or laid out in a way that small weights "
+            f"{name}: {len(lost)} weights are missing or of another shape in {source} (first: {lost[0]}), or laid out in a way that small weights "
             "are not read from. Leave weights at auto, or fetch the model again."
         )
     return sorted(left)
 
 
-def _give(model: Any, name: str, tensor: Tensor) -> None:
-    """One weight to its place: held, kept as bfloat16 (embedding, LM head), or widened."""
+def _read(source: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor | Blocks]]:
+    if source.is_file():
+        yield from gguf.read_weights(source, wanted)
+        return
+    for path in folders.weight_files(source):
+        yield from folders.read_tensors(path, wanted)
+
+
+def _give(model: Any, name: str, tensor: Tensor | Blocks, source: Path = Path()) -> None:
+    """One weight to its place: held, kept as bfloat16 (embedding, LM head), or widened.
+
+    Args:
+        source: where it is from, for messages.
+    """
     owner, _, key = name.rpartition(".")
     module = model.get_submodule(owner)
+    if isinstance(tensor, Blocks):
+        if isinstance(module, SmallLinear) and module.kind == "gguf":
+            if not can_hold(tensor.kind):
+                raise ConfigError(
+                    f"{source.name} holds {name} as {tensor.kind}, and weights='gguf' computes with {', '.join(HELD)}. Use --weights int8 or nf4, which round it, or fp32."
+                )
+            module.take(tensor)
+            return
+        try:
+            tensor = tensor.dense()
+        except NotImplementedError as error:
+            raise gguf.unreadable(source, tensor.kind) from error
     if isinstance(module, SmallLinear) and key == "weight":
         module.hold(tensor)
         return

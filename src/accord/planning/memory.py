@@ -118,7 +118,7 @@ def predict(
         context: longest prompt + completion, in tokens.
         weight_bytes: 4 for float32, 2 for bfloat16. Adapters and their moments are float32.
         compute_bytes: of the numbers that are computed with, where weights are widened as they are used. None: as the weights.
-        held: bf16, int8 or nf4 where the linear layers are held so (`models.small`); the others take `weight_bytes`. None: all do. A second
+        held: bf16, int8, nf4 or gguf where the linear layers are held so (`models.small`); the others take `weight_bytes`. None: all do. A second
             weight set for sampling is then no part of the need: it is made only where there is room.
         checkpointing: True keeps only the input of each layer. False keeps what every layer needs for its backward pass.
         sample_rows: answers sampled side by side; 0 for a stage that does not sample.

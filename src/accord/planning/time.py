@@ -21,8 +21,9 @@ SAMPLING_CALLS = 110
 """The same of one layer in a step of sampling."""
 DRAWN = 8
 """Passes over the logits of a row in drawing its next token."""
-WIDENED = {"bf16": 6.0, "int8": 7.0, "nf4": 24.0}
-"""Bytes through memory that widening a held weight is like: read and written ones for bf16 and int8; nf4 looks its levels up."""
+WIDENED = {"bf16": 6.0, "int8": 7.0, "nf4": 24.0, "gguf": 16.0}
+"""Bytes through memory that widening a held weight is like: read and written ones for bf16 and int8; nf4 looks its levels up; gguf, not measured, as
+blocks of four bits, whose halves are taken apart."""
 SPREAD = 0.3
 """What a time is given or taken: other programs, other lengths."""
 

@@ -159,7 +159,7 @@ class _Written:
 
     def notes(self) -> list[str]:
         """What to say of an adapter."""
-        if not self.held:
+        if self.held in (None, "gguf"):  # blocks of a GGUF file are held as they are
             return []
         return [
             f"The adapter was trained on its base held in {self.held}; on the base in full precision its log-probs differ by that rounding."

@@ -111,7 +111,8 @@ class Scorer(Generic[H, R]):
             kind = str(policy.dtype).removeprefix("torch.")
             policy = PolicyModel(load_model(resolve(folder), dtype=kind, device=str(policy.device)))
         check_base(policy, record, folder)
-        if "weights" in record and record["weights"] != policy.held:
+        ways = {record.get("weights", policy.held), policy.held}
+        if len(ways) > 1 and ways != {None, "gguf"}:  # blocks of a GGUF file are held as they are
             say(
                 f"{folder} was trained on a base held in {record['weights'] or 'full'}, this one is held in {policy.held or 'full'}: scores differ by that rounding."
             )

@@ -106,7 +106,7 @@ def model_card(record: dict[str, Any], *, form: str | None = None) -> str:
     skipped = f"\nChecks that were skipped: {', '.join(record['skipped_checks'])}.\n" if record["skipped_checks"] else ""
     held = (
         f"\nThe base was held in {record['weights']} in training: on the base in full precision the adapter's log-probs differ by that rounding.\n"
-        if record.get("weights") in SMALL_WEIGHTS
+        if record.get("weights") in SMALL_WEIGHTS and record["weights"] != "gguf"
         else ""
     )
     base = Path(record["base"]).name or "a model made in memory"  # a cache folder's name has the model's name and hash in it
@@ -144,7 +144,7 @@ Metrics of a training run say how well an objective was met on its own data. The
 
 
 def held_in(policy: PolicyModel) -> str:
-    """How a model's weights are held: bf16, int8 or nf4, or the type that they are computed with."""
+    """How a model's weights are held: bf16, int8, nf4 or gguf, or the type that they are computed with."""
     return policy.held or str(policy.dtype).removeprefix("torch.")
 
 
