@@ -18,14 +18,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
 from reasoning import keep
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from accord import PRMConfig, PRMTrainer
-from accord.data.arithmetic import ERRORS, MORE_ERRORS, chains, planted_errors
+from accord.data.arithmetic import ERRORS, MORE_ERRORS, Split, chains, planted_errors
 from accord.data.read import read_examples
 from accord.evaluation.intervals import paired_bootstrap
 from accord.evaluation.process import first_error_table, labelled_first_error, process_bench
@@ -42,7 +44,7 @@ from accord.rewards.process import ProcessRewardModel
 from accord.rollouts.collect import collect
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.sampler import SamplingConfig
-from accord.types import Example, Rollout
+from accord.types import Example, Rollout, content_hash
 
 MISTAKES = "bigbench_mistake_arith/multistep_arithmetic.jsonl"
 BENCH = "processbench_gsm8k/gsm8k.json"
@@ -63,14 +65,21 @@ JUDGE: dict[str, Any] = {
     "weight_decay": 1.0,
     "logging_steps": 100,
 }
+SIZES, SUBSETS, CURVE_STEPS = (50, 100, 200, 500, 1000), 3, 500
+"""Labelled solutions that judges of the curve learn from, different sets of each size (one of the largest), optimizer steps."""
 FILLER, FILLERS = "So far everything is in order.", 10
+
+
+def planted(count: int, seed: int, split: Split, *, outcome: bool = False) -> list[Example]:
+    """Generated solutions with their labels. outcome: True labels what follows the first error wrong too, False not at all."""
+    return planted_errors(
+        chains(count, seed=seed, split=split, **SETTINGS.task), seed=seed, after="wrong" if outcome else "none", **PLANTED
+    )
 
 
 def solutions(data: Path, *, outcome: bool) -> list[Example]:
     """What a judge learns from: labels up to the first error; of the outcome model's the last label says whether the answer is right."""
-    made = planted_errors(
-        chains(SOLUTIONS, seed=11, split="train", **SETTINGS.task), seed=11, after="wrong" if outcome else "none", **PLANTED
-    )
+    made = planted(SOLUTIONS, 11, "train", outcome=outcome)
     found = [row for row in read_examples(str(data / MISTAKES)) if row.kind == "steps"]
     if outcome:
         # Its labels stop at the first error, so that most wrong solutions have none at their end.
@@ -136,8 +145,61 @@ def scores_of(model: ProcessRewardModel, groups: list[list[Rollout]], aggregatio
     return torch.tensor([[float("-inf") if value is None else value for value in row] for row in values], dtype=torch.float64)
 
 
-def chosen(groups: list[list[Rollout]], scores: dict[str, Tensor]) -> dict[str, Any]:
-    """Success of each way to choose among the answers, and paired differences with intervals over problems."""
+def learned_from_few(
+    base: str, folder: Path, answers: dict[str, Tensor], groups: list[list[Rollout]], *, outcome: bool
+) -> dict[str, dict[str, list[float]]]:
+    """Success of the best of 16 and of the vote on each problem, mean over the sets of solutions, for each of `SIZES` labelled solutions.
+
+    Args:
+        answers: features of the answers, by `named`.
+    """
+    opened = open_model(base)
+    rows = planted(SIZES[-1], 11, "train", outcome=outcome)
+    known: dict[str, Tensor] = {}
+    found: dict[str, dict[str, list[float]]] = {}
+    for size in reversed(SIZES):
+        sets = [rows[start : start + size] for start in range(0, len(rows), size)][:SUBSETS]
+        tables = []
+        for own in sets:
+            config = PRMConfig(
+                output_dir=str(folder / "curve"), seed=5, train_on_last_step_only=outcome, **{**JUDGE, "max_steps": CURVE_STEPS}
+            )
+            trainer = PRMTrainer(opened.policy, config, own, processing_class=opened.tokenizer, known_features=known)
+            trainer.train()
+            how = outcome_score if outcome else minimum_score
+            scores = {name: how(trainer.heads.right(features)) for name, features in answers.items()}
+            tables.append(torch.tensor([[scores.get(named(r), float("-inf")) for r in group] for group in groups], dtype=torch.float64))
+        each = [ways_to_choose(groups, {"it": table}) for table in tables]
+        found[str(size)] = {
+            way: [sum(values) / len(values) for values in zip(*(ways[f"{way} by it"] for ways in each), strict=True)]
+            for way in ("best", "vote")
+        }
+    return found
+
+
+def minimum_score(steps: Tensor) -> float:
+    return float(steps.min())
+
+
+def outcome_score(steps: Tensor) -> float:
+    return float(steps[-1])
+
+
+def named(rollout: Rollout) -> str:
+    """The same for the same answer to the same problem."""
+    return content_hash([rollout.prompt_id, rollout.text])
+
+
+def read_answers(model: ProcessRewardModel, groups: list[list[Rollout]], path: Path) -> dict[str, Any]:
+    """What a judge reads of each different answer that has a step, kept in a file."""
+    different = {named(rollout): rollout for group in groups for rollout in group if model.renderer.split(rollout.text)}
+    features = model.features([model.renderer.rollout(rollout) for rollout in different.values()])
+    save_file({name: own.contiguous() for name, own in zip(different, features, strict=True)}, path)
+    return {"answers": len(different)}
+
+
+def ways_to_choose(groups: list[list[Rollout]], scores: dict[str, Tensor]) -> dict[str, list[float]]:
+    """Success of each way to choose among the answers, a number a problem."""
     grader = AccuracyReward("numeric")
     right = torch.tensor([[float(score.value or 0) for score in grader.score(group)] for group in groups], dtype=torch.float64)
     finals = [[number.value if number else None for number in (find_number(r.text)[0] for r in group)] for group in groups]
@@ -150,10 +212,31 @@ def chosen(groups: list[list[Rollout]], scores: dict[str, Tensor]) -> dict[str, 
         voted = [weighted_vote(names, own) for names, own in zip(finals, weights, strict=True)]
         ways[f"vote by {name}"] = [values[winner] for winner, values in zip(voted, worth, strict=True)]  # type: ignore[index]
     ways["any right"] = pass_at_k(right, k=ANSWERS).tolist()
+    return ways
+
+
+def chosen(groups: list[list[Rollout]], scores: dict[str, Tensor]) -> dict[str, Any]:
+    """The success of each way, and paired differences with intervals over problems."""
+    ways = ways_to_choose(groups, scores)
     found: dict[str, Any] = {name: f"{100 * sum(values) / len(values):.1f} %" for name, values in ways.items()}
     for mine, other in (("best", "majority"), ("best", "best by outcome"), ("vote", "majority"), ("vote", "vote by outcome")):
         gain = paired_bootstrap([a - b for a, b in zip(ways[f"{mine} by process"], ways[other], strict=True)])
         found[f"{mine} by process minus {other}"] = {"gain": in_points(gain), "clear of zero": gain.excludes_zero}
+    return found
+
+
+def curve(majority: list[float], by: dict[str, dict[str, dict[str, list[float]]]]) -> dict[str, Any]:
+    """For each number of labelled solutions: success of both judges, and paired differences with intervals over problems."""
+    found: dict[str, Any] = {}
+    for size in map(str, SIZES):
+        found[size] = {
+            f"{way} by {name}": f"{100 * mean(table[size][way]):.1f} %" for name, table in by.items() for way in ("best", "vote")
+        }
+        for way in ("best", "vote"):
+            mine = by["process"][size][way]
+            for other, theirs in (("majority", majority), (f"{way} by outcome", by["outcome"][size][way])):
+                gain = paired_bootstrap([a - b for a, b in zip(mine, theirs, strict=True)])
+                found[size][f"{way} by process minus {other}"] = {"gain": in_points(gain), "clear of zero": gain.excludes_zero}
     return found
 
 
@@ -210,7 +293,7 @@ def main() -> None:
             {**about, "name": name},
             lambda folder, _, name=name: trained(reader, given.data, folder, known, outcome=name == "outcome"),
         )
-    tested = planted_errors(chains(TESTED, seed=12, split="heldout", **SETTINGS.task), seed=12, **PLANTED)
+    tested = planted(TESTED, 12, "heldout")
     bench = [row for row in read_examples(str(given.data / BENCH)) if row.kind == "steps"]
 
     def judged(name: str) -> ProcessRewardModel:
@@ -238,6 +321,21 @@ def main() -> None:
         found = stages.run(f"scores-{name}", about, lambda *_, n=name, how=how: {"table": scores_of(judged(n), groups, how).tolist()})
         scores[name] = torch.tensor(found["table"], dtype=torch.float64)
     results[f"choosing among {ANSWERS} answers to {len(groups)} problems"] = chosen(groups, scores)
+    keep(given.results, results)
+
+    kept = given.work / "answers-read" / "features.safetensors"
+    stages.run("answers-read", about, lambda folder, _: read_answers(judged("process"), groups, folder / kept.name))
+    few = {**about, "sizes": SIZES, "sets": SUBSETS, "steps": CURVE_STEPS}
+    by = {
+        name: stages.run(
+            f"few-{name}",
+            few,
+            lambda folder, _, name=name: learned_from_few(reader, folder, load_file(kept), groups, outcome=name == "outcome"),
+        )
+        for name in ("process", "outcome")
+    }
+    majority = ways_to_choose(groups, {})["majority"]
+    results["labelled solutions"] = curve(majority, by)
     keep(given.results, results)
     print(json.dumps(results, indent=1))
 
