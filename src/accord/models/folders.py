@@ -114,23 +114,25 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def read_tensors(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor]]:
+def read_tensors(path: Path, wanted: Callable[[str], bool], *, codes: bool = False) -> Iterator[tuple[str, Tensor]]:
     """The tensors of a safetensors file one after the other, each in memory of its own: a mapped file would count as this process's memory.
 
     Args:
         wanted: by name; the others are not read.
+        codes: True also reads bytes. False refuses them.
     Raises:
         MachineError: as `read_header`, or if a tensor is of a type that is no plain number.
     """
     import torch
 
+    types = {**DTYPES, "U8": "uint8"} if codes else DTYPES
     header = read_header(path)
     data = path.stat().st_size - max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
     with path.open("rb") as source:
         for name, tensor in header.items():
             if not wanted(name):
                 continue
-            if tensor["dtype"] not in DTYPES:
+            if tensor["dtype"] not in types:
                 raise MachineError(
                     f"{path} holds {name} as {tensor['dtype']}, which is read as no plain number here. Name the unquantised model."
                 )
@@ -139,7 +141,7 @@ def read_tensors(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[st
             source.seek(data + first)
             if last > first and source.readinto(raw.numpy().data) != last - first:
                 raise MachineError(f"{path} ended while {name} was read. Fetch it again.")
-            yield name, raw.view(getattr(torch, DTYPES[tensor["dtype"]])).view(tensor["shape"])
+            yield name, raw.view(getattr(torch, types[tensor["dtype"]])).view(tensor["shape"])
 
 
 def check_weights(folder: Path) -> Counter[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from accord.config.base import SMALL_WEIGHTS
 from accord.errors import ConfigError, MachineError
 from accord.models import folders, registry
+from accord.models.bitsandbytes_files import is_four_bit
 from accord.models.cache import add_once, build_once, cache_folder, read_record, write_record
 from accord.models.free_memory import available_memory, require
 
@@ -131,10 +132,16 @@ def load_model(
     folder = Path(resolved.folder)
     config = folders.read_config(folder)
     known = load_config(resolved, trust_remote_code=trust_remote_code)
-    if config.get("quantization_config"):
+    if is_four_bit(config):
+        if weights not in ("auto", "nf4"):
+            raise ConfigError(
+                f"{resolved.name} is stored in nf4 by bitsandbytes, and weights={weights!r} asks for another form. Leave weights at auto."
+            )
+        weights = "nf4"
+    elif config.get("quantization_config"):
         method = config["quantization_config"].get("quant_method", "an unnamed method")
         raise MachineError(
-            f"{resolved.name} is quantised ({method}), and accord trains on float weights. Name the unquantised model, or a GGUF file, which is converted to float32."
+            f"{resolved.name} is quantised ({method}), and accord trains on float weights. Name the unquantised model, a GGUF file, or one that bitsandbytes wrote in nf4."
         )
     place = pick_device() if device == "auto" else device
     if weights in SMALL_WEIGHTS:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from accord.models.bitsandbytes_files import Codes
 from accord.models.blocks import Blocks, widen_blocks
 from accord.models.size import BLOCK, SCALE_BLOCK
 
@@ -67,7 +68,9 @@ class SmallLinear(nn.Linear):
         self.scales: Tensor | None
         self.coarse: Tensor | None
         self.mean: Tensor | None
-        for name in ("scales", "coarse", "mean"):
+        self.levels: Tensor | None
+        """Of nf4: what the bytes of `scales` stand for; None: float8."""
+        for name in ("scales", "coarse", "mean", "levels"):
             self.register_buffer(name, None)
         self.block = ""
         """Of gguf: the file's name of the type of its blocks."""
@@ -86,8 +89,13 @@ class SmallLinear(nn.Linear):
         self.weight = nn.Parameter(codes, requires_grad=False)
         return self
 
-    def take(self, blocks: Blocks) -> SmallLinear:
-        """Take over a weight as a GGUF file stores it."""
+    def take(self, blocks: Blocks | Codes) -> SmallLinear:
+        """Take over a weight as a GGUF file or bitsandbytes stores it."""
+        if isinstance(blocks, Codes):
+            self.weight = nn.Parameter(blocks.codes, requires_grad=False)
+            self.scales, self.coarse, self.mean, self.levels = blocks.scales, blocks.coarse, blocks.mean, blocks.levels
+            self.sample = some_of(self.dense())
+            return self
         step = max(1, self.out_features * self.in_features // 64)
         places = torch.arange(0, self.out_features * self.in_features, step)
         rows = places.div(self.in_features, rounding_mode="floor")
@@ -146,9 +154,11 @@ class SmallLinear(nn.Linear):
         codes = self.weight[first // 2 : first // 2 + blocks * BLOCK // 2]
         torch.index_select(_pairs(dtype, self.weight.device), 0, codes.int(), out=found.view(-1, 2))
         block, groups = first // BLOCK, -(-blocks // SCALE_BLOCK)
-        fine = self.scales[block : block + groups * SCALE_BLOCK].view(torch.float8_e4m3fn).to(dtype).view(-1, SCALE_BLOCK)
+        scales = self.scales[block : block + groups * SCALE_BLOCK]
+        fine = scales.view(torch.float8_e4m3fn).to(dtype) if self.levels is None else self.levels[scales.int()].to(dtype)
         group = block // SCALE_BLOCK
-        scales = fine.mul_(self.coarse[group : group + groups, None]).add_(self.mean).clamp_min_(0.0).view(-1)[:blocks]
+        scales = fine.view(-1, SCALE_BLOCK).mul_(self.coarse[group : group + groups, None]).add_(self.mean)
+        scales = (scales.clamp_min_(0.0) if self.levels is None else scales).view(-1)[:blocks]  # bitsandbytes has no bound
         return found.view(-1, BLOCK).mul_(scales[:, None]).view(-1)[:size].view(-1, self.in_features)
 
     def extra_repr(self) -> str:

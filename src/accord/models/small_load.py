@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MethodType
@@ -12,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accord.errors import ConfigError, MachineError
-from accord.models import folders, gguf
+from accord.models import bitsandbytes_files, folders, gguf
+from accord.models.bitsandbytes_files import Codes, is_four_bit
 from accord.models.blocks import HELD, Blocks, can_hold
 from accord.models.free_memory import available_memory, require
 from accord.models.size import held_bytes
@@ -29,7 +31,7 @@ def load_small(resolved: ResolvedModel, config: Any, kind: str, place: str, *, f
     """The causal language model, whole, its linear layers held as `kind`, the rest in float32, embeddings and LM head as they are stored.
 
     Args:
-        resolved: its folder holds safetensors of plain numbers, or it comes from a GGUF file, which is read itself.
+        resolved: its folder holds safetensors of plain numbers, or nf4 by bitsandbytes; or it comes from a GGUF file, which is read itself.
         config: its transformers config.
         kind: one of `small.KINDS`, or gguf.
         place: the device.
@@ -43,6 +45,9 @@ def load_small(resolved: ResolvedModel, config: Any, kind: str, place: str, *, f
     folder = Path(resolved.folder)
     source = Path(resolved.gguf) if resolved.gguf else folder
     stored = gguf.stored_bytes(source) if resolved.gguf else folders.check_weights(folder)
+    if is_four_bit(config):
+        config = copy.deepcopy(config)
+        del config.quantization_config  # what is built is ours
     model = _empty(config, kind, resolved.name)
     if not force:
         half = "BF16" in stored and not resolved.gguf
@@ -168,15 +173,18 @@ def _fill(model: Any, source: Path, name: str) -> list[str]:
     return sorted(left)
 
 
-def _read(source: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor | Blocks]]:
+def _read(source: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, Tensor | Blocks | Codes]]:
     if source.is_file():
         yield from gguf.read_weights(source, wanted)
+        return
+    if is_four_bit(folders.read_config(source)):
+        yield from bitsandbytes_files.read_weights(source, wanted)
         return
     for path in folders.weight_files(source):
         yield from folders.read_tensors(path, wanted)
 
 
-def _give(model: Any, name: str, tensor: Tensor | Blocks, source: Path = Path()) -> None:
+def _give(model: Any, name: str, tensor: Tensor | Blocks | Codes, source: Path = Path()) -> None:
     """One weight to its place: held, kept as bfloat16 (embedding, LM head), or widened.
 
     Args:
@@ -184,6 +192,11 @@ def _give(model: Any, name: str, tensor: Tensor | Blocks, source: Path = Path())
     """
     owner, _, key = name.rpartition(".")
     module = model.get_submodule(owner)
+    if isinstance(tensor, Codes):
+        if not isinstance(module, SmallLinear):
+            raise MachineError(f"{source} holds {name} in 4 bits, which is no linear layer of the decoder. Name the unquantised model.")
+        module.take(tensor)
+        return
     if isinstance(tensor, Blocks):
         if isinstance(module, SmallLinear) and module.kind == "gguf":
             if not can_hold(tensor.kind):

@@ -11,6 +11,7 @@ from accord.config.base import SMALL_WEIGHTS, TrainingConfig
 from accord.config.options import BestOfOptions, TrainOptions
 from accord.data.snapshots import ARMS, is_project, newest_snapshot
 from accord.errors import ConfigError
+from accord.models.bitsandbytes_files import is_four_bit
 from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
 from accord.models.lora import lora_config
@@ -152,6 +153,8 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
     import torch
 
     device = pick_device()
+    if config.weights == "auto" and is_four_bit(model_config):
+        config.weights = "nf4"
     size = model_size(model_config)
     dtype = pick_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
     half = getattr(model_config, "dtype", None) == torch.bfloat16
