@@ -146,16 +146,16 @@ def scores_of(model: ProcessRewardModel, groups: list[list[Rollout]], aggregatio
 
 
 def learned_from_few(
-    base: str, folder: Path, answers: dict[str, Tensor], groups: list[list[Rollout]], *, outcome: bool
+    base: str, folder: Path, known: dict[str, Tensor], answers: dict[str, Tensor], groups: list[list[Rollout]], *, outcome: bool
 ) -> dict[str, dict[str, list[float]]]:
     """Success of the best of 16 and of the vote on each problem, mean over the sets of solutions, for each of `SIZES` labelled solutions.
 
     Args:
+        known: features of solutions that have been read already.
         answers: features of the answers, by `named`.
     """
     opened = open_model(base)
-    rows = planted(SIZES[-1], 11, "train", outcome=outcome)
-    known: dict[str, Tensor] = {}
+    rows = planted(SOLUTIONS, 11, "train", outcome=outcome)[: SIZES[-1]]
     found: dict[str, dict[str, list[float]]] = {}
     for size in reversed(SIZES):
         sets = [rows[start : start + size] for start in range(0, len(rows), size)][:SUBSETS]
@@ -330,7 +330,7 @@ def main() -> None:
         name: stages.run(
             f"few-{name}",
             few,
-            lambda folder, _, name=name: learned_from_few(reader, folder, load_file(kept), groups, outcome=name == "outcome"),
+            lambda folder, _, name=name: learned_from_few(reader, folder, known, load_file(kept), groups, outcome=name == "outcome"),
         )
         for name in ("process", "outcome")
     }
