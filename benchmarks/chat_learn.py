@@ -193,12 +193,19 @@ def page_of(address: str) -> Iterator[Any]:
             browser.close()
 
 
-def click(page: Any, question: str) -> tuple[int, int]:
-    """Ask in a new conversation, prefer the shorter answer; returns both lengths in characters."""
+def click(page: Any, question: str) -> tuple[int, int] | None:
+    """Ask in a new conversation, prefer the shorter answer; returns both lengths in characters. None: the page has no two answers to show,
+    because the model said the same again and again."""
     page.locator("#fresh").click()
     page.locator("#question").fill(question)
     page.keyboard.press("Enter")
-    page.wait_for_function("() => document.body.dataset.task")  # a function: the site forbids eval
+    refused = "document.getElementById('status').className === 'bad'"
+    page.wait_for_function(f"() => document.body.dataset.task || {refused}")  # a function: the site forbids eval
+    if page.evaluate(refused):
+        said = page.locator("#status").inner_text()
+        if "the same answer" not in said:
+            raise SystemExit(said)
+        return None
     one, two = (len(text.strip()) for text in page.locator("#pair .answer .text").all_inner_texts())
     page.keyboard.press("t" if one == two else "1" if one < two else "2")
     page.wait_for_function("() => !document.body.dataset.task")
@@ -217,7 +224,7 @@ def learned(page: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--clicks", type=int, default=40)
     parser.add_argument("--to", type=Path, default=Path(__file__).parent / "results" / "chat_learn.json")
@@ -229,7 +236,7 @@ def main() -> None:
         folder = Path(place) / "learned"
         with running(given.model, folder, given.more) as server, page_of(server.address) as page:
             started, opening = time.perf_counter(), server.cpu_minutes()
-            lengths = [click(page, question) for question in ASKED[: given.clicks]]
+            lengths = [click(page, question) for question in ASKED[: given.clicks]]  # a question without two answers is no click
             state = learned(page)
             minutes = (time.perf_counter() - started) / 60
             cpu_minutes = server.cpu_minutes() - opening
