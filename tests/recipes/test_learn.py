@@ -416,6 +416,22 @@ def test_the_thread_answers_and_learns(start: Start) -> None:
         assert "Shorten one of them" in (refused.problem or "")
 
 
+def test_who_never_pauses_sees_the_fixed_question_answered_again(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A late look goes before the question that waits."""
+    monkeypatch.setattr("accord.recipes.learn.LATEST_LOOK", 1)
+    with start() as learner:
+        learner.look()
+        clicked(learner)
+        while learner.step() is not None:
+            pass
+        background = Background(learner)
+        question = background.ask([Message("user", "Q")], ME)
+        with background:
+            until(lambda: question.done)
+            now = learner.state().now
+        assert now is not None and now.step == learner.trainer.global_step > 0
+
+
 def test_one_question_at_a_time_for_each_person(start: Start) -> None:
     with start() as learner:
         background = Background(learner)  # not started: nothing is answered

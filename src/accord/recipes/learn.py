@@ -45,7 +45,9 @@ PROBE = "Why is it good to sleep enough?"
 SAVE_EVERY = 10
 """Preferences from one checkpoint to the next, and the most that a killed run learns again."""
 LOOK_EVERY = 5
-"""Preferences after which the fixed prompt is answered again."""
+"""Preferences after which the fixed prompt is answered again, once nothing else waits."""
+LATEST_LOOK = 15
+"""Preferences after which it does not wait any longer."""
 
 
 class Learner(Partner):
@@ -195,6 +197,11 @@ class Learner(Partner):
     def look_is_due(self) -> bool:
         """Whether the policy has moved enough since the fixed prompt was answered last."""
         return self._now is None or len(self.trainer.learned) - self._learned_at_look >= LOOK_EVERY
+
+    @property
+    def look_is_late(self) -> bool:
+        """Whether it has moved so far since then that questions wait for the look."""
+        return self._now is not None and len(self.trainer.learned) - self._learned_at_look >= LATEST_LOOK
 
     def save(self) -> Path:
         """Freeze the labels, and write adapter, lineage and a checkpoint to go on from; returns the run's folder."""

@@ -13,9 +13,11 @@ LAG = 1
 
 
 class Background(Answering[Learner]):
-    """Questions first, as long as learning has not fallen behind."""
+    """Questions first, as long as neither learning nor the look at the fixed question has fallen behind."""
 
     def _next(self) -> tuple[str, Callable[[], None]] | None:
+        if self.partner.look_is_late and not self.partner.problem:
+            return "looking", self._look
         behind = 0 if self.partner.problem else len(self.partner.waiting())
         if behind <= LAG and (found := super()._next()) is not None:
             return found
