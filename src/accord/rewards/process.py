@@ -60,7 +60,12 @@ class ProcessRewardModel(Scorer[StepHead, StepRenderer]):
         return self.score([self.renderer.rollout(rollout) for rollout in rollouts], token_budget)
 
     def about(self) -> dict[str, Any]:
-        return {"classes": list(self.heads.classes), "width": self.heads.width, "surprise": self.heads.reading.surprise, "step_separator": self.renderer.separator}
+        return {
+            "classes": list(self.heads.classes),
+            "width": self.heads.width,
+            "surprise": self.heads.reading.surprise,
+            "step_separator": self.renderer.separator,
+        }
 
     def score_whole(self, rollouts: Sequence[Rollout], aggregation: str = "min", token_budget: int = 2048) -> list[Score]:
         """One score a sampled answer, with the number of its steps as a part; an answer without a step has an error and no score.
