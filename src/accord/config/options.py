@@ -282,7 +282,7 @@ class LearnOptions:
     """True opens a chat page in the browser: each time you prefer one of two answers, the model learns from it. False talks in the terminal."""
     output_dir: str | None = None
     """--learn: folder of the adapter and of your preferences; the same folder again goes on. None is runs/learn-<model>."""
-    learning_rate: float = 2e-4
+    learning_rate: float = 8e-5
     """--learn: rate of AdamW, the same at every step. Higher is seen sooner and harms the text sooner."""
     beta: float = 0.1
     """--learn: how strongly the policy is held to its start. 0.05 to 0.5."""
@@ -294,8 +294,8 @@ class LearnOptions:
     """--learn: how many of the newest preferences those others are drawn from. 0 learns from each preference alone."""
     lora_r: int = 16
     """--learn: rank of the LoRA adapter that is trained."""
-    lora_layers: float = 0.5
-    """--learn: share of the layers, from the top, that get the adapter. 1 trains all, in about twice the time."""
+    lora_layers: float = 0.33
+    """--learn: share of the layers, from the top, that get the adapter. 1 trains all and takes longer."""
     host: str = "127.0.0.1"
     """--learn: address to listen on; another than this machine's own needs TLS, and people need an invitation."""
     port: int = 8321
