@@ -86,6 +86,18 @@ def choosing_table(found: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def labelled_table(found: dict[str, Any]) -> str:
+    """How often what two judges choose is right, by the number of solutions that they learned from."""
+    sizes = found["labelled solutions"]
+    differences = ("best by process minus majority", "best by process minus best by outcome")
+    ways = ("best by process", "best by outcome", "vote by process", "vote by outcome")
+    rows = ["| labelled solutions | " + " | ".join((*ways, *differences)) + " |", "|---" * (1 + len(ways) + len(differences)) + "|"]
+    for size, one in sizes.items():
+        gains = [f"{one[name]['gain']}{'' if one[name]['clear of zero'] else ', **not clear of zero**'}" for name in differences]
+        rows.append(f"| {size} | " + " | ".join((*(one[way] for way in ways), *gains)) + " |")
+    return "\n".join(rows)
+
+
 def filler_table(found: dict[str, Any]) -> str:
     """What ten filler steps add to each way to make one number of the steps."""
     name = next(name for name in found if name.endswith("filler steps add"))
@@ -125,6 +137,7 @@ def parts() -> dict[str, str]:
         "curves": curves_table(read("grpo_curves")),
         "process": process_table(read("process_rewards")),
         "choosing": choosing_table(read("process_rewards")),
+        "labelled": labelled_table(read("process_rewards")),
         "filler": filler_table(read("process_rewards")),
     }
 
