@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,13 +49,10 @@ def shown(page: Any) -> tuple[str, list[str]]:
     return page.evaluate("document.body.dataset.task"), [text.strip() for text in page.locator(".answer .text").all_inner_texts()]
 
 
-def killed(browser: Any, page: Any) -> None:
-    """SIGKILL to the processes that show pages: the tab has no moment in which to save anything."""
-    processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
-    with page.expect_event("crash"):
-        for process in processes:
-            if process["type"] == "renderer":
-                os.kill(process["id"], signal.SIGKILL)
+def crashed(page: Any) -> None:
+    """The process that shows the page ends as if killed: the tab has no moment in which to save anything."""
+    with page.expect_event("crash", timeout=30_000), suppress(Exception):  # going there is what never ends well
+        page.goto("chrome://crash", timeout=30_000)
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -172,14 +168,13 @@ def test_reason_edit_skip_report_and_undo(browser: Any, site: Site) -> None:
     assert (flagged, "flag") not in {(a.task, a.kind) for a in site.store.annotations()}
 
 
-@pytest.mark.skipif("sys.platform == 'win32'", reason="signals of Unix")
 def test_a_draft_survives_a_killed_tab(browser: Any, site: Site) -> None:
     context = browser.new_context()
     page = opened(browser, site, context=context)
     name, _ = shown(page)
     page.keyboard.press("r")
     page.keyboard.type("half a thou")
-    killed(browser, page)
+    crashed(page)
     again = opened(browser, site, context=context)
     assert shown(again)[0] == name and again.locator("#rationale").input_value() == "half a thou"
     again.keyboard.press("r")
