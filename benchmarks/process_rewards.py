@@ -32,12 +32,13 @@ from accord.data.read import read_examples
 from accord.evaluation.intervals import paired_bootstrap
 from accord.evaluation.process import first_error_table, labelled_first_error, process_bench
 from accord.methods.prompts import as_prompt
+from accord.models.heads import StepHead
 from accord.models.opened import open_model
 from accord.objectives.process import log_odds, minimum, soft_minimum, softmin_return
 from accord.objectives.segments import segment_sum
 from accord.objectives.selection import best_of_n, majority_vote, pass_at_k, weighted_vote
 from accord.recipes.reasoning import Settings, imitate, in_points, problems
-from accord.recipes.stages import Stages, peak_rss_gb
+from accord.recipes.stages import Stages
 from accord.rewards.accuracy import AccuracyReward
 from accord.rewards.numeric import find_number
 from accord.rewards.process import ProcessRewardModel
@@ -137,12 +138,15 @@ def first_errors(model: ProcessRewardModel, rows: Sequence[Example]) -> dict[str
     return {**process_bench(model, rows), **{f"f1 of {name}": value for name, value in baselines(rows).items()}}
 
 
-def scores_of(model: ProcessRewardModel, groups: list[list[Rollout]], aggregation: str) -> Tensor:
-    """The score of each answer, (P, N), each different answer to a problem read once; -inf without a step."""
-    different = {(rollout.prompt_id, rollout.text): rollout for group in groups for rollout in group}
-    found = dict(zip(different, model.score_whole(list(different.values()), aggregation), strict=True))
-    values = [[found[rollout.prompt_id, rollout.text].value for rollout in group] for group in groups]
-    return torch.tensor([[float("-inf") if value is None else value for value in row] for row in values], dtype=torch.float64)
+def scores_of(heads: StepHead, answers: dict[str, Tensor], groups: list[list[Rollout]], *, outcome: bool) -> Tensor:
+    """The score of each answer, (P, N): its least step, or for outcomes its last; -inf without a step.
+
+    Args:
+        answers: features of the answers, by `named`.
+    """
+    steps = {name: heads.right(features).detach() for name, features in answers.items()}
+    found = {name: float(own[-1] if outcome else own.min()) for name, own in steps.items()}
+    return torch.tensor([[found.get(named(r), float("-inf")) for r in group] for group in groups], dtype=torch.float64)
 
 
 def learned_from_few(
@@ -166,23 +170,13 @@ def learned_from_few(
             )
             trainer = PRMTrainer(opened.policy, config, own, processing_class=opened.tokenizer, known_features=known)
             trainer.train()
-            how = outcome_score if outcome else minimum_score
-            scores = {name: how(trainer.heads.right(features)) for name, features in answers.items()}
-            tables.append(torch.tensor([[scores.get(named(r), float("-inf")) for r in group] for group in groups], dtype=torch.float64))
+            tables.append(scores_of(trainer.heads, answers, groups, outcome=outcome))
         each = [ways_to_choose(groups, {"it": table}) for table in tables]
         found[str(size)] = {
             way: [sum(values) / len(values) for values in zip(*(ways[f"{way} by it"] for ways in each), strict=True)]
             for way in ("best", "vote")
         }
     return found
-
-
-def minimum_score(steps: Tensor) -> float:
-    return float(steps.min())
-
-
-def outcome_score(steps: Tensor) -> float:
-    return float(steps[-1])
 
 
 def named(rollout: Rollout) -> str:
@@ -278,7 +272,7 @@ def main() -> None:
     def done(name: str, inputs: dict[str, Any], work: Any) -> Any:
         """One stage; its result stands in the file at once."""
         results[name] = stages.run(name, inputs, work)
-        results["peak GB"] = round(peak_rss_gb(), 2)
+        results["peak GB"] = round(max(record["peak_rss_gb"] for record in stages.records), 2)
         keep(given.results, results)
         return results[name]
 
@@ -316,21 +310,19 @@ def main() -> None:
     about |= answered
     done("sampled", answered, lambda folder, _: {"tokens": sum(len(r.completion_ids) for group in sampled(folder) for r in group)})
     groups = sampled(given.work / "sampled")
-    scores: dict[str, Tensor] = {}
-    for name, how in (("process", "min"), ("outcome", "last")):
-        found = stages.run(f"scores-{name}", about, lambda *_, n=name, how=how: {"table": scores_of(judged(n), groups, how).tolist()})
-        scores[name] = torch.tensor(found["table"], dtype=torch.float64)
+    kept = given.work / "answers-read" / "features.safetensors"
+    stages.run("answers-read", about, lambda folder, _: read_answers(judged("process"), groups, folder / kept.name))
+    answers = load_file(kept)
+    scores = {name: scores_of(judged(name).heads, answers, groups, outcome=name == "outcome") for name in ("process", "outcome")}
     results[f"choosing among {ANSWERS} answers to {len(groups)} problems"] = chosen(groups, scores)
     keep(given.results, results)
 
-    kept = given.work / "answers-read" / "features.safetensors"
-    stages.run("answers-read", about, lambda folder, _: read_answers(judged("process"), groups, folder / kept.name))
     few = {**about, "sizes": SIZES, "sets": SUBSETS, "steps": CURVE_STEPS}
     by = {
         name: stages.run(
             f"few-{name}",
             few,
-            lambda folder, _, name=name: learned_from_few(reader, folder, known, load_file(kept), groups, outcome=name == "outcome"),
+            lambda folder, _, name=name: learned_from_few(reader, folder, known, answers, groups, outcome=name == "outcome"),
         )
         for name in ("process", "outcome")
     }
