@@ -21,7 +21,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -32,12 +31,11 @@ from torch import Tensor
 
 from accord.evaluation.intervals import paired_bootstrap
 from accord.lab.bigram import Log, Texts, optimise, reference, sample
-from accord.models.heads import RewardHeads, pair_weights
-from accord.objectives.ranking import bradley_terry
+from accord.lab.heads import Judged, fit_heads
+from accord.models.heads import RewardHeads
 from accord.recipes.demo import QUICK
 from accord.recipes.feedback import turned
 from accord.recipes.selection import ANSWERS, Pair, by_chance, double_thompson
-from accord.rollouts.random import shuffled
 
 RESULTS = {name: Path(__file__).parent / "results" / file for name, file in (("flat", "rounds.json"), ("close", "rounds_close.json"))}
 """By the panel."""
@@ -64,21 +62,7 @@ def gaps_of(scores: Tensor) -> Callable[[Pair], float]:
     return lambda pair: abs(means[pair[0]] - means[pair[1]])
 
 
-@dataclass
-class Labels:
-    """Judged pairs of texts."""
-
-    first: Tensor
-    """Features of the text that was preferred. (N, F)"""
-    second: Tensor
-    """Of the other one. (N, F)"""
-    ids: list[str]
-
-    def __add__(self, other: Labels) -> Labels:
-        return Labels(torch.cat([self.first, other.first]), torch.cat([self.second, other.second]), self.ids + other.ids)
-
-
-def judged(first: Texts, second: Texts, seed: int, name: str, errors: Errors) -> Labels:
+def judged(first: Texts, second: Texts, seed: int, name: str, errors: Errors) -> Judged:
     """What the panel says; texts that are equally good (a few in a hundred) are left out, as ties teach no order."""
     gaps = (first.gold() - second.gold()).tolist()
     ids = [f"{name}-{index}" for index in range(len(gaps))]
@@ -86,18 +70,18 @@ def judged(first: Texts, second: Texts, seed: int, name: str, errors: Errors) ->
     kept = [index for index, verdict in enumerate(said) if verdict != "tie"]
     wins = torch.tensor([said[index] == 0 for index in kept])[:, None]
     a, b = first.features()[kept].float(), second.features()[kept].float()
-    return Labels(torch.where(wins, a, b), torch.where(wins, b, a), [ids[index] for index in kept])
+    return Judged(torch.where(wins, a, b), torch.where(wins, b, a), [ids[index] for index in kept])
 
 
-def fresh(policy: Tensor, count: int, generator: torch.Generator, seed: int, name: str, errors: Errors) -> Labels:
-    """Labels of independent pairs of the policy's texts."""
+def fresh(policy: Tensor, count: int, generator: torch.Generator, seed: int, name: str, errors: Errors) -> Judged:
+    """Judged of independent pairs of the policy's texts."""
     return judged(sample(policy, count, generator), sample(policy, count, generator), seed, name, errors)
 
 
 def chosen(
     policy: Tensor, heads: RewardHeads, count: int, generator: torch.Generator, seed: int, name: str, errors: Errors, rule: Rule
-) -> Labels:
-    """Labels of pairs that a rule chose among four texts each, and a share that chance chose."""
+) -> Judged:
+    """Judged of pairs that a rule chose among four texts each, and a share that chance chose."""
     candidates = ANSWERS["active"]
     texts = sample(policy, count * candidates, generator)
     with torch.no_grad():
@@ -113,29 +97,13 @@ def picked(texts: Texts, rows: Tensor) -> Texts:
     return Texts(texts.tokens[rows], texts.before[rows], texts.written[rows])
 
 
-def learned(labels: Labels, start: Texts, seed: int) -> RewardHeads:
+def learned(labels: Judged, start: Texts, seed: int) -> RewardHeads:
     """Five heads with the demo's settings: width, rate, weight decay, batches, epochs."""
     settings = QUICK.reward
-    features = torch.cat([labels.first, labels.second])
-    heads = RewardHeads(features.shape[1], 5, width=settings["head_width"], seed=seed)
-    heads.standardise(features)
-    weights = pair_weights(labels.ids, heads.num_heads, seed=seed)
-    batch, epochs, rate = settings["per_device_train_batch_size"], settings["num_train_epochs"], settings["learning_rate"]
-    optimizer = torch.optim.AdamW(heads.parameters(), lr=rate, weight_decay=settings["weight_decay"])
-    total = epochs * -(-len(labels.ids) // batch)
-    step = 0
-    for epoch in range(epochs):
-        order = torch.tensor(shuffled(len(labels.ids), "rows", seed, epoch))
-        for rows in order.split(batch):
-            optimizer.param_groups[0]["lr"] = rate * (1 - step / total)
-            scores = heads.raw(torch.cat([labels.first[rows], labels.second[rows]]))
-            losses = bradley_terry(scores[: len(rows)], scores[len(rows) :])
-            loss = (losses * weights[rows] / weights[rows].sum(0).clamp_min(1e-9)).sum() / heads.num_heads
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(heads.parameters(), 1.0)
-            optimizer.step()
-            step += 1
+    heads = fit_heads(
+        labels, seed=seed, width=settings["head_width"], batch=settings["per_device_train_batch_size"], epochs=settings["num_train_epochs"],
+        rate=settings["learning_rate"], decay=settings["weight_decay"],
+    )  # fmt: skip
     heads.normalise(start.features().float())
     return heads
 
@@ -157,7 +125,7 @@ def trained(
     return optimise(reward, policy, start, generator, updates=updates, doubt=doubt, log=log, beta=beta)
 
 
-def measured(policy: Tensor, heads: RewardHeads, log: Log, labels: Labels, seed: int) -> dict[str, float]:
+def measured(policy: Tensor, heads: RewardHeads, log: Log, labels: Judged, seed: int) -> dict[str, float]:
     """True reward and length of the policy, where its reward led it on the way, and how often its reward is right on fresh pairs of its own texts."""
     generator = torch.Generator().manual_seed(5000 + seed)
     texts, others = sample(policy, TESTED, generator), sample(policy, TESTED, generator)

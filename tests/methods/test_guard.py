@@ -129,16 +129,27 @@ def test_going_back_leaves_no_trace_of_the_hacked_rounds(stories: Any, warned: P
     assert rounds == [float(n + 1) for n in range(trainer.iteration)]  # each once, whatever was done twice
     assert {r["policy_step"] for r in lines(tmp_path / "rollouts.jsonl")} == set(range(trainer.iteration))
     clean = json.loads((tmp_path / CLEAN / "trainer_state.json").read_text(encoding="utf-8"))
-    assert clean["method"]["kl"]["value"] >= 0.05 and clean["method"]["guard"]["rollbacks"] >= 1
     assert clean["method"]["iteration"] < found[0]["iteration"]  # it stays where it was before the first alarm
-    # The hole is found again at every price, so the run ends at that place, with nothing of the exploit.
-    assert trainer.guard.over and trainer.global_step == clean["global_step"]
+    # The hole is closed: exclamation marks earn nothing, KL costs what it did.
+    assert found[0]["action"] == "back to the last clean checkpoint, and formatting earns nothing from here on"
+    assert clean["method"]["guard"]["closed"]["causes"][0] == "formatting" == trainer.guard.closed.causes[0]
     marked = [marks([[{"content": row["now"]}]])[0] for row in lines(warned / DRIFT) if row["iteration"] == 10]
     prompts = trainer.prompts[:8]
     left = [
         marks([[{"content": r.text}]])[0] for r in trainer.held_out_sampler.sample(prompts, replace(trainer._sampling(0), num_samples=1))
     ]
     assert sum(left) < 0.2 * sum(marked)
+    # What is learned from says what the reward was before; what is watched is that.
+    parts = [row for row in lines(tmp_path / "metrics.jsonl") if "rewards/unshaped/mean" in row]
+    assert parts and all(row["iteration"] > clean["method"]["iteration"] for row in parts)
+
+
+def test_without_siblings_nothing_says_what_a_form_is_paid_so_kl_is_dearer(stories: Any, tmp_path: Path) -> None:
+    trainer = story(stories, tmp_path, on_alarm="rollback", num_generations=1, prompts_per_iteration=16, compare_siblings=False)
+    trainer.train()
+    found = [row for row in alarms(tmp_path) if row.get("rollback")]
+    assert found and found[0]["action"] == "back to the last clean checkpoint, with a dearer KL"
+    assert trainer.kl.value >= 0.05 and not trainer.guard.closed.causes
 
 
 def test_stop_ends_before_the_hacked_answers_are_learned_from(stories: Any, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ training has come are the same; the gain it explains is slope times how far the 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,33 +54,77 @@ class Explained:
 
 def explained_gain(baseline: Sheet, now: Sheet) -> Explained | None:
     """None where rewards are missing or there are too few siblings to read slopes from."""
-    both = baseline + now
-    table, reward, freedom = _within_groups(both)
+    read = _read(baseline + now)
+    if read is None:
+        return None
+    moved = torch.tensor([_mean(now, name) - _mean(baseline, name) for name in _names()], dtype=torch.float64)
+    parts, errors = {}, {}
+    for cause, part in _places().items():
+        parts[cause] = float(moved[part] @ read.slopes[part])
+        errors[cause] = float((moved[part] @ read.covariance[part, part] @ moved[part]).clamp_min(0).sqrt())
+    return Explained(_mean(now, "reward") - _mean(baseline, "reward"), parts, errors, read.r_squared)
+
+
+def less_forms(now: Sheet, causes: Collection[str], baseline: Sheet, evidence: Sheet) -> list[float | None]:
+    """The reward of each answer less what it is paid for these forms: slope times how much more of the form it has than the start's mean.
+
+    Args:
+        evidence: answers from which slopes are read together with those of now, such as the round in which the forms were found to be paid.
+    """
+    read, rewards = _read(evidence + now), list(now.columns["reward"])
+    if read is None:
+        return rewards
+    keep = torch.zeros(len(read.slopes), dtype=torch.float64)
+    for cause in causes:
+        keep[_places()[cause]] = 1.0
+    start = torch.tensor([_mean(baseline, name) for name in _names()], dtype=torch.float64)
+    paid = (_table(now, _names()) - start) @ (read.slopes * keep)
+    return [None if reward is None else reward - float(part) for reward, part in zip(rewards, paid, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Slopes of the reward on every feature, in units of reward for a unit of the feature, their covariance, and the share they explain."""
+
+    slopes: Tensor
+    covariance: Tensor
+    r_squared: float
+
+
+def _read(sheet: Sheet) -> _Read | None:
+    """Ridge regression among siblings; None where there are too few."""
+    table, reward, freedom = _within_groups(sheet)
     if reward is None or freedom < LEAST_ANSWERS + table.shape[1]:
         return None
     spread = table.square().mean(0).sqrt()
-    used = spread > 1e-6
-    scaled = torch.where(used, table / spread.clamp_min(1e-6), torch.zeros_like(table))
+    used = (spread > 1e-6).double()
+    unit = used / spread.clamp_min(1e-6)
+    scaled = table * unit
     gram = scaled.T @ scaled
     inverse = torch.linalg.inv(gram + RIDGE * len(reward) * torch.eye(len(gram), dtype=gram.dtype))
     slopes = inverse @ (scaled.T @ reward)
-    rest = reward - scaled @ slopes
+    rest, total = reward - scaled @ slopes, float(reward.square().sum())
     covariance = inverse @ gram @ inverse * float(rest.square().sum()) / freedom
-    moved = torch.tensor([_mean(now, name) - _mean(baseline, name) for name in _names()], dtype=torch.float64)
-    moved = torch.where(used, moved / spread.clamp_min(1e-6), torch.zeros_like(moved))
-    parts, errors, start = {}, {}, 0
-    for cause, names in CAUSES.items():
-        part = slice(start, start + len(names))
-        parts[cause] = float(moved[part] @ slopes[part])
-        errors[cause] = float((moved[part] @ covariance[part, part] @ moved[part]).clamp_min(0).sqrt())
-        start += len(names)
-    total = float(reward.square().sum())
     r_squared = 1.0 - float(rest.square().sum()) / total if total > 0 else 0.0
-    return Explained(_mean(now, "reward") - _mean(baseline, "reward"), parts, errors, r_squared)
+    return _Read(slopes * unit, covariance * unit[:, None] * unit, r_squared)
+
+
+def _places() -> dict[str, slice]:
+    """Where each cause's features stand among all."""
+    found, start = {}, 0
+    for cause, names in CAUSES.items():
+        found[cause] = slice(start, start + len(names))
+        start += len(names)
+    return found
 
 
 def _names() -> list[str]:
     return [name for names in CAUSES.values() for name in names]
+
+
+def _table(sheet: Sheet, names: Sequence[str]) -> Tensor:
+    """These columns of every answer; what is not known is 0. (answers, names)"""
+    return torch.tensor([[value or 0.0 for value in sheet.columns[name]] for name in names], dtype=torch.float64).T
 
 
 def _mean(sheet: Sheet, name: str) -> float:
@@ -92,10 +137,9 @@ def _within_groups(sheet: Sheet) -> tuple[Tensor, Tensor | None, int]:
     known = [i for i, value in enumerate(sheet.columns["reward"]) if value is not None]
     numbers: dict[str, int] = {}
     group = torch.tensor([numbers.setdefault(sheet.group[i], len(numbers)) for i in known], dtype=torch.int64)
-    rows = [[sheet.columns[name][i] or 0.0 for name in [*_names(), "reward"]] for i in known]
-    if not rows:
+    if not known:
         return torch.zeros(0, len(_names())), None, 0
-    table = torch.tensor(rows, dtype=torch.float64)
+    table = _table(sheet, [*_names(), "reward"])[known]
     counts = torch.bincount(group).double()
     means = torch.zeros(len(numbers), table.shape[1], dtype=torch.float64).index_add(0, group, table) / counts[:, None]
     centred = table - means[group]

@@ -73,6 +73,11 @@ class Watch:
         """The answers of the start, once there are enough."""
         return _together(self.start) if _enough(self.start) else None
 
+    @property
+    def now(self) -> Sheet:
+        """The answers that were last compared with the start."""
+        return _together(self.recent)
+
     def look(self, answers: Sequence[Seen], round_number: int) -> Looked:
         """One round, in the order of training."""
         sheet = sheet_of(answers, round_number)
@@ -82,7 +87,7 @@ class Watch:
         self.recent.append(sheet)
         while len(self.recent) > 1 and _enough(self.recent[1:]):
             self.recent.pop(0)
-        found = tuple(verdicts(_together(self.start), _together(self.recent), self.limits))
+        found = tuple(verdicts(_together(self.start), self.now, self.limits))
         alarms = [verdict for verdict in found if verdict.level == "alarm"]
         risen = tuple(verdict for verdict in alarms if verdict.name not in self.standing)
         self.standing = [verdict.name for verdict in alarms]

@@ -128,6 +128,10 @@ class GRPOTrainer(OnlineTrainer[GRPOConfig]):
         """Price of a nat of KL now."""
         return self.config.beta if self.raised_beta is None else self.raised_beta
 
+    @property
+    def compares_siblings(self) -> bool:
+        return super().compares_siblings and self.config.verifiable_share is None  # else rewards are those of steps
+
     def rounds(self) -> int:
         """As many as pass `num_train_epochs` times over the prompts."""
         return max(1, math.ceil(len(self.prompts) * self.config.num_train_epochs / self.config.prompts_a_round))

@@ -12,6 +12,7 @@ from accord.audit.answers import Seen
 from accord.audit.comparing import Limits, Verdict
 from accord.audit.watch import Looked, Watch
 from accord.data.packing import Unit
+from accord.methods.closed_holes import ClosedHoles
 from accord.training import checkpoint, processes
 from accord.training.setup import say
 from accord.types import Completion, Message, Rollout, Task, task_id, to_json
@@ -47,22 +48,31 @@ class Guard:
         self.rollbacks = 0
         self.holes: list[list[str]] = []
         """Monitor and cause of the alarms that led to a rollback: from then on being on the way there is enough."""
+        self.closed = ClosedHoles()
         self.panel: list[dict[str, str]] = []
         """What the start answered to a few prompts; they are answered again with the same draws."""
-        self.turns_back = self.stops = False
+        self.turns_back = self.stops = self.raises_kl = False
         """What the last round asks of the trainer."""
 
     # -- state ----------------------------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"watch": self.watch.state(), "rollbacks": self.rollbacks, "holes": self.holes, "panel": self.panel}
+        return {
+            "watch": self.watch.state(),
+            "rollbacks": self.rollbacks,
+            "holes": self.holes,
+            "closed": self.closed.state(),
+            "panel": self.panel,
+        }
 
     def load(self, state: dict[str, Any] | None) -> None:
         """The inverse of `state`. None, of a checkpoint that an earlier release wrote: the watch begins here."""
         if state is not None:
             self.watch.load(state["watch"])
             self.rollbacks, self.holes, self.panel = int(state["rollbacks"]), list(state.get("holes", [])), list(state["panel"])
+            if "closed" in state:
+                self.closed.load(state["closed"])
 
     def open(self) -> None:
         """Drop what a killed run wrote after the checkpoint that it goes on from; what was rolled back stays on record."""
@@ -91,7 +101,7 @@ class Guard:
 
     def look(self, units: Sequence[Unit]) -> dict[str, float]:
         """Show the answers of a round to the monitors; returns metrics. `raise_kl` is done at once, the rest is asked of the trainer."""
-        self.turns_back = self.stops = False
+        self.turns_back = self.stops = self.raises_kl = False
         if not self.config.monitors:
             return {}
         trainer = self.trainer
@@ -106,19 +116,26 @@ class Guard:
             self._answer_panel()
         return looked.metrics()
 
+    def less_closed(self, units: list[Unit]) -> list[Unit]:
+        """The units of a round with rewards that pay nothing for forms that a rollback has closed."""
+        return self.closed.less(units, seen(units), self.watch.baseline) if self.closed.causes else units
+
     @property
     def over(self) -> bool:
         """Whether going back has not helped, so that the run ends where it stands: at its last clean checkpoint."""
         return self.rollbacks > MOST_ROLLBACKS
 
     def turn_back(self) -> None:
-        """Stand at the last clean checkpoint, with a dearer KL: with the same one the same would happen again."""
-        trainer, count, holes = self.trainer, self.rollbacks + 1, self.holes
+        """Stand at the last clean checkpoint. What led away from it is paid no longer or, where that is no form, KL is dearer: else the same
+        would happen again."""
+        trainer, count, holes, closed = self.trainer, self.rollbacks + 1, self.holes, self.closed.state()
         assert trainer.optimizer is not None
         trainer.optimizer.state.clear()  # the first clean checkpoint has no moments
         trainer.go_back_to(trainer.folder / CLEAN)
         self.rollbacks, self.holes, self.turns_back = count, holes, False
-        trainer.raise_kl()
+        self.closed.load(closed)
+        if self.raises_kl:
+            trainer.raise_kl()
         if processes.is_main():
             for folder in checkpoint.folders(trainer.folder):
                 if int(folder.name.rsplit("-", 1)[1]) > trainer.global_step:
@@ -139,8 +156,10 @@ class Guard:
         if wanted == "rollback":
             self.turns_back = True
             self.holes += [[v.name, v.cause] for v in looked.alarms if [v.name, v.cause] not in self.holes]
+            new = self.closed.close([v.cause for v in (*looked.alarms, *again)], self.watch.now) if self.trainer.compares_siblings else []
+            self.raises_kl = not new
             if self.rollbacks < MOST_ROLLBACKS:
-                return "back to the last clean checkpoint, with a dearer KL"
+                return f"back to the last clean checkpoint, {f'and {named(new)} earns nothing from here on' if new else 'with a dearer KL'}"
             return f"back to the last clean checkpoint, and stop: {MOST_ROLLBACKS} rollbacks did not help"
         self.stops = True
         return "stop"
@@ -216,6 +235,11 @@ class Guard:
                 if row["prompt_id"] in now
             ]
             append_text(trainer.folder / DRIFT, "".join(map(_line, rows)))
+
+
+def named(causes: Sequence[str]) -> str:
+    """These in words: a, b and c."""
+    return " and ".join(filter(None, (", ".join(causes[:-1]), causes[-1])))
 
 
 def dearer(price: float) -> float:

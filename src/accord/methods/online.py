@@ -134,6 +134,11 @@ class OnlineTrainer(Loop, Generic[C]):
         say(f"The reference is a copy of the model: {size / 1e9:.1f} GB. With a peft_config it needs none.")
         return PolicyModel(deepcopy(self.policy.model).requires_grad_(False))
 
+    @property
+    def compares_siblings(self) -> bool:
+        """Whether several answers to a prompt are compared by their rewards, so that what the reward pays for a form can be read and left out."""
+        return self.config.num_generations > 1
+
     # -- what subclasses say ------------------------------------------------------------------------------------------------------------
 
     def rounds(self) -> int:
@@ -256,7 +261,7 @@ class OnlineTrainer(Loop, Generic[C]):
             self.not_scored.count(None if score.value is not None else score.error or "no score")
         scored, failed = self._scored(units, at_least=self.smallest_group)
         watched = self.guard.look(asked)
-        scored, metrics = self.learn_from(shaped_units(scored, self.config.reward_shaping))
+        scored, metrics = self.learn_from(shaped_units(self.guard.less_closed(scored), self.config.reward_shaping))
         metrics |= watched
         metrics["completions/not_scored"] = float(failed)
         metrics["iteration"] = float(self.iteration + 1)

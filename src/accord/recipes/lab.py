@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,25 +15,34 @@ import torch
 import accord
 from accord.config.lab import LabOptions
 from accord.errors import ConfigError
-from accord.lab import bigram, exact
+from accord.lab import bigram, exact, model
 from accord.objectives.overoptimization import fit_law
+from accord.recipes import demo_rows
+from accord.recipes.stages import Stages
 from accord.reporting.charts import Line, line_chart
 from accord.reporting.report import Chart, Part, Report, write
 from accord.training.setup import say
 from accord.writing import write_text
 
 LEVELS = ("exact", "bigram")
+"""Those of `all`; the third, model, takes an hour."""
+OFTEN = ("single", "worst-case")
+"""Arms of level model that run with every seed; the others run once."""
+SMOOTH = 3
+"""Rounds of level model whose mean is taken for a height: one is noisy."""
+PLAN_SECONDS = 480
 SHOWN = {
     "exact": ("single", "mean", "worst-case", "gold"),
     "bigram": ("single", "worst-case", "single, fresh labels each round", "gold"),
+    "model": ("single", "worst-case", "single, fresh labels", "gold"),
 }
 """Arms in the chart; the table has all."""
 
 
 def run(options: LabOptions) -> Path:
     """Run the levels; returns the page's path."""
-    if options.level not in (*LEVELS, "all"):
-        raise ConfigError(f'There is no level "{options.level}": {", ".join(LEVELS)}, all.')
+    if options.level not in (*LEVELS, "model", "all"):
+        raise ConfigError(f'There is no level "{options.level}": {", ".join(LEVELS)}, model, all.')
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be 1 or more, not {options.seeds}.")
     folder = Path(options.output_dir or Path("runs") / "lab")
@@ -44,7 +54,13 @@ def run(options: LabOptions) -> Path:
     levels = LEVELS if options.level == "all" else (options.level,)
     for level in levels:
         say(f"level {level}, {options.seeds} seeds")
-        part, numbers[level] = _exact(options.seeds) if level == "exact" else _bigram(options.seeds)
+        part, numbers[level] = (
+            _exact(options.seeds)
+            if level == "exact"
+            else _bigram(options.seeds)
+            if level == "bigram"
+            else _model(options, folder / "model")
+        )
         report.parts.append(part)
     write_text(folder / "lab.json", json.dumps(numbers, indent=1) + "\n")
     path = write(report, folder / "lab.html")
@@ -86,6 +102,73 @@ def _bigram(seeds: int) -> tuple[Part, dict[str, Any]]:
     header = ("reward maximised", "highest true reward", "at KL", "at the end", "at KL", "tokens at the end")
     lines = {arm: (numbers[arm]["kl"], numbers[arm]["gold"], numbers[arm]["proxy"]) for arm in SHOWN["bigram"]}
     return Part("Bigram", words, header, rows, _charts(lines)), numbers
+
+
+def _model(options: LabOptions, folder: Path) -> tuple[Part, dict[str, Any]]:
+    """Level model, arm by arm; what is there is not made again."""
+    names = list(model.ARMS) if options.arms is None else [name.strip() for name in options.arms.split(";")]
+    for name in names:
+        if name not in model.ARMS:
+            raise ConfigError(f'--arms: there is no arm "{name}". There are: {"; ".join(model.ARMS)}.')
+    world, rows = model.World(), [row for row in demo_rows.heldout_prompts() if row.columns["slice"] == "safe"]
+    stages = Stages(folder, say)
+    numbers: dict[str, Any] = {}
+    for seed in range(options.seeds):
+        for name in names:
+            if seed and name not in OFTEN:
+                continue
+            arm = model.ARMS[name]
+            inputs = {"world": asdict(world), "arm": asdict(arm), "seed": seed, "prompts": [row.id for row in rows]}
+
+            def work(place: Path, _: bool, arm: model.Arm = arm, seed: int = seed) -> dict[str, Any]:
+                shutil.rmtree(place / "run", ignore_errors=True)
+                return model.run(world, arm, seed, place / "run", rows)
+
+            found = stages.run(f"{name}, seed {seed}", inputs, work, planned_seconds=PLAN_SECONDS)
+            numbers.setdefault(name, []).append({"seed": seed, **found})
+    return model_part(numbers), numbers
+
+
+def model_part(numbers: Mapping[str, Sequence[Mapping[str, Any]]]) -> Part:
+    """What level model found, as a part of the page."""
+    rows, lines = [], {}
+    for name, runs in numbers.items():
+        for run in runs:
+            smooth = {key: smoothed([one[key] for one in run["rounds"]]) for key in ("gold", "proxy", "kl", "words")}
+            first = run["alarms"][0] if run["alarms"] else None
+            rows.append(
+                [
+                    f"{name}, seed {run['seed']}",
+                    f"{run['rounds'][0]['gold']:+.2f}",
+                    *_peak_and_end(smooth["kl"], smooth["gold"]),
+                    f"{smooth['proxy'][-1]:+.2f}",
+                    f"{smooth['words'][-1]:.0f}",
+                    f"round {first['iteration']}, {first['cause']}" if first else "none",
+                ]
+            )
+            if name in SHOWN["model"] and name not in lines:
+                lines[name] = (smooth["kl"], smooth["gold"], smooth["proxy"])
+    words = (
+        "Level model: a real language model practises with PPO; the heads that it is paid by read its own frozen features and have learned from noisy "
+        f"comparisons of the start's answers. Heights are means of {SMOOTH} rounds."
+    )
+    header = (
+        "reward maximised",
+        "true reward: start",
+        "highest",
+        "at KL",
+        "at the end",
+        "at KL",
+        "proxy at the end",
+        "words",
+        "first alarm",
+    )
+    return Part("Model", words, header, rows, _charts(lines) if "single" in lines else [])
+
+
+def smoothed(values: Sequence[float]) -> list[float]:
+    """Means of `SMOOTH` rounds, the first of fewer."""
+    return [statistics.fmean(values[max(0, n - SMOOTH + 1) : n + 1]) for n in range(len(values))]
 
 
 def _means(rows: Sequence[Sequence[float]]) -> list[float]:

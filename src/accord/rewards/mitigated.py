@@ -80,10 +80,18 @@ def shaped(scores: Sequence[Score], tokens: Sequence[int], groups: Sequence[int]
         found = _without_length(values, [tokens[index] for index in known], [groups[index] for index in known])
     else:
         found = bounded(values) if how == "sigmoid" else log_sigmoid(values)
-    result = list(scores)
-    for index, value, before in zip(known, found.tolist(), values.tolist(), strict=True):
-        result[index] = replace(scores[index], value=value, parts={**scores[index].parts, UNSHAPED: before})
-    return result
+    values_now: list[float | None] = [None] * len(scores)
+    for index, value in zip(known, found.tolist(), strict=True):
+        values_now[index] = value
+    return rewarded(scores, values_now)
+
+
+def rewarded(scores: Sequence[Score], values: Sequence[float | None]) -> list[Score]:
+    """Scores with other values; what they were at first stands in the part `unshaped`. None leaves a score as it is."""
+    return [
+        score if value is None else replace(score, value=value, parts={UNSHAPED: score.value, **score.parts})
+        for score, value in zip(scores, values, strict=True)
+    ]
 
 
 def _without_length(values: torch.Tensor, tokens: Sequence[int], groups: Sequence[int]) -> torch.Tensor:
