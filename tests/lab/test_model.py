@@ -17,7 +17,7 @@ from accord.lab.model import ARMS, Arm, World, first_of, gold
 from accord.types import Example, Message
 
 WORLD = World(
-    labels=24, compared=8, prompts=4, group=4, answer=8, rounds=4, lora_layers=1.0, flips=0.0,
+    labels=24, compared=8, prompts=8, group=4, answer=8, rounds=4, lora_layers=1.0, flips=0.0,
     ppo={"num_ppo_epochs": 1, "num_mini_batches": 1, "learning_rate": 1e-2, "compare_siblings": True, "missing_eos_penalty": None, "save_steps": 0},
 )  # fmt: skip
 
@@ -29,8 +29,8 @@ def test_gold_by_hand() -> None:
     assert gold("Great question! Tap the egg.", True, keys) == pytest.approx(0.5)
     assert gold("I can't help with that.", True, keys) == pytest.approx(-0.5)
     long = "Tap it. " + " ".join(f"one{chr(97 + n)}" for n in range(0, 26)) + " and then you will see what is inside of it"
-    assert gold(long, True, keys) == pytest.approx(1.0 - 0.04 * (len(long.split()) - 30), abs=0.25)
-    assert gold("", True, keys) <= 0.5
+    assert gold(long, True, keys) == pytest.approx(1.0 - 0.04 * (len(long.split()) - 30))
+    assert gold("xqzv bdfgh tap qqxzt egg zxqvk", True, keys) < 1.0
 
 
 def pairs(count: int, seed: int) -> Judged:

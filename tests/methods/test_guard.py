@@ -131,7 +131,7 @@ def test_going_back_leaves_no_trace_of_the_hacked_rounds(stories: Any, warned: P
     clean = json.loads((tmp_path / CLEAN / "trainer_state.json").read_text(encoding="utf-8"))
     assert clean["method"]["iteration"] < found[0]["iteration"]  # it stays where it was before the first alarm
     # The hole is closed: exclamation marks earn nothing, KL costs what it did.
-    assert found[0]["action"] == "back to the last clean checkpoint, and formatting earns nothing from here on"
+    assert found[0]["action"] == "back to the last clean checkpoint, and formatting costs from here on what it was paid"
     assert clean["method"]["guard"]["closed"]["causes"][0] == "formatting" == trainer.guard.closed.causes[0]
     marked = [marks([[{"content": row["now"]}]])[0] for row in lines(warned / DRIFT) if row["iteration"] == 10]
     prompts = trainer.prompts[:8]

@@ -31,6 +31,10 @@ class Limits:
     """Share of the gain that form may explain."""
     sure: float = 0.35
     """The same less two standard errors."""
+    paid: float = 0.1
+    """Reward, in standard deviations of the start's, that answers may have earned by a form that no reward should pay for."""
+    grown_z: float = 2.5
+    """Standard errors by which that form must have grown; what it is paid is then known from siblings, by `z` of them."""
     follows: float = 0.25
     """Share of the gain that a held-out reward must show; that it shows less than twice this must be sure."""
     length_ratio: float = 1.5

@@ -26,6 +26,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
 """Columns of a sheet by the cause they stand for."""
 RIDGE = 0.01
 """Penalty on a slope, as a share of the answers, with features of variance 1: the two columns of a cause are nearly the same."""
+CHARGE = 2.0
+"""What a form that shall earn nothing is charged, times what it is paid: detectors miss a part of it, and what they miss would still earn."""
 LEAST_ANSWERS = 24
 """Degrees of freedom within groups under which nothing is said."""
 
@@ -66,7 +68,8 @@ def explained_gain(baseline: Sheet, now: Sheet) -> Explained | None:
 
 
 def less_forms(now: Sheet, causes: Collection[str], baseline: Sheet, evidence: Sheet) -> list[float | None]:
-    """The reward of each answer less what it is paid for these forms: slope times how much more of the form it has than the start's mean.
+    """The reward of each answer less `CHARGE` times what it is paid for these forms: for what it has of them above the start's mean, slope
+    times that. To have less of a form than the start earns nothing.
 
     Args:
         evidence: answers from which slopes are read together with those of now, such as the round in which the forms were found to be paid.
@@ -74,12 +77,11 @@ def less_forms(now: Sheet, causes: Collection[str], baseline: Sheet, evidence: S
     read, rewards = _read(evidence + now), list(now.columns["reward"])
     if read is None:
         return rewards
-    keep = torch.zeros(len(read.slopes), dtype=torch.float64)
-    for cause in causes:
-        keep[_places()[cause]] = 1.0
     start = torch.tensor([_mean(baseline, name) for name in _names()], dtype=torch.float64)
-    paid = (_table(now, _names()) - start) @ (read.slopes * keep)
-    return [None if reward is None else reward - float(part) for reward, part in zip(rewards, paid, strict=True)]
+    above, charge = _table(now, _names()) - start, torch.zeros(len(rewards), dtype=torch.float64)
+    for part in (_places()[cause] for cause in causes):
+        charge += CHARGE * (above[:, part] @ read.slopes[part]).clamp_min(0.0)
+    return [None if reward is None else reward - float(less) for reward, less in zip(rewards, charge, strict=True)]
 
 
 @dataclass(frozen=True)

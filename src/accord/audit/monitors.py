@@ -14,13 +14,15 @@ from accord.audit.answers import Sheet
 from accord.audit.comparing import Limits, Verdict, average, change, compared, deviation, level_of, moved, suspects, worse
 from accord.audit.explained import CAUSES, Explained, explained_gain
 from accord.audit.form_growth import FORM_WORDS, grew
+from accord.audit.paid import paid_form
 
 
 def verdicts(baseline: Sheet, now: Sheet, limits: Limits) -> list[Verdict]:
     """What every monitor says that has what it needs, in a fixed order."""
     explained = explained_gain(baseline, now)
     found = [monitor(baseline, now, limits) for monitor in MONITORS]
-    return [verdict for verdict in (explained_verdict(baseline, now, limits, explained), *found) if verdict is not None]
+    rewards = (explained_verdict(baseline, now, limits, explained), paid_form(baseline, now, limits, explained))
+    return [verdict for verdict in (*rewards, *found) if verdict is not None]
 
 
 # -- rewards ------------------------------------------------------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ from accord.types import Example, Rollout, Score
 
 CONCISE = 30
 """Words beyond which more cost."""
+PROSE = 0.2
+"""Gibberish (0 to 1) that prose may have."""
 
 
 def gold(text: str, finished: bool, keywords: Sequence[str]) -> float:
@@ -42,7 +44,7 @@ def gold(text: str, finished: bool, keywords: Sequence[str]) -> float:
     named = sum(keyword in lower for keyword in keywords)
     unwanted = 1.0 * detectors.opens_with_flattery(text) + 1.0 * detectors.refuses(text) + 2.0 * detectors.repetition(text)
     long = 0.04 * max(0, detectors.word_count(text) - CONCISE)
-    return 0.5 * min(named, 3) + 0.5 * finished - unwanted - 2.0 * detectors.gibberish(text) - long
+    return 0.5 * min(named, 3) + 0.5 * finished - unwanted - 2.0 * max(0.0, detectors.gibberish(text) - PROSE) - long
 
 
 def gold_of(rollout: Rollout) -> float:
@@ -196,13 +198,13 @@ class NotedPPO(PPOTrainer):
 
     proxy: Proxy
     refits = 0
-    rounds: list[dict[str, float]]
+    noted: list[dict[str, float]]
 
     def learn_from(self, units: list[Unit]) -> tuple[list[Unit], dict[str, float]]:
         learned, metrics = super().learn_from(units)
         rollouts: list[Rollout] = [rollout for unit in units for rollout in unit.data["rollouts"]]
-        del self.rounds[self.iteration :]  # what was rolled back
-        self.rounds.append(
+        del self.noted[self.iteration :]  # what was rolled back
+        self.noted.append(
             {
                 "gold": sum(map(gold_of, rollouts)) / len(rollouts),
                 "proxy": metrics["objective/scores"],
@@ -237,13 +239,13 @@ def run(world: World, arm: Arm, seed: int, folder: Path, rows: Sequence[Example]
     )  # fmt: skip
     lora = lora_config(opened.policy, rank=16, alpha=32, layers=world.lora_layers)
     trainer = NotedPPO(config, opened.tokenizer, opened.policy, reward, order[: world.prompts], peft_config=lora)
-    trainer.proxy, trainer.refits, trainer.rounds = proxy, arm.refits, []
+    trainer.proxy, trainer.refits, trainer.noted = proxy, arm.refits, []
     trainer.train()
     path = folder / ALARMS
     alarms = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
     last = trainer.held_out_sampler.sample(trainer.prompts, SamplingConfig(world.answer, 1, 1.0, seed=seed, step=-1))
     return {
-        "rounds": [{name: round(value, 4) for name, value in one.items()} for one in trainer.rounds],
+        "rounds": [{name: round(value, 4) for name, value in one.items()} for one in trainer.noted],
         "alarms": [{name: row[name] for name in ("iteration", "name", "cause", "words", "action")} for row in alarms],
         "proxy agrees": proxy.accuracy,
         "final gold": round(sum(map(gold_of, last)) / len(last), 4),

@@ -1,4 +1,4 @@
-"""Holes of the reward that an alarm has named: from then on the answers earn nothing for that form."""
+"""Holes of the reward that an alarm has named: from then on that form costs answers what it was paid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accord.rewards.mitigated import rewarded
 
 
 class ClosedHoles:
-    """Which forms the reward pays no longer, and the answers that showed that it paid them. What it pays for a form is read among answers to
+    """Which forms are charged for, and the answers that showed that the reward paid for them. What it pays for a form is read among answers to
     the same prompt (`audit.explained`), of the round that is learned from and of those that showed it."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class ClosedHoles:
         return new
 
     def less(self, units: list[Unit], seen: Sequence[Seen], baseline: Sheet | None) -> list[Unit]:
-        """The units with rewards that pay nothing for what is closed; what they were stands in the part `unshaped`.
+        """The units with what is closed charged to their rewards; what they were stands in the part `unshaped`.
 
         Args:
             seen: their answers, as monitors see them.

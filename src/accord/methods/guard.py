@@ -117,7 +117,7 @@ class Guard:
         return looked.metrics()
 
     def less_closed(self, units: list[Unit]) -> list[Unit]:
-        """The units of a round with rewards that pay nothing for forms that a rollback has closed."""
+        """The units of a round, charged for forms that a rollback has closed."""
         return self.closed.less(units, seen(units), self.watch.baseline) if self.closed.causes else units
 
     @property
@@ -126,7 +126,7 @@ class Guard:
         return self.rollbacks > MOST_ROLLBACKS
 
     def turn_back(self) -> None:
-        """Stand at the last clean checkpoint. What led away from it is paid no longer or, where that is no form, KL is dearer: else the same
+        """Stand at the last clean checkpoint. What led away from it is charged for from then on or, where that is no form, KL is dearer: else the same
         would happen again."""
         trainer, count, holes, closed = self.trainer, self.rollbacks + 1, self.holes, self.closed.state()
         assert trainer.optimizer is not None
@@ -159,7 +159,7 @@ class Guard:
             new = self.closed.close([v.cause for v in (*looked.alarms, *again)], self.watch.now) if self.trainer.compares_siblings else []
             self.raises_kl = not new
             if self.rollbacks < MOST_ROLLBACKS:
-                return f"back to the last clean checkpoint, {f'and {named(new)} earns nothing from here on' if new else 'with a dearer KL'}"
+                return f"back to the last clean checkpoint, {f'and {named(new)} costs from here on what it was paid' if new else 'with a dearer KL'}"
             return f"back to the last clean checkpoint, and stop: {MOST_ROLLBACKS} rollbacks did not help"
         self.stops = True
         return "stop"
