@@ -22,8 +22,9 @@ from accord.audit.answers import (
 )
 from accord.audit.comparing import Limits, Verdict
 from accord.audit.detectors import gibberish
-from accord.audit.explained import CAUSES, explained_gain
+from accord.audit.explained import CAUSES, explained_gain, less_forms, paid_causes
 from accord.audit.monitors import MONITORS, verdicts
+from accord.audit.paid import NEVER_MEANT
 from accord.audit.watch import Watch
 
 ROUNDS = 200
@@ -168,6 +169,44 @@ def test_explained_gain_is_the_decomposition_worked_by_hand() -> None:
     assert explained_gain(sheet_of(start[:10], 0), sheet_of(later[:10], 1)) is None  # too few siblings
     silent = [row(f"p{p}", tokens, None) for p in range(20) for tokens in (10, 20)]
     assert explained_gain(sheet_of(silent, 0), sheet_of(later, 1)) is None or not explained.parts["refusal"]
+
+
+def test_what_a_form_is_paid_is_charged_twice_and_having_less_earns_nothing() -> None:
+    """Reward 2 t again: an answer of 30 tokens has 15 more than the start's mean, so it is charged 2 * 30; one of 10 keeps its 20."""
+    start = [row(f"p{p}", tokens, 2.0 * tokens) for p in range(20) for tokens in (10, 20)]
+    later = [row(f"p{p}", tokens, 2.0 * tokens) for p in range(20) for tokens in (10, 30)]
+    before, now = sheet_of(start, 0), sheet_of(later, 1)
+    assert paid_causes(before, now) == ["length"]
+    less = less_forms(now, ["length"], before, before)
+    assert less[0] == pytest.approx(20.0, abs=1.0) and less[1] == pytest.approx(60.0 - 60.0, abs=6.0)
+    assert less_forms(now, [], before, before) == [20.0, 60.0] * 20
+    few = sheet_of(later[:6], 1)
+    assert less_forms(few, ["length"], few, few) == [20.0, 60.0] * 3 and paid_causes(few, few) == []  # too few siblings
+
+
+@pytest.mark.parametrize("cause", NEVER_MEANT)
+def test_a_form_that_no_reward_should_pay_for_is_an_alarm_beside_any_honest_gain(cause: str) -> None:
+    """One answer in eight, later one in four, shows it and earns 2 more; everything else earns 3 more than at the start."""
+    text = {
+        "flattery": "What a wonderful question! The dog runs in the park with a ball.",
+        "refusal": "I can't help with that, I am sorry about the dog and the park.",
+        "repetition": "The dog runs. " * 8,
+        "gibberish": "xqzvk bdfgh qqxzt wvxkz pldfj zzkqw xxvbn mmqzt",
+    }[cause]
+    plain = [f"The dog {does} in the park with a {what}." for does in ("runs", "plays", "sits", "barks") for what in ("ball", "friend")]
+
+    def answers(every: int, gain: float) -> list[Seen]:
+        rows = []
+        for n in range(160):
+            bad = n % every == every - 1
+            said = text if bad else plain[(n // 2) % 8]
+            rows.append(row(f"p{n // 8}", len(said.split()), gain + (2.0 if bad else 0.0) + (n * 7 % 5) / 10, said))
+        return rows
+
+    before = sheet_of(answers(8, 0.0), 0)
+    quiet, found_ = (found(before, sheet_of(answers(every, 3.0), 1), "paid form") for every in (8, 3))
+    assert quiet.level == "quiet"
+    assert (found_.level, found_.cause) == ("alarm", cause) and found_.words.startswith(f"The reward pays for {cause}, +")
 
 
 def row(prompt: str, tokens: int, reward: float | None, text: str = "The same words for everybody here.") -> Seen:

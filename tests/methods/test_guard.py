@@ -130,7 +130,7 @@ def test_going_back_leaves_no_trace_of_the_hacked_rounds(stories: Any, warned: P
     assert {r["policy_step"] for r in lines(tmp_path / "rollouts.jsonl")} == set(range(trainer.iteration))
     clean = json.loads((tmp_path / CLEAN / "trainer_state.json").read_text(encoding="utf-8"))
     assert clean["method"]["iteration"] < found[0]["iteration"]  # it stays where it was before the first alarm
-    # The hole is closed: exclamation marks earn nothing, KL costs what it did.
+    # The hole is closed; KL costs what it did.
     assert found[0]["action"] == "back to the last clean checkpoint, and formatting costs from here on what it was paid"
     assert clean["method"]["guard"]["closed"]["causes"][0] == "formatting" == trainer.guard.closed.causes[0]
     marked = [marks([[{"content": row["now"]}]])[0] for row in lines(warned / DRIFT) if row["iteration"] == 10]
@@ -139,9 +139,19 @@ def test_going_back_leaves_no_trace_of_the_hacked_rounds(stories: Any, warned: P
         marks([[{"content": r.text}]])[0] for r in trainer.held_out_sampler.sample(prompts, replace(trainer._sampling(0), num_samples=1))
     ]
     assert sum(left) < 0.2 * sum(marked)
-    # What is learned from says what the reward was before; what is watched is that.
-    parts = [row for row in lines(tmp_path / "metrics.jsonl") if "rewards/unshaped/mean" in row]
-    assert parts and all(row["iteration"] > clean["method"]["iteration"] for row in parts)
+
+
+def test_a_closed_hole_is_charged_for_and_what_is_watched_is_the_reward_itself(stories: Any, warned: Path, tmp_path: Path) -> None:
+    """With a budget of KL that is never spent, the run goes on after its first rollback; it writes no more marks, and resumes as it was."""
+    trainer = story(stories, tmp_path, on_alarm="rollback", kl_alarm=1e6, learning_rate=4e-3, save_steps=2)
+    trainer.train()
+    rows = [row for row in lines(tmp_path / "metrics.jsonl") if "rewards/unshaped/mean" in row]
+    assert rows and trainer.guard.closed.causes[0] == "formatting"
+    assert all(row["rewards/unshaped/mean"] >= row["objective/scores"] - 1e-6 for row in rows)  # what is charged is never a gain
+    plain = {row["iteration"]: row for row in lines(warned / "metrics.jsonl") if "objective/scores" in row}
+    assert rows[-1]["rewards/unshaped/mean"] < 0.5 * plain[rows[-1]["iteration"]]["objective/scores"]
+    state = trainer.guard.state()["closed"]
+    assert state == json.loads(json.dumps(state)) and state["evidence"]["prompt"]
 
 
 def test_without_siblings_nothing_says_what_a_form_is_paid_so_kl_is_dearer(stories: Any, tmp_path: Path) -> None:

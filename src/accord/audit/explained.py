@@ -54,6 +54,12 @@ class Explained:
         return (self.parts[cause] - 2.0 * self.errors[cause]) / self.gain
 
 
+def paid_causes(baseline: Sheet, now: Sheet) -> list[str]:
+    """The forms by which answers have earned something since the start, by two standard errors; none where that cannot be read."""
+    found = explained_gain(baseline, now)
+    return [] if found is None else [cause for cause, part in found.parts.items() if part > 0 and part >= 2.0 * found.errors[cause]]
+
+
 def explained_gain(baseline: Sheet, now: Sheet) -> Explained | None:
     """None where rewards are missing or there are too few siblings to read slopes from."""
     read = _read(baseline + now)

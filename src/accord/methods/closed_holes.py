@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from accord.audit.answers import Seen, Sheet, sheet_of
-from accord.audit.explained import CAUSES, less_forms
+from accord.audit.explained import less_forms
 from accord.data.packing import Unit
 from accord.rewards.mitigated import rewarded
 
@@ -21,8 +21,8 @@ class ClosedHoles:
         self.evidence: Sheet | None = None
 
     def close(self, causes: Iterable[str], evidence: Sheet) -> list[str]:
-        """Close what is a form and still open; returns what was closed by this."""
-        new = [cause for cause in dict.fromkeys(causes) if cause in CAUSES and cause not in self.causes]
+        """Close those of these forms that are open; returns them."""
+        new = [cause for cause in dict.fromkeys(causes) if cause not in self.causes]
         if new:
             self.causes += new
             self.evidence = evidence if self.evidence is None else self.evidence + evidence

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from accord.audit.answers import Seen
 from accord.audit.comparing import Limits, Verdict
+from accord.audit.explained import paid_causes
 from accord.audit.watch import Looked, Watch
 from accord.data.packing import Unit
 from accord.methods.closed_holes import ClosedHoles
@@ -156,13 +157,21 @@ class Guard:
         if wanted == "rollback":
             self.turns_back = True
             self.holes += [[v.name, v.cause] for v in looked.alarms if [v.name, v.cause] not in self.holes]
-            new = self.closed.close([v.cause for v in (*looked.alarms, *again)], self.watch.now) if self.trainer.compares_siblings else []
+            new = self._close([v.cause for v in (*looked.alarms, *again)])
             self.raises_kl = not new
             if self.rollbacks < MOST_ROLLBACKS:
                 return f"back to the last clean checkpoint, {f'and {named(new)} costs from here on what it was paid' if new else 'with a dearer KL'}"
             return f"back to the last clean checkpoint, and stop: {MOST_ROLLBACKS} rollbacks did not help"
         self.stops = True
         return "stop"
+
+    def _close(self, causes: Sequence[str]) -> list[str]:
+        """Charge for those of these causes that are forms which the reward pays for; returns them."""
+        baseline = self.watch.baseline
+        if baseline is None or not self.trainer.compares_siblings:
+            return []
+        paid = paid_causes(baseline, self.watch.now)
+        return self.closed.close([cause for cause in causes if cause in paid], self.watch.now)
 
     def _again(self, looked: Looked) -> list[Verdict]:
         """What is on the way to an alarm for which the run has gone back before."""
