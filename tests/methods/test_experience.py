@@ -215,7 +215,7 @@ def test_rewards_read_along_with_the_reference_are_the_same(tmp_path: Path) -> N
     groups = [rollouts[i : i + 3] for i in range(0, 9, 3)]
     alone = LearnedReward(model).score(rollouts)
     trainer.experience.rewards = [LearnedReward(model, 0.5), LearnedReward(RewardModel(policy, (), heads, trainer.renderer), 2.0, "other")]
-    assert list(trainer.experience._readers()) == [0]
+    assert trainer.experience._readers() == [model]
     units = trainer.experience.make(groups, 1024, exact=True, stack=trainer.stack, temperature=1.0)
     found = [score for row in units for score in row.data["scores"]]
     assert [score.parts["reward_model"] for score in found] == pytest.approx([score.value for score in alone], abs=1e-4)
@@ -223,6 +223,12 @@ def test_rewards_read_along_with_the_reference_are_the_same(tmp_path: Path) -> N
     assert [score.value for score in found] == pytest.approx(
         [0.5 * s.parts["reward_model"] + 2 * s.parts["other"] for s in found], abs=1e-5
     )
+    other = trainer.experience.rewards[1].model
+    both = LearnedReward(model, others=(other,), ensemble="worst")
+    trainer.experience.rewards = [both]
+    units = trainer.experience.make(groups, 1024, exact=True, stack=trainer.stack, temperature=1.0)
+    members = [score.value for row in units for score in row.data["scores"]]
+    assert members == pytest.approx([min(s.parts["reward_model"], s.parts["other"]) for s in found], abs=1e-4)
     assert trainer.experience.make([], 1024, exact=True, stack=trainer.stack, temperature=1.0) == []  # fewer prompts than processes
 
 

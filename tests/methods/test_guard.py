@@ -13,6 +13,7 @@ import torch
 import tiny
 from accord import GRPOConfig, GRPOTrainer, PPOConfig, PPOTrainer
 from accord.errors import ConfigError
+from accord.methods.closed_holes import ClosedHoles
 from accord.methods.guard import ALARMS, CLEAN, DRIFT, MOST_ROLLBACKS, TO_LABEL, VERDICTS, dearer
 from accord.models.heads import RewardHeads
 from accord.models.load import load_model, load_tokenizer, resolve
@@ -150,8 +151,9 @@ def test_a_closed_hole_is_charged_for_and_what_is_watched_is_the_reward_itself(s
     assert all(row["rewards/unshaped/mean"] >= row["objective/scores"] - 1e-6 for row in rows)  # what is charged is never a gain
     plain = {row["iteration"]: row for row in lines(warned / "metrics.jsonl") if "objective/scores" in row}
     assert rows[-1]["rewards/unshaped/mean"] < 0.5 * plain[rows[-1]["iteration"]]["objective/scores"]
-    state = trainer.guard.state()["closed"]
-    assert state == json.loads(json.dumps(state)) and state["evidence"]["prompt"]
+    again = ClosedHoles()
+    again.load(json.loads(json.dumps(trainer.guard.state()["closed"])))
+    assert again.causes == trainer.guard.closed.causes and again.evidence == trainer.guard.closed.evidence is not None
 
 
 def test_without_siblings_nothing_says_what_a_form_is_paid_so_kl_is_dearer(stories: Any, tmp_path: Path) -> None:

@@ -59,6 +59,21 @@ def test_heads_are_combined_as_told() -> None:
     assert [s.value for s in zero.score(answers)] == [s.value for s in LearnedReward(judge).score(answers)]
 
 
+def test_several_models_are_members() -> None:
+    """Each member's score is the mean of its heads; they are combined as heads are, and their spread is the disagreement."""
+    first, second, answers = model(), model(2), rollouts()
+    second.heads.weight.data.neg_()
+    scores = torch.stack([first.score_rollouts(answers).mean(1), second.score_rollouts(answers).mean(1)], 1)
+    (source,) = pessimistic([LearnedReward(first, others=(second,))], "worst", 1.0)
+    found = source.score(answers)
+    torch.testing.assert_close(torch.tensor([score.value for score in found]), scores.min(1).values.detach())
+    assert found[0].parts["disagreement"] == pytest.approx(float(scores[0].std()), abs=1e-6)
+    ones = LearnedReward(model(1), others=(model(1),))
+    assert pessimistic([ones], "uncertainty", 1.0)[0].num_members == 2
+    with pytest.raises(ConfigError, match="has several members, and reward_ensemble='laplace' is for one"):
+        pessimistic([ones], "laplace", 1.0)
+
+
 def test_what_cannot_be_combined_is_refused() -> None:
     function = FunctionReward(lambda completions: [1.0 for _ in completions], name="f")
     with pytest.raises(ConfigError, match="is for reward models .* and there is none"):
@@ -278,7 +293,8 @@ def test_best_of_n_chooses_by_the_careful_reward(ensemble: str, shape: str, runs
     assert (curve["reward_ensemble"], curve["reward_shaping"]) == (ensemble, shape)
 
 
-def test_averaged_runs_are_a_reward_by_name(runs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("join", ["+", ","])
+def test_averaged_runs_and_members_are_a_reward_by_name(runs: Path, tmp_path: Path, join: str) -> None:
     given = [
         "sft",
         str(runs / "prompts.jsonl"),
@@ -293,5 +309,5 @@ def test_averaged_runs_are_a_reward_by_name(runs: Path, tmp_path: Path) -> None:
         "--output-dir",
         str(tmp_path / "out"),
     ]
-    assert main([*given, "--reward-model", f"{runs / 'a'}+{runs / 'b'}", "--reward-shaping", "residual", "--force", "true"]) == 0
+    assert main([*given, "--reward-model", f"{runs / 'a'}{join}{runs / 'b'}", "--reward-shaping", "residual", "--force", "true"]) == 0
     assert (tmp_path / "out" / "best_of.jsonl").exists()

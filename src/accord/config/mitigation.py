@@ -16,7 +16,7 @@ class MitigationConfig:
 
     reward_ensemble: str = "mean"
     """What is made of a reward model's heads. mean. worst: the least of them. uncertainty: mean - uncertainty_weight * their variance. laplace: mean - uncertainty_weight * the
-    standard deviation of their last layer (accord reward --laplace). Heads on one backbone share its errors; rewards averaged in their weights: runs/a+runs/b."""
+    standard deviation of their last layer (accord reward --laplace). Heads on one backbone share its errors; members with adapters of their own: runs/a,runs/b,runs/c; rewards averaged in their weights: runs/a+runs/b."""
     uncertainty_weight: float = 1.0
     """Price of doubt in reward_ensemble uncertainty and laplace, 0 or more. 0 is the mean."""
     reward_shaping: str = "none"

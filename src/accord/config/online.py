@@ -35,7 +35,7 @@ class OnlineConfig(MitigationConfig, TrainingConfig):
     """True compares the answers of every round with those of the start and says what is being exploited (alarms.jsonl, monitors.json). False watches nothing."""
     on_alarm: str = "warn"
     """What an alarm does. warn says it. raise_kl doubles the price of KL (to 0.05 at least, 1 at most) in every round with an alarm. rollback goes back to the last clean
-    checkpoint with that price doubled, three times at most. stop ends the run."""
+    checkpoint, three times at most; from then on the form that the alarm names costs what it was paid or, where it names none, KL is twice as dear. stop ends the run."""
     kl_alarm: float | None = None
     """KL in nats an answer that is an alarm. None takes 15, or 0.3 a token where that is more, and 0.75 a token."""
     labelling_queue: bool = False

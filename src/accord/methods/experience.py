@@ -18,6 +18,7 @@ from accord.objectives.advantages import gae, rloo_advantages
 from accord.objectives.kl import k1, k3
 from accord.objectives.segments import segment_sum, whiten
 from accord.rewards.combine import LearnedReward, RewardSource, combined
+from accord.rewards.learned import RewardModel
 from accord.rewards.mitigated import shaped
 from accord.types import Rollout, Score
 
@@ -84,8 +85,7 @@ class Experience:
             units.append(Unit(group[0].prompt_ids, branches, group[0].prompt_id, data))
         if self.keep_lower:
             keep_lower_states(self.policy, units, stack, token_budget)
-        readers = self._readers()
-        readings = tuple(dict.fromkeys(source.model.heads.reading for source in readers.values()))
+        readings = tuple(dict.fromkeys(model.heads.reading for model in self._readers()))
         reads = self.reads_reference or (held_out and self._has_reference(stack))
         for part in split_by_budget(units, token_budget):
             self._read(part, exact, stack, temperature, readings, reads=reads)
@@ -93,8 +93,11 @@ class Experience:
         if units:  # fewer prompts than processes leave some without one
             ends = dict(zip(readings, map(torch.cat, zip(*(unit.data.pop("ends") for unit in units), strict=True)), strict=True))
             for index, source in self._same_base().items():
-                read = ends[source.model.heads.reading] if index in readers else torch.cat(source.model.features(units, token_budget))
-                known[index] = source.judged(read)
+                read = (
+                    ends[model.heads.reading] if model.stack == self.reference else torch.cat(model.features(units, token_budget))
+                    for model in source.models
+                )
+                known[index] = source.judged(*read)
         scores = iter(combined(self.rewards, [rollout for group in groups for rollout in group], known))
         for unit in units:
             unit.data["scores"] = [next(scores) for _ in unit.branches]
@@ -108,12 +111,12 @@ class Experience:
         return {
             index: source
             for index, source in enumerate(self.rewards)
-            if isinstance(source, LearnedReward) and source.model.policy is self.policy
+            if isinstance(source, LearnedReward) and all(model.policy is self.policy for model in source.models)
         }
 
-    def _readers(self) -> dict[int, LearnedReward]:
-        """Those of them whose features the reference pass gives for nothing: same adapters."""
-        return {index: source for index, source in self._same_base().items() if source.model.stack == self.reference}
+    def _readers(self) -> list[RewardModel]:
+        """Their models whose features the reference pass gives for nothing: same adapters."""
+        return [model for source in self._same_base().values() for model in source.models if model.stack == self.reference]
 
     def _read(self, part: list[Unit], exact: bool, stack: Stack, temperature: float, readings: tuple[Any, ...], *, reads: bool) -> None:
         batch = pack(part, self.policy.device)

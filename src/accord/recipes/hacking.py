@@ -39,7 +39,7 @@ PROBES = 5
 NEXT = (
     (
         "accord ppo --data prompts.jsonl --reward_model runs/my-reward --on-alarm rollback --save-steps 2",
-        "go back by itself, and on with a dearer KL",
+        "go back by itself, and charge for what was exploited",
     ),
     (
         "accord ppo --data prompts.jsonl --reward_model runs/my-reward --reward-shaping residual",

@@ -34,7 +34,11 @@ class RewardSource(Protocol):
 
 @dataclass
 class LearnedReward:
-    """A reward model: the mean of its heads, or something more careful; their standard deviation is the part `disagreement`."""
+    """A reward model: the mean of its heads, or something more careful; their standard deviation is the part `disagreement`.
+
+    Several reward models may be the members of one: the means of their heads then are what heads are otherwise. Heads share a backbone and
+    its errors; members with adapters of their own share less.
+    """
 
     model: RewardModel
     weight: float = 1.0
@@ -45,16 +49,29 @@ class LearnedReward:
     """Price of doubt in the last two."""
     watched: bool = False
     """True: it is only watched, beside the reward that is trained on, and says nothing of disagreement. False: it is a reward."""
+    others: tuple[RewardModel, ...] = ()
+    """More members beside `model`."""
+
+    @property
+    def models(self) -> tuple[RewardModel, ...]:
+        """All members, or the one model."""
+        return (self.model, *self.others)
+
+    @property
+    def num_members(self) -> int:
+        """How many scores there are of an answer: of heads, or of members."""
+        return len(self.models) if self.others else self.model.heads.num_heads
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Score]:
         units = [Unit(rollout.prompt_ids, (Branch(rollout.completion_ids),)) for rollout in rollouts]
-        return self.judged(torch.cat(self.model.features(units))) if rollouts else []
+        return self.judged(*(torch.cat(model.features(units)) for model in self.models)) if rollouts else []
 
-    def judged(self, ends: Tensor) -> list[Score]:
-        """Scores of answers from what the heads read of them. (R, d)"""
-        heads = self.model.heads(ends).detach()
+    def judged(self, *ends: Tensor) -> list[Score]:
+        """Scores of answers from what the heads of each model read of them. (R, d)"""
+        scores = [model.heads(read).detach() for model, read in zip(self.models, ends, strict=True)]
+        heads = torch.stack([one.mean(1) for one in scores], 1) if self.others else scores[0]
         mean = heads.mean(1)
-        values = self._combined(heads, ends)
+        values = self._combined(heads, ends[0])
         spread = heads.std(1) if heads.shape[1] > 1 else mean * 0
         found: list[Score] = []
         for value, doubt, middle in zip(values.tolist(), spread.tolist(), mean.tolist(), strict=True):

@@ -38,12 +38,16 @@ def pessimistic(sources: Sequence[RewardSource], ensemble: str, weight: float) -
             f"reward_ensemble={ensemble!r} is for reward models (--reward_model runs/...), and there is none. Leave it at mean."
         )
     for source in learned:
+        if ensemble == "laplace" and source.others:
+            raise ConfigError(f"{source.name} has several members, and reward_ensemble='laplace' is for one. Take worst or uncertainty.")
         if ensemble == "laplace" and source.model.laplace is None:
             raise ConfigError(
                 f"{source.name} does not know how sure its last layer is: reward_ensemble='laplace' needs a reward model made with accord reward --laplace."
             )
-        if ensemble != "laplace" and source.model.heads.num_heads < 2:
-            raise ConfigError(f"{source.name} has one head: reward_ensemble={ensemble!r} needs several (accord reward --num-heads 5).")
+        if ensemble != "laplace" and source.num_members < 2:
+            raise ConfigError(
+                f"{source.name} has one head: reward_ensemble={ensemble!r} needs several (accord reward --num-heads 5), or several runs (runs/a,runs/b,runs/c)."
+            )
     return [
         replace(source, ensemble=ensemble, uncertainty_weight=weight)
         if isinstance(source, LearnedReward) and not source.watched

@@ -26,8 +26,8 @@ def load_rewards(
     """Reward models, then functions, each with the weight that stands behind a star (runs/reward*0.5).
 
     Args:
-        models: run folders of reward models, several joined by + for the average of their weights; with `aggregation`, of process reward
-            models too.
+        models: run folders of reward models; several joined by + for the average of their weights, or by commas for the members of one
+            ensemble; with `aggregation`, of process reward models too.
         functions: names of `named.NAMED` or `file.py:function`.
         policy: the base that reward models lie on.
         aggregation: how the steps' scores of a process reward model become one. None refuses such a run.
@@ -44,6 +44,10 @@ def load_rewards(
         elif "+" in path and not folder.exists():
             folders = [Path(part) for part in path.split("+")]
             found.append(LearnedReward(averaged(policy, folders, renderer), weight, "+".join(one.name for one in folders)))
+        elif "," in path and not folder.exists():
+            folders = [Path(part.strip()) for part in path.split(",")]
+            first, *others = (RewardModel.load(policy, one, renderer) for one in folders)
+            found.append(LearnedReward(first, weight, ",".join(one.name for one in folders), others=tuple(others)))
         else:
             found.append(LearnedReward(RewardModel.load(policy, folder, renderer), weight, folder.name))
     return [*found, *(reward_of(spec) for spec in functions or ())]
