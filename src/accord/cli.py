@@ -228,7 +228,7 @@ GROUPS = (
                 "over-optimisation where the true reward is known: the hump, and what removes it",
                 ("accord.config.lab:LabOptions",),
                 "accord.recipes.lab:run",
-                ("level", "seeds", "output_dir"),
+                ("level", "seeds", "arms", "output_dir"),
                 positional="level",
             ),
         ),

@@ -10,10 +10,10 @@ class LabOptions:
     """Over-optimisation where the true reward is known."""
 
     level: str = "all"
-    """exact (policies written down, seconds), bigram (a tiny language model trained by sampling, under a minute), all (these two), or model (the starter, minutes an arm; what is there is not made again)."""
+    """exact (policies written down, seconds), bigram (tiny, sampled, under a minute), all (these two), or model (the starter, eight minutes an arm, an hour and a half in all)."""
     seeds: int = 6
-    """Worlds, labels and reward models to average over. 1 shows a single one. At level model so many for the arms single and worst-case, one for the others."""
+    """Worlds, labels and reward models to average over. 1 shows a single one. Level model: for its arms single and worst-case; the others run once."""
     arms: str | None = None
-    """Of level model: names between semicolons (they hold commas). None runs all."""
+    """Of level model: names between semicolons. None runs all; what is there is not made again."""
     output_dir: str | None = None
     """Folder of the page and of the numbers. None is runs/lab."""

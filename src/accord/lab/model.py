@@ -124,6 +124,8 @@ class Proxy:
     def __init__(self, opened: Opened, world: World, seed: int) -> None:
         self.opened, self.world, self.seed = opened, world, seed
         self.judged: Judged | None = None
+        self.pairs: list[tuple[int, int]] = []
+        """What was last said of the answers, errors included: numbers of the better and of the worse one."""
         self.heads: RewardHeads | None = None
         self.accuracy: list[float] = []
         """After each learning: share of the new pairs, without the labels' errors, that the heads put right."""
@@ -136,9 +138,9 @@ class Proxy:
         pairs = self._pairs(rollouts, labels)
         right = [(a, b) if gold_of(rollouts[a]) > gold_of(rollouts[b]) else (b, a) for a, b in pairs]
         dice = random.Random(f"{self.seed} {len(self.accuracy)}")
-        said = [(worse, better) if dice.random() < self.world.flips else (better, worse) for better, worse in right]
+        self.pairs = [(worse, better) if dice.random() < self.world.flips else (better, worse) for better, worse in right]
         names = [f"{self.seed}-{len(self.accuracy)}-{index}" for index in range(len(pairs))]
-        new = judged_of(features, said, names)
+        new = judged_of(features, self.pairs, names)
         self.judged = new if self.judged is None else self.judged + new
         layer = max(1, round(self.world.depth * self.opened.policy.num_layers))
         found = fit_heads(self.judged, seed=self.seed, heads=self.world.members, layer=layer, context=True)
@@ -154,6 +156,11 @@ class Proxy:
         """The first so many heads as a reward; it follows what is learned later."""
         assert self.heads is not None
         return LearnedReward(self._model(self.heads if heads == self.world.members else first_of(self.heads, heads)), name=name)
+
+    def scores(self, rollouts: Sequence[Rollout]) -> Tensor:
+        """(R, members) of any answers."""
+        assert self.heads is not None
+        return self.heads(self._features(rollouts)).detach()
 
     def _model(self, heads: RewardHeads) -> RewardModel:
         return RewardModel(self.opened.policy, (), heads, self.opened.renderer)

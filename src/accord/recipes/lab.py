@@ -39,8 +39,8 @@ SHOWN = {
 """Arms in the chart; the table has all."""
 
 
-def run(options: LabOptions) -> Path:
-    """Run the levels; returns the page's path."""
+def run(options: LabOptions, world: model.World | None = None) -> Path:
+    """Run the levels; returns the page's path. world: sizes of level model, other than its own."""
     if options.level not in (*LEVELS, "model", "all"):
         raise ConfigError(f'There is no level "{options.level}": {", ".join(LEVELS)}, model, all.')
     if options.seeds < 1:
@@ -54,13 +54,10 @@ def run(options: LabOptions) -> Path:
     levels = LEVELS if options.level == "all" else (options.level,)
     for level in levels:
         say(f"level {level}, {options.seeds} seeds")
-        part, numbers[level] = (
-            _exact(options.seeds)
-            if level == "exact"
-            else _bigram(options.seeds)
-            if level == "bigram"
-            else _model(options, folder / "model")
-        )
+        if level == "model":
+            part, numbers[level] = _model(options, folder / "model", world or model.World())
+        else:
+            part, numbers[level] = (_exact if level == "exact" else _bigram)(options.seeds)
         report.parts.append(part)
     write_text(folder / "lab.json", json.dumps(numbers, indent=1) + "\n")
     path = write(report, folder / "lab.html")
@@ -104,13 +101,13 @@ def _bigram(seeds: int) -> tuple[Part, dict[str, Any]]:
     return Part("Bigram", words, header, rows, _charts(lines)), numbers
 
 
-def _model(options: LabOptions, folder: Path) -> tuple[Part, dict[str, Any]]:
+def _model(options: LabOptions, folder: Path, world: model.World) -> tuple[Part, dict[str, Any]]:
     """Level model, arm by arm; what is there is not made again."""
     names = list(model.ARMS) if options.arms is None else [name.strip() for name in options.arms.split(";")]
     for name in names:
         if name not in model.ARMS:
             raise ConfigError(f'--arms: there is no arm "{name}". There are: {"; ".join(model.ARMS)}.')
-    world, rows = model.World(), [row for row in demo_rows.heldout_prompts() if row.columns["slice"] == "safe"]
+    rows = [row for row in demo_rows.heldout_prompts() if row.columns["slice"] == "safe"]
     stages = Stages(folder, say)
     numbers: dict[str, Any] = {}
     for seed in range(options.seeds):
