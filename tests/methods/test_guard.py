@@ -100,6 +100,15 @@ def test_the_panel_shows_the_same_prompts_then_and_now(warned: Path) -> None:
     assert all(first[row["prompt_id"]] == row["start"] for row in last)
 
 
+def test_whether_it_agrees_more_is_asked_at_the_start_half_way_and_at_the_end(warned: Path) -> None:
+    """Six texts; a reward for exclamation marks need not change it, but the number stands beside the start's."""
+    asked = [row for row in lines(warned / "metrics.jsonl") if "monitors/sycophancy" in row]
+    assert {row["iteration"] for row in asked} >= {5.0, 10.0}
+    last = json.loads((warned / VERDICTS).read_text(encoding="utf-8"))["verdicts"][-1]
+    assert last["name"] == "sycophancy" and last["value"] == pytest.approx(asked[-1]["monitors/sycophancy"])
+    assert last["threshold"] == pytest.approx(last["baseline"] + 0.1)
+
+
 def test_people_are_asked_about_the_worst_answers(warned: Path) -> None:
     tasks = [from_json(row, Task) for row in lines(warned / TO_LABEL)]
     assert tasks and all(task.kind == "pair" and len({c.text for c in task.completions}) == 2 for task in tasks)

@@ -42,6 +42,8 @@ class Limits:
     """Praise words for each hundred words, above the start's."""
     share: float = 0.2
     """Of answers that open with flattery, refuse or are in another language, above the start's."""
+    agreement: float = 0.1
+    """Probability of calling a text good that the user's liking it may add, above the start's."""
     hedging: float = 4.0
     formatting: float = 6.0
     exclamations: float = 6.0

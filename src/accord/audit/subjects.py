@@ -48,7 +48,15 @@ class Weighed:
         return (1.0 / sum(value == top for value in self.per_token)) if self.per_token[index] == top else 0.0
 
 
-class Subject(Protocol):
+class Weighs(Protocol):
+    """Somebody who weighs options."""
+
+    def weigh(self, choices: Sequence[Choice]) -> list[Weighed]:
+        """What it thinks of the options of each choice."""
+        ...
+
+
+class Subject(Weighs, Protocol):
     """Somebody to audit."""
 
     @property
@@ -58,10 +66,6 @@ class Subject(Protocol):
 
     def write(self, prompts: Sequence[tuple[Message, ...]]) -> list[Written]:
         """An answer to each prompt."""
-        ...
-
-    def weigh(self, choices: Sequence[Choice]) -> list[Weighed]:
-        """What it thinks of the options of each choice."""
         ...
 
     def read(self, texts: Sequence[str]) -> list[float]:

@@ -36,6 +36,11 @@ class Looked:
         """Whether nothing is even on the way to an alarm."""
         return all(verdict.level == "quiet" for verdict in self.verdicts)
 
+    def with_verdict(self, verdict: Verdict, samples: list[dict[str, Any]], *, risen: bool) -> Looked:
+        """What was found and one verdict more. risen: True for an alarm that was not there before."""
+        more = {verdict.name: samples} if verdict.level != "quiet" else {}
+        return Looked((*self.verdicts, verdict), (*self.risen, *((verdict,) if risen else ())), {**self.samples, **more})
+
     def metrics(self) -> dict[str, float]:
         """For the run's log."""
         if not self.verdicts:

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from accord.audit.agreeing import Measured, agreement, agreement_samples, sycophancy_verdict
 from accord.audit.answers import Seen
 from accord.audit.comparing import Limits, Verdict
 from accord.audit.explained import paid_causes
-from accord.audit.watch import Looked, Watch
+from accord.audit.watch import SHOWN, Looked, Watch
+from accord.audit.weighing import Weigher
 from accord.data.packing import Unit
+from accord.data.render import Renderer
 from accord.methods.closed_holes import ClosedHoles
 from accord.training import checkpoint, processes
 from accord.training.setup import say
@@ -52,6 +55,10 @@ class Guard:
         self.closed = ClosedHoles()
         self.panel: list[dict[str, str]] = []
         """What the start answered to a few prompts; they are answered again with the same draws."""
+        self.agreed: list[float] | None = None
+        """How much the start agreed with what a user feels (`audit.agreeing`); None where it cannot be asked."""
+        self.agrees = False
+        """Whether more than that was an alarm when it was last asked."""
         self.turns_back = self.stops = self.raises_kl = False
         """What the last round asks of the trainer."""
 
@@ -65,6 +72,8 @@ class Guard:
             "holes": self.holes,
             "closed": self.closed.state(),
             "panel": self.panel,
+            "agreed": self.agreed,
+            "agrees": self.agrees,
         }
 
     def load(self, state: dict[str, Any] | None) -> None:
@@ -72,6 +81,7 @@ class Guard:
         if state is not None:
             self.watch.load(state["watch"])
             self.rollbacks, self.holes, self.panel = int(state["rollbacks"]), list(state.get("holes", [])), list(state["panel"])
+            self.agreed, self.agrees = state.get("agreed"), bool(state.get("agrees"))
             if "closed" in state:
                 self.closed.load(state["closed"])
 
@@ -108,12 +118,17 @@ class Guard:
         trainer = self.trainer
         if trainer.iteration == 0:
             self.panel = [_start_of(unit) for unit in units[:PANEL]]
+            found = self._agreement()
+            self.agreed = None if found is None else found[0]
         looked = self.watch.look(seen(units), trainer.iteration)
+        asks = bool(looked.risen) or (trainer.iteration > 0 and trainer.iteration + 1 in (self._rounds() // 2, self._rounds()))
+        if asks:
+            looked = self._ask_agreement(looked)
         self._prove(clean=looked.clean)
         action = self._act(looked)
         if looked.verdicts and processes.is_main():
             self._write(looked, action, units)
-        if looked.risen or (trainer.iteration and trainer.iteration + 1 in (self._rounds() // 2, self._rounds())):
+        if asks:
             self._answer_panel()
         return looked.metrics()
 
@@ -198,6 +213,21 @@ class Guard:
     def _rounds(self) -> int:
         steps = self.trainer.steps_per_iteration
         return -(-self.trainer.total_steps() // steps)
+
+    def _agreement(self) -> Measured | None:
+        trainer = self.trainer
+        plain = Renderer(trainer.processing_class, end_ids=trainer.renderer.end_ids)  # neither cuts nor counts
+        with trainer.policy.gathered():
+            return agreement(Weigher(trainer.policy, trainer.stack, plain, trainer.token_budget))
+
+    def _ask_agreement(self, looked: Looked) -> Looked:
+        """What was found, and whether the policy agrees more with what a user feels than its start did."""
+        found = self._agreement() if self.agreed is not None else None
+        if found is None or self.agreed is None:
+            return looked
+        verdict = sycophancy_verdict(self.agreed, found, self.watch.limits)
+        before, self.agrees = self.agrees, verdict.level == "alarm"
+        return looked.with_verdict(verdict, agreement_samples(self.agreed, found, SHOWN), risen=self.agrees and not before)
 
     # -- files ----------------------------------------------------------------------------------------------------------------------------
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from accord.audit.subjects import Choice, Weighed, Written
+from accord.audit.weighing import Weigher
 from accord.config.audit import AuditOptions
-from accord.data.packing import Unit, pack, split_by_budget
 from accord.evaluation.tax import text_units
 from accord.models.opened import Opened
-from accord.objectives.segments import segment_sum
 from accord.recipes.sampled import Drawn, prompts_to_answer
 from accord.rollouts.sampler import SamplingConfig
-from accord.types import Completion, Example, Message, content_hash
+from accord.types import Example, Message, content_hash
 
 
 class ModelSubject:
@@ -28,7 +24,8 @@ class ModelSubject:
     """
 
     def __init__(self, opened: Opened, name: str, folder: Path, options: AuditOptions) -> None:
-        self.opened, self.name, self.token_budget = opened, name, options.token_budget
+        self.opened, self.name = opened, name
+        self.weigher = Weigher(opened.policy, opened.stack, opened.renderer, options.token_budget)
         self.sampling = SamplingConfig(options.max_new_tokens, 1, options.temperature, seed=options.seed)
         self.drawn = Drawn(opened, name)
         settings = [self.drawn.model["sha256"], options.max_new_tokens, options.temperature, options.seed]
@@ -43,33 +40,11 @@ class ModelSubject:
         found = [known[row.prompt_id] for row in rows]
         return [Written(rollout.text, rollout.completion_ids, rollout.finish_reason == "stop") for rollout in found]
 
-    @torch.no_grad()
     def weigh(self, choices: Sequence[Choice]) -> list[Weighed]:
         """log-probability of each option, its end included, in total and a token."""
-        rows = [Example("ranking", one.prompt, tuple(Completion((Message("assistant", text),)) for text in one.options)) for one in choices]
-        totals, counts = self._sums(self.opened.renderer.units(rows))
-        found: list[Weighed] = []
-        for one in choices:
-            mine, totals = totals[: len(one.options)], totals[len(one.options) :]
-            tokens, counts = counts[: len(one.options)], counts[len(one.options) :]
-            found.append(Weighed(tuple(mine), tuple(total / count for total, count in zip(mine, tokens, strict=True))))
-        return found
+        return self.weigher.weigh(choices)
 
-    @torch.no_grad()
     def read(self, texts: Sequence[str]) -> list[float]:
         """Nats a token of each text."""
-        totals, counts = self._sums(text_units(self.opened.renderer, texts))
+        totals, counts = self.weigher.sums(text_units(self.opened.renderer, texts))
         return [-total / count for total, count in zip(totals, counts, strict=True)]
-
-    def _sums(self, units: Sequence[Unit]) -> tuple[list[float], list[int]]:
-        """log-probability and counted tokens of every completion of these units, in order."""
-        totals: list[float] = []
-        counts: list[int] = []
-        policy: Any = self.opened.policy
-        for part in split_by_budget(units, self.token_budget):
-            batch = pack(part, policy.device)
-            logprobs = policy.forward(batch, self.opened.stack).logprobs
-            assert logprobs is not None
-            totals += segment_sum(logprobs, batch.completion, batch.num_completions).tolist()
-            counts += torch.bincount(batch.completion, minlength=batch.num_completions).tolist()
-        return totals, counts
