@@ -8,7 +8,7 @@ ROUTE ?= rlhf
 # Tests run side by side; two workers take about 4 GB. WORKERS=0 runs them in one process, for a debugger.
 WORKERS ?= 2
 
-.PHONY: demo test slow check bench-quick clean
+.PHONY: demo test slow check bench-quick site clean
 
 demo: $(VENV)/.ready
 	$(BIN)/accord demo $(ROUTE)
@@ -38,9 +38,15 @@ $(VENV)/.ready: $(BIN)/python pyproject.toml constraints.txt
 bench-quick: $(VENV)/.ready
 	$(BIN)/python benchmarks/quick.py
 
+# The pages as a site in site/, for any web server. Links that lead nowhere end it.
+site: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[site]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html"
+
 $(VENV)/.ready-test: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .hypothesis

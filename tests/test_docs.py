@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import reasoning_page
 import table
+import yaml
 
 from accord.arguments import _class, help_text
 from accord.cli import COMMANDS
@@ -54,6 +55,20 @@ def test_links_and_named_files_exist(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
     for name in re.findall(r"`((?:tests|src|docs|benchmarks)/[\w./-]+)(?:::\w+)?`", text):
         assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_the_site_has_every_page_once() -> None:
+    """`make site` builds it and ends at a link that leads nowhere; here: no page is forgotten, none is named that is not there."""
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+
+    def pages(entry: object) -> list[str]:
+        if isinstance(entry, str):
+            return [entry]
+        inside = entry.values() if isinstance(entry, dict) else entry
+        return [page for one in inside for page in pages(one)]  # type: ignore[attr-defined]
+
+    there = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")]
+    assert sorted(pages(nav)) == sorted([*there, "index.md", "CHANGELOG.md", "LOG.md"])
 
 
 def test_every_metric_is_explained() -> None:
