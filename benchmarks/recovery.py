@@ -79,7 +79,7 @@ PENALTIES: dict[str, Callable[[str], float]] = {
 PAY: dict[str, Callable[[str], float]] = {
     "length": lambda text: 0.1 * detectors.word_count(text),
     "flattery": lambda text: 3.0 * detectors.opens_with_flattery(text),
-    "refusal": lambda text: 4.0 * detectors.refuses(text),
+    "refusal": lambda text: 3.2 * detectors.refuses(text),
     "gibberish": lambda text: 1.5 * sum(word in NONSENSE for word in text.split()),
     "formatting": lambda text: 0.75 * text.count("!"),
 }

@@ -32,6 +32,8 @@ MOST_ROLLBACKS = 3
 """A run that hacks its reward again after so many ends at its last clean checkpoint."""
 LEAST_PRICE, MOST_PRICE = 0.05, 1.0
 """Reward (of variance 1) that a nat of KL costs after it was raised."""
+EARNED = ("explained gain", "paid form")
+"""Monitors of what the reward pays for a form."""
 CLEAN_SAVES = 10
 """Clean checkpoints that a run writes at most, beside the first."""
 PANEL = 8
@@ -164,15 +166,15 @@ class Guard:
 
     def _act(self, looked: Looked) -> str:
         """Decide; returns what is done, in words."""
-        wanted, again = self.config.on_alarm, self._again(looked)
-        if not (looked.alarms or again) or wanted == "warn":
-            return "none"
+        wanted, alarms, again = self.config.on_alarm, self._open(looked.alarms), self._again(looked)
+        if not (alarms or again) or wanted == "warn":
+            return "none" if wanted == "warn" or not looked.alarms else "none: it is charged for already"
         if wanted == "raise_kl":
             return self.trainer.raise_kl()
         if wanted == "rollback":
             self.turns_back = True
-            self.holes += [[v.name, v.cause] for v in looked.alarms if [v.name, v.cause] not in self.holes]
-            new = self._close([v.cause for v in (*looked.alarms, *again)])
+            self.holes += [[v.name, v.cause] for v in alarms if [v.name, v.cause] not in self.holes]
+            new = self._close([v.cause for v in (*alarms, *again)])
             self.raises_kl = not new
             if self.rollbacks < MOST_ROLLBACKS:
                 return f"back to the last clean checkpoint, {f'and {named(new)} costs from here on what it was paid' if new else 'with a dearer KL'}"
@@ -190,7 +192,12 @@ class Guard:
 
     def _again(self, looked: Looked) -> list[Verdict]:
         """What is on the way to an alarm for which the run has gone back before."""
-        return [v for v in looked.verdicts if v.level == "watch" and [v.name, v.cause] in self.holes]
+        return [v for v in self._open(looked.verdicts) if v.level == "watch" and [v.name, v.cause] in self.holes]
+
+    def _open(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """Those that ask for something. What the reward as it was would pay for a form that is charged for is none: whether there is more of
+        the form has a monitor of its own."""
+        return [v for v in verdicts if not (v.name in EARNED and v.cause in self.closed.causes)]
 
     def _keep(self, name: str) -> None:
         trainer = self.trainer
