@@ -20,6 +20,11 @@ def put(page: str, table: str, script: str, name: str = "table") -> str:
     return f"{before}{start}\n{table}\n{end}{rest.split(end)[1]}"
 
 
+def standing(drawn: str) -> str:
+    """A chart of a page as a file of its own."""
+    return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" ', 1) + "\n"
+
+
 def alone(script: str, given: Sequence[str], at_most: float) -> dict[str, Any]:
     """What `script --child ...` prints as its last line, in a process of its own; `failed` with the reason where it does not end well."""
     command = [sys.executable, script, "--child", *given]

@@ -121,7 +121,7 @@ def picture(results: dict[str, Any], key: str, label: str) -> str:
             x, y = smooth(found["run"][key])
             lines.append(Line(named(name), x, y, dashed=kind != "true", hue=hues[kind]))
     drawn = line_chart(lines, x_label="optimizer steps of 64 sampled answers", y_label=label)
-    return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" ', 1) + "\n"
+    return kept.standing(drawn)
 
 
 def read(name: str) -> dict[str, Any]:
