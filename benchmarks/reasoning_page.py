@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import kept
 from kept import put
 
 from accord.reporting.charts import Line, line_chart
