@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import kept
-from kept import put
 
 from accord.reporting.charts import Line, line_chart
 
@@ -146,7 +145,7 @@ def parts() -> dict[str, str]:
 def written(page: str, tables: dict[str, str]) -> str:
     """The page with these tables between their marks."""
     for name, table in tables.items():
-        page = put(page, table, "reasoning_page.py", name)
+        page = kept.put(page, table, "reasoning_page.py", name)
     return page
 
 
