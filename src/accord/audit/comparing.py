@@ -33,7 +33,7 @@ class Limits:
     """The same less two standard errors."""
     paid: float = 0.1
     """Reward, in standard deviations of the start's, that answers may have earned by a form that no reward should pay for."""
-    grown_z: float = 2.5
+    grown_z: float = 1.5
     """Standard errors by which that form must have grown; what it is paid is then known from siblings, by `z` of them."""
     follows: float = 0.25
     """Share of the gain that a held-out reward must show; that it shows less than twice this must be sure."""
