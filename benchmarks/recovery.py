@@ -226,6 +226,8 @@ SMOOTH = 3
 """Rounds whose mean is taken for the height of the true reward: one round is noisy."""
 MEASURED, LAST = 32, 64
 """Answers to each prompt for the true reward of a round, and of the model that a run leaves."""
+LEAST_RISE = 0.3
+"""A rise whose tenth is no smaller than the error of what is measured; of smaller ones no share is told."""
 WANTED, LOST = 0.9, 0.1
 """Share of the peak's rise that shall be recovered; share of it that may be lost before an alarm."""
 
@@ -241,6 +243,12 @@ def rise(plain: dict[str, Any]) -> tuple[float, float, int]:
     values = smoothed(plain)
     peak = max(range(SMOOTH - 1, len(values)), key=lambda n: values[n])
     return values[0], values[peak], peak + 1
+
+
+def risen(plain: dict[str, Any]) -> bool:
+    """Whether a run rose by so much that shares of its rise can be told."""
+    start, peak, _ = rise(plain)
+    return peak - start >= LEAST_RISE
 
 
 def recovered(plain: dict[str, Any], other: dict[str, Any]) -> float:
@@ -286,26 +294,35 @@ def tables(results: dict[str, Any]) -> str:
         heights = [rise(one)[:2] for one in plain]
         cells = [f"{mean(h[0] for h in heights):.2f}, {mean(h[1] for h in heights):.2f}, {mean(one['final gold'] for one in plain):.2f}"]
         for arm in ("raise_kl", "rollback"):
-            shares = [recovered(one, results[f"{hole} {arm} {n}"]) for n, one in zip(seeds, plain, strict=True)]
-            low, high = interval(shares)
-            end = mean(results[f"{hole} {arm} {n}"]["final gold"] for n in seeds)
+            ends = [results[f"{hole} {arm} {n}"]["final gold"] for n in seeds]
+            shares = [recovered(one, results[f"{hole} {arm} {n}"]) for n, one in zip(seeds, plain, strict=True) if risen(one)]
+            told = f"{mean(ends):.2f}; "
+            if shares:
+                low, high = interval(shares)
+                told += (
+                    f"{100 * mean(shares):.0f} % of the rise ({100 * low:.0f} to {100 * high:.0f}), 90 % of it in "
+                    f"{sum(share >= WANTED for share in shares)} of {len(shares)}; "
+                )
             cells.append(
-                f"{end:.2f}; {100 * mean(shares):.0f} % of the rise ({100 * low:.0f} to {100 * high:.0f}), 90 % of it in "
-                f"{sum(share >= WANTED for share in shares)}, of the peak itself in "
-                f"{sum(results[f'{hole} {arm} {n}']['final gold'] >= WANTED * h[1] for n, h in zip(seeds, heights, strict=True))}"
+                f"{told}90 % of the peak in {sum(end >= WANTED * h[1] for end, h in zip(ends, heights, strict=True))} of {len(seeds)}"
             )
         lines.append(f"| {hole} | {len(seeds)} | {' | '.join(cells)} |")
-    lines += ["", "| hole | seeds | hump | named by an alarm | in time | first alarm names it |", "|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| hole | seeds | with a rise and a fall | of these: named by an alarm | in time | first alarm names it |",
+        "|---|---|---|---|---|---|",
+    ]
     for hole in PAY:
-        found = [caught(results[f"{hole} warn {n}"], hole) for n in range(100) if f"{hole} warn {n}" in results]
-        if found:
+        plain = [results[f"{hole} warn {n}"] for n in range(100) if f"{hole} warn {n}" in results]
+        found = [one for run in plain if risen(run) and (one := caught(run, hole))["fallen"] is not None]
+        if plain:
             counts = [
-                sum(one["fallen"] is not None for one in found),
+                len(found),
                 sum(one["named"] is not None for one in found),
                 sum(one["in time"] for one in found),
                 sum(one["first"] == hole for one in found),
             ]
-            lines.append(f"| {hole} | {len(found)} | {' | '.join(map(str, counts))} |")
+            lines.append(f"| {hole} | {len(plain)} | {' | '.join(map(str, counts))} |")
     seeds = [n for n in range(100) if all(f"clean {arm} {n}" in results for arm in CLEAN)]
     if seeds:
         same = sum(len({results[f"clean {arm} {n}"]["weights"] for arm in CLEAN}) == 1 for n in seeds)
