@@ -4,7 +4,7 @@
     python benchmarks/members.py [--run "runs/lab/model/single, seed 0/run"]     # a quarter of an hour on one core
 
 The comparisons are those of that arm: answers of the start, judged by the lab's true reward, a quarter of the labels wrong. Both kinds learn from
-all of them: five heads on frozen features, and three LoRA members with other seeds and orders. They then score the run's answers, every fifth
+all of them: five heads on frozen features, and three LoRA members with other seeds and orders. They then score the run's answers, every seventh
 round, where the policy has gone ever further for the first head's reward. Results go to `benchmarks/results/members.json`.
 """
 
@@ -34,7 +34,7 @@ from accord.rollouts.sampler import SamplingConfig
 from accord.types import Rollout, from_json
 
 RESULTS = Path(__file__).parent / "results" / "members.json"
-MEMBERS, EVERY, EPOCHS = 3, 5, 2
+MEMBERS, EVERY, EPOCHS = 3, 7, 1
 
 
 def comparisons(answers: Sequence[Rollout], proxy: Proxy) -> list[dict[str, Any]]:
@@ -90,7 +90,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             config = RewardConfig(
                 output_dir=folder, seed=member, num_heads=1, backbone="lora", num_train_epochs=EPOCHS, per_device_train_batch_size=16,
-                learning_rate=5e-4, save_steps=0, normalise=False,
+                learning_rate=1e-3, save_steps=0, normalise=False,
             )  # fmt: skip
             lora = lora_config(opened.policy, rank=16, alpha=32, layers=world.lora_layers)
             trainer = RewardTrainer(opened.policy, config, pairs, processing_class=opened.tokenizer, peft_config=lora)
