@@ -363,10 +363,16 @@ def main() -> None:
                 continue
             found = run(start_model(given.model), None if hole == "clean" else hole, seed, **options)
             there = read(given.results) | {name: found}
-            given.results.parent.mkdir(parents=True, exist_ok=True)
-            given.results.write_text(json.dumps(dict(sorted(there.items())), indent=1) + "\n", encoding="utf-8")
+            write(given.results, there)
             print(name, found["final gold"], [row["iteration"] for row in found["alarms"]], flush=True)
     print(tables(read(given.results)))
+
+
+def write(path: Path, results: dict[str, Any]) -> None:
+    """A line a run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(results[name])}" for name in sorted(results))
+    path.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
 
 
 def read(path: Path) -> dict[str, Any]:
