@@ -90,14 +90,10 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 def picture(results: Mapping[str, Mapping[str, Any]]) -> str:
     """True reward round by round, the first seed of some arms."""
-    found = arms(results)
-    lines = [
-        Line(
-            name, [float(n + 1) for n in range(len(found[name][0]["rounds"]))], smoothed([one["gold"] for one in found[name][0]["rounds"]])
-        )
-        for name in DRAWN
-        if name in found
-    ]
+    found, lines = arms(results), []
+    for name in (one for one in DRAWN if one in found):
+        gold = smoothed([one["gold"] for one in found[name][0]["rounds"]])
+        lines.append(Line(name, [float(n + 1) for n in range(len(gold))], gold, dashed=name == "gold"))
     drawn = line_chart(lines, x_label="round of PPO", y_label="true reward")
     return kept.standing(drawn)
 
