@@ -34,7 +34,7 @@ from accord.rollouts.sampler import SamplingConfig
 from accord.types import Rollout, from_json
 
 RESULTS = Path(__file__).parent / "results" / "members.json"
-MEMBERS, EVERY, EPOCHS = 3, 7, 1
+MEMBERS, EVERY, EPOCHS = 3, 7, 3
 
 
 def comparisons(answers: Sequence[Rollout], proxy: Proxy) -> list[dict[str, Any]]:
@@ -46,6 +46,11 @@ def comparisons(answers: Sequence[Rollout], proxy: Proxy) -> list[dict[str, Any]
         chosen, rejected = ([{"role": "assistant", "content": answer.text}] for answer in (one, other))
         rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
     return rows
+
+
+def agreed(scores: Tensor, pairs: Sequence[tuple[int, int]]) -> float:
+    """Share of pairs (better, worse) by true reward that these scores put right."""
+    return round(statistics.fmean(float(scores[better] > scores[worse]) for better, worse in pairs), 3)
 
 
 def describe(scores: Tensor, rounds: Sequence[int], golds: Sequence[float]) -> list[dict[str, float]]:
@@ -90,18 +95,19 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             config = RewardConfig(
                 output_dir=folder, seed=member, num_heads=1, backbone="lora", num_train_epochs=EPOCHS, per_device_train_batch_size=16,
-                learning_rate=1e-3, save_steps=0, normalise=False,
+                learning_rate=5e-4, save_steps=0, normalise=False,
             )  # fmt: skip
             lora = lora_config(opened.policy, rank=16, alpha=32, layers=world.lora_layers)
             trainer = RewardTrainer(opened.policy, config, pairs, processing_class=opened.tokenizer, peft_config=lora)
-            last = trainer.train()
+            trainer.train()
             trainer.normalise(rollout_units(answers))
             model: RewardModel = trainer.reward_model
             scores.append(model.score_rollouts(seen).mean(1))
-            accuracy.append(round(last["accuracy"], 3))
-            print("member", member, "accuracy on its last batch", accuracy[-1], flush=True)
+            accuracy.append(agreed(model.score_rollouts(answers).mean(1), proxy.right))
+            print("member", member, "puts", accuracy[-1], "of the pairs right", flush=True)
     members = describe(torch.stack(scores, 1), rounds, golds)
-    found = {"heads": heads, "LoRA members": members, "peak GB": round(peak_rss_gb(), 2), "labels": len(pairs)}
+    right = {"heads": agreed(proxy.scores(answers).mean(1), proxy.right), "members": accuracy}
+    found = {"heads": heads, "LoRA members": members, "puts right": right, "peak GB": round(peak_rss_gb(), 2), "labels": len(pairs)}
     options.results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for name in ("heads", "LoRA members"):
         first, last_row = found[name][0], found[name][-1]

@@ -126,6 +126,8 @@ class Proxy:
         self.judged: Judged | None = None
         self.pairs: list[tuple[int, int]] = []
         """What was last said of the answers, errors included: numbers of the better and of the worse one."""
+        self.right: list[tuple[int, int]] = []
+        """The same without errors."""
         self.heads: RewardHeads | None = None
         self.accuracy: list[float] = []
         """After each learning: share of the new pairs, without the labels' errors, that the heads put right."""
@@ -136,7 +138,7 @@ class Proxy:
         """Ask for so many more comparisons, of siblings among these answers, and learn from all."""
         features = self._features(rollouts)
         pairs = self._pairs(rollouts, labels)
-        right = [(a, b) if gold_of(rollouts[a]) > gold_of(rollouts[b]) else (b, a) for a, b in pairs]
+        self.right = right = [(a, b) if gold_of(rollouts[a]) > gold_of(rollouts[b]) else (b, a) for a, b in pairs]
         dice = random.Random(f"{self.seed} {len(self.accuracy)}")
         self.pairs = [(worse, better) if dice.random() < self.world.flips else (better, worse) for better, worse in right]
         names = [f"{self.seed}-{len(self.accuracy)}-{index}" for index in range(len(pairs))]
