@@ -94,8 +94,8 @@ def main() -> None:
     for member in range(MEMBERS):
         with tempfile.TemporaryDirectory() as folder:
             config = RewardConfig(
-                output_dir=folder, seed=member, num_heads=1, backbone="lora", num_train_epochs=EPOCHS, per_device_train_batch_size=16,
-                learning_rate=5e-4, save_steps=0, normalise=False,
+                output_dir=folder, seed=member, num_heads=1, head_context=True, head_width=64, backbone="lora", num_train_epochs=EPOCHS, per_device_train_batch_size=16,
+                learning_rate=1e-3, save_steps=0, normalise=False,
             )  # fmt: skip
             lora = lora_config(opened.policy, rank=16, alpha=32, layers=world.lora_layers)
             trainer = RewardTrainer(opened.policy, config, pairs, processing_class=opened.tokenizer, peft_config=lora)
