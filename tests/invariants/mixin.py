@@ -159,7 +159,7 @@ class TrainerInvariants:
         for tail in ((9,), (40, 41, 42, 43)):
             found, tail_values = gradients(trainer, StepBatch([with_uncounted_tail(unit, tail) for unit in batch.units]))
             assert_equal(found, plain)
-            assert tail_values["loss"] == pytest.approx(values["loss"], rel=1e-6)
+            assert tail_values["loss"] == pytest.approx(values["loss"], rel=5e-6)  # float32, summed in another order
         return None
 
     def tail_is_cut(self, tmp_path: Path) -> None:
