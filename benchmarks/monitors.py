@@ -1,6 +1,6 @@
-"""What do the monitors cost? The same rounds of PPO with and without them, interleaved: a few minutes on two cores.
+"""What do the monitors cost? The same rounds of PPO with and without them, interleaved: a quarter of an hour on two cores.
 
-python benchmarks/monitors.py [--rounds 4] [--pairs 2]
+python benchmarks/monitors.py [--rounds 14] [--pairs 1]
 
 The starter model, the demo's adapter and sizes (12 prompts, 8 answers of up to 48 tokens), a rule as the reward: the cheapest step there is, so
 the dearest share. Two numbers: seconds inside the guard over all seconds of the run, and processor time of the run with over that without.
@@ -70,8 +70,8 @@ def timed(guard: Guard, spent: list[float]) -> Callable[[Any], dict[str, float]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=14)
+    parser.add_argument("--pairs", type=int, default=1)
     options = parser.parse_args()
     rows = []
     for pair in range(options.pairs):
