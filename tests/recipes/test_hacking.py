@@ -53,7 +53,7 @@ def test_the_page_says_what_is_exploited_and_shows_it(page: tuple[Path, str]) ->
 
 
 def test_the_bonus_is_a_bonus() -> None:
-    assert long_is_good([[1, 2, 3], []]) == pytest.approx([0.3, 0.0])
+    assert long_is_good([[1, 2, 3], []]) == pytest.approx([0.6, 0.0])
 
 
 def test_the_sft_model_of_the_demo_is_taken_where_there_is_one(tmp_path: Path) -> None:

@@ -25,16 +25,16 @@ from accord.reporting.charts import Line, line_chart
 from accord.reporting.report import Chart, Part, Report, Who, write
 from accord.rewards.combine import FunctionReward
 
-BONUS = 0.1
+BONUS = 0.2
 """Planted: reward for each token of an answer, beside a reward model of variance 1."""
 HACKING: Settings = replace(
     QUICK,
     reward={**QUICK.reward, "num_train_epochs": 10},
-    ppo={**QUICK.ppo, "num_iterations": 8, "prompts_per_iteration": 8, "num_generations": 6, "kl_coef": 0.0, "score_clip": None},
+    ppo={**QUICK.ppo, "num_iterations": 14, "prompts_per_iteration": 8, "num_generations": 6, "kl_coef": 0.0, "score_clip": None},
 )
 COMPARISONS = 60
 """The demo's first comparisons: enough for a reward model that somebody would use, in half a minute."""
-PLAN_SECONDS = {"sft": 90, "reward": 30, "ppo": 100, "look": 20}
+PLAN_SECONDS = {"sft": 60, "reward": 30, "ppo": 180, "look": 20}
 PROBES = 5
 NEXT = (
     (
