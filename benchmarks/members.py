@@ -1,6 +1,6 @@
 """Heads share a backbone and its errors. Do three reward models with LoRA of their own disagree where heads do not? On answers of a hacking run.
 
-    accord lab model --arms single --seeds 1               # makes the answers (eight minutes on two cores)
+    accord lab model --arms single --seeds 1               # makes the answers (a quarter of an hour on one core)
     python benchmarks/members.py [--run "runs/lab/model/single, seed 0/run"]     # a quarter of an hour on one core
 
 The comparisons are those of that arm: answers of the start, judged by the lab's true reward, a quarter of the labels wrong. Both kinds learn from

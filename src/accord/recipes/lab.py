@@ -25,12 +25,12 @@ from accord.training.setup import say
 from accord.writing import write_text
 
 LEVELS = ("exact", "bigram")
-"""Those of `all`; the third, model, takes an hour."""
+"""Those of `all`; the third, model, takes hours."""
 OFTEN = ("single", "worst-case")
 """Arms of level model that run with every seed; the others run once."""
 SMOOTH = 3
 """Rounds of level model whose mean is taken for a height: one is noisy."""
-PLAN_SECONDS = 480
+PLAN_SECONDS = 840
 SHOWN = {
     "exact": ("single", "mean", "worst-case", "gold"),
     "bigram": ("single", "worst-case", "single, fresh labels each round", "gold"),
