@@ -89,6 +89,12 @@ def test_an_arm(arm: Arm, folder: Path, tmp_path: Path) -> None:
         assert [one["gold"] for one in rounds] == pytest.approx([one["proxy"] for one in rounds], abs=1e-3)
 
 
+def test_fresh_labels_are_as_many_in_all(folder: Path, tmp_path: Path) -> None:
+    """Five rounds and one refit: after the second round, and not after the fourth too."""
+    found = model.run(replace(WORLD, model=str(folder), rounds=5), Arm(refits=1), 0, tmp_path, ROWS)
+    assert len(found["proxy agrees"]) == 2 and len(found["rounds"]) == 5
+
+
 def test_arms_are_what_they_are_called() -> None:
     assert ARMS["worst-case"].options == {"reward_ensemble": "worst"} and ARMS["worst-case"].heads > 1
     assert ARMS["gold"].heads == 0 and ARMS["single"] == Arm()

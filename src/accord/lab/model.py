@@ -68,7 +68,8 @@ class Arm:
     heads: int = 1
     """Of the five: 1 is a single proxy, 5 an ensemble. 0 maximises the true reward."""
     refits: int = 0
-    """How often the heads learn anew, from comparisons of the policy's answers beside the earlier ones; as many labels in all."""
+    """How often the heads learn anew, from comparisons of the policy's answers (to what it practises on) beside the earlier ones; as many labels
+    in all."""
     options: dict[str, Any] = field(default_factory=dict)
     """Fields of `PPOConfig` that differ."""
 
@@ -222,7 +223,7 @@ class NotedPPO(PPOTrainer):
             }
         )
         every, number = self.config.num_iterations // (self.refits + 1), self.iteration + 1
-        if self.refits and number % every == 0 and number < self.config.num_iterations:
+        if len(self.proxy.accuracy) <= self.refits and self.refits and number % every == 0 and number < self.config.num_iterations:
             world = self.proxy.world
             self.proxy.learn(rollouts, world.labels // (self.refits + 1))
         return learned, metrics
