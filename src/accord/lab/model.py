@@ -135,6 +135,11 @@ class Proxy:
         self.centre: Tensor | None = None
         """Features of the start's answers, on which scores have mean 0 and variance 1."""
 
+    @property
+    def layer(self) -> int:
+        """What the heads read."""
+        return max(1, round(self.world.depth * self.opened.policy.num_layers))
+
     def learn(self, rollouts: Sequence[Rollout], labels: int) -> None:
         """Ask for so many more comparisons, of siblings among these answers, and learn from all."""
         features = self._features(rollouts)
@@ -145,8 +150,7 @@ class Proxy:
         names = [f"{self.seed}-{len(self.accuracy)}-{index}" for index in range(len(pairs))]
         new = judged_of(features, self.pairs, names)
         self.judged = new if self.judged is None else self.judged + new
-        layer = max(1, round(self.world.depth * self.opened.policy.num_layers))
-        found = fit_heads(self.judged, seed=self.seed, heads=self.world.members, layer=layer, context=True)
+        found = fit_heads(self.judged, seed=self.seed, heads=self.world.members, layer=self.layer, context=True)
         self.centre = features if self.centre is None else self.centre
         found.normalise(self.centre)
         if self.heads is None:
@@ -169,8 +173,7 @@ class Proxy:
         return RewardModel(self.opened.policy, (), heads, self.opened.renderer)
 
     def _features(self, rollouts: Sequence[Rollout]) -> Tensor:
-        layer = max(1, round(self.world.depth * self.opened.policy.num_layers))
-        reader = RewardHeads(3 * self.opened.policy.hidden_size, 1, layer=layer, context=True)
+        reader = RewardHeads(3 * self.opened.policy.hidden_size, 1, layer=self.layer, context=True)
         with torch.no_grad():
             return torch.cat(self._model(reader).features(rollout_units(rollouts))).float()
 
