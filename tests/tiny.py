@@ -20,6 +20,8 @@ TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}"
 )
 SPECIALS = ["<|pad|>", "<|start|>", "<|end|>"]
+DEVICE = "cpu"
+"""Where models are made."""
 
 
 @lru_cache
@@ -81,7 +83,7 @@ def model(architecture: str = "llama", *, seed: int = 0, scale: float = 0.15, **
         for parameter in made.parameters():
             if parameter.dim() > 1:
                 torch.nn.init.normal_(parameter, std=scale)
-    return made
+    return made.to(DEVICE)
 
 
 def policy(architecture: str = "llama", *, packed: bool | None = True, **changes: Any) -> PolicyModel:

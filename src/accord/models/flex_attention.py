@@ -57,10 +57,10 @@ class FlexLayout:
 
 @lru_cache
 def _flex(device: str) -> Callable[..., Any]:
-    """Compiled where it has kernels of its own."""
+    """Compiled where it has kernels of its own. Not as `dynamic`: block sizes that are symbols fit no kernel. Lengths become symbols when they change."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    return flex_attention if device == "cpu" else torch.compile(flex_attention, dynamic=True)
+    return flex_attention if device == "cpu" else torch.compile(flex_attention)
 
 
 @lru_cache
