@@ -34,7 +34,7 @@ SETTINGS = {"max_steps": 4, "save_steps": 2, "tokens_per_microbatch": 64, "eval_
 UNITS = [
     Unit(tuple(range(30, 30 + 9 + 5 * i)), (Branch(tuple(range(60, 66))), Branch(tuple(range(70, 70 + 3 + i))), Branch((80, 81))), str(i))
     for i in range(4)
-]
+] + [Unit(tuple(range(20, 45)), (Branch(tuple(range(50, 120))), Branch(tuple(range(90, 130)))), "long")]
 
 
 @pytest.fixture(autouse=True)

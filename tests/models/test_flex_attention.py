@@ -47,11 +47,12 @@ def test_equals_the_branches(
 
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_whole_models_forward(architecture: str) -> None:
-    units = [Unit((*HEADER, 41, 42, 43), (Branch((44, 45, 46)), Branch((47,)))), Unit((*HEADER, 48), (Branch(tuple(range(50, 62))),))]
+    units = [Unit((*HEADER, 41, 42, 43), (Branch((44, 45, 46)), Branch((47,)))), Unit((*HEADER, 48), (Branch(tuple(range(50, 170))),))]
     found = []
     for attention in ("branches", "flex"):
         policy = PolicyModel(tiny.model(architecture), packed=True)
         policy.attention = attention
+        assert isinstance(policy.layout(pack(units)), FlexLayout if attention == "flex" else TreeLayout)
         with torch.no_grad():
             found.append(policy.forward(pack(units), (), Want()).logprobs)
     assert torch.allclose(found[0], found[1], atol=1e-5)

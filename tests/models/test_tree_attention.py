@@ -10,6 +10,7 @@ from torch import Tensor
 
 from accord.data.packing import Branch, Unit, pack
 from accord.models.packed_attention import TreeLayout
+from accord.models.padded_attention import PaddedPieces
 from accord.models.tree_attention import Piece, TreeAttention
 
 HEADER = tuple(range(10))
@@ -34,7 +35,9 @@ def inputs(length: int, heads: int = 4, kv_heads: int = 2, width: int = 3) -> li
     ]
 
 
-def dense(query: Tensor, key: Tensor, value: Tensor, pieces: tuple[Piece, ...], scale: float, window: int | None) -> Tensor:
+def dense(
+    query: Tensor, key: Tensor, value: Tensor, pieces: tuple[Piece, ...], scale: float, window: int | None, softcap: float | None = None
+) -> Tensor:
     """The same with one N x N mask and repeated heads."""
     count = query.shape[2]
     seen = torch.zeros(count, count, dtype=torch.bool)
@@ -45,6 +48,7 @@ def dense(query: Tensor, key: Tensor, value: Tensor, pieces: tuple[Piece, ...], 
             seen[row, mine if window is None else mine[-window:]] = True
     group = query.shape[1] // key.shape[1]
     scores = query @ key.repeat_interleave(group, 1).transpose(-1, -2) * scale
+    scores = scores if softcap is None else softcap * torch.tanh(scores / softcap)
     return scores.masked_fill(~seen, float("-inf")).softmax(-1) @ value.repeat_interleave(group, 1)
 
 
@@ -63,6 +67,36 @@ def test_equals_dense_attention(lengths: list[tuple[int, list[int]]], shared: bo
     weights = torch.linspace(-1, 1, found.numel(), dtype=torch.float64).view_as(found)
     for mine, theirs in zip(*(torch.autograd.grad((output * weights).sum(), given_inputs) for output in (found, expected)), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-10)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 70), st.lists(st.integers(1, 40), max_size=3)), min_size=1, max_size=4),
+    shared=st.booleans(),
+    window=st.sampled_from([None, 1, 3, 11, 100]),
+    softcap=st.sampled_from([None, 2.0]),
+)
+def test_padded_pieces_equal_dense_attention(
+    lengths: list[tuple[int, list[int]]], shared: bool, window: int | None, softcap: float | None
+) -> None:
+    """The path of GPUs and of soft-capped scores, here on a CPU."""
+    layout = layout_of(lengths, shared=shared)
+    given_inputs = inputs(layout.pieces[-1].end)
+    padded = PaddedPieces(layout.pieces, torch.device("cpu"))
+    assert sum(len(bucket.real) for bucket in padded.buckets) == layout.pieces[-1].end
+    found = padded.attend(*given_inputs, 0.4, window, softcap)
+    expected = dense(*given_inputs, layout.pieces, 0.4, window, softcap)
+    assert torch.allclose(found, expected, atol=1e-10)
+    weights = torch.linspace(-1, 1, found.numel(), dtype=torch.float64).view_as(found)
+    for mine, theirs in zip(*(torch.autograd.grad((output * weights).sum(), given_inputs) for output in (found, expected)), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-10)
+
+
+def test_pieces_of_one_size_are_one_call() -> None:
+    """Sixteen prompts with an answer each: a call for the prompts, one for the answers, and none for each of the 32 pieces."""
+    layout = layout_of([(40 + i, [34 + i]) for i in range(16)], shared=False)
+    padded = PaddedPieces(layout.pieces, torch.device("cpu"))
+    assert len(layout.pieces) == 32 and [len(bucket.queries) for bucket in padded.buckets] == [16, 16]
 
 
 @pytest.mark.parametrize("join", [False, True])

@@ -25,7 +25,7 @@ from accord.models.adapter_kinds import check_adapter, check_head, head_weight
 from accord.models.allocator import return_freed_memory
 from accord.models.answer_features import answer_features, likelihoods
 from accord.models.checkpointing import checkpointed_modules, run_checkpointed
-from accord.models.flex_attention import FlexLayout
+from accord.models.flex_attention import SHORTEST, FlexLayout
 from accord.models.fuse import fuse
 from accord.models.heads import Reading
 from accord.models.merged import PLAIN, Holding, holding, merged_weights
@@ -379,7 +379,7 @@ class PolicyModel:
 
     def layout(self, batch: PackedBatch) -> Layout:
         """Who sees whom in a batch, computed as `attention` says."""
-        return FlexLayout(batch) if self.attention == "flex" else TreeLayout(batch)
+        return FlexLayout(batch) if self.attention == "flex" and batch.num_tokens >= SHORTEST else TreeLayout(batch)
 
     def hidden_states(
         self,

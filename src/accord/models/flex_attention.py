@@ -15,6 +15,10 @@ from torch import Tensor
 from accord.data.packing import PackedBatch
 
 
+SHORTEST = 128
+"""Batches of fewer tokens attend branch by branch: torch decodes them with a kernel of another kind, which did not compile on an H200 (torch 2.11)."""
+
+
 class FlexLayout:
     """The tree of `TreeLayout` as a mask that is asked by position: which row, which branch of it, and where in the row."""
 

@@ -6,15 +6,15 @@ something we do not know (an unknown keyword, attention sinks) are rejected here
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from accord.data.packing import PackedBatch
-from accord.models.tree_attention import LARGEST_KEPT_MASK, Piece, TreeAttention, fits, pieces_of
+from accord.models.padded_attention import PaddedPieces
+from accord.models.tree_attention import Piece, TreeAttention, fits, pieces_of
 
 NAME = "accord_packed"
 _HARMLESS = {"position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states", "is_causal", "past_key_values"}
@@ -68,6 +68,7 @@ class TreeLayout:
 
     def __init__(self, batch: PackedBatch) -> None:
         self.prefix, self.spans = batch.prefix, [(span.prompt, span.branches) for span in batch.spans]
+        self._padded: PaddedPieces | None = None
 
     @cached_property
     def joined(self) -> tuple[Piece, ...]:
@@ -85,52 +86,9 @@ class TreeLayout:
         """(1, heads, N, head_dim), as `Layout` says."""
         if softcap is None and fits(query, value):
             return TreeAttention.apply(query, key, value, self.joined, scale, window)  # type: ignore[no-any-return]
-        outputs = []
-        for piece in self.pieces:
-            keys, values = (torch.cat([whole[:, :, first:last] for first, last in piece.seen], dim=2) for whole in (key, value))
-            outputs.append(_attend(query[:, :, piece.start : piece.end], keys, values, scale, window, softcap))
-        return torch.cat(outputs, dim=2)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, softcap: float | None) -> Tensor:
-    """The last L of K positions attend causally to all K."""
-    length, total = query.shape[2], key.shape[2]
-    window = window if window is not None and window < total else None
-    if softcap is None:
-        if length == total and window is None:
-            return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=True)
-        mask = _causal_mask(length, total, window, query.device)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=True)
-    mask = _causal_mask(length, total, window, query.device)
-    return grouped_attention(query, key, value, mask, scale, softcap)
-
-
-def grouped_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, softcap: float | None) -> Tensor:
-    """Plain attention with grouped keys, none repeated: query (B, heads, L, D), key and value (B, kv_heads, K, D), mask broadcastable to (B, kv_heads, groups, L, K)."""
-    batch, heads, length, width = query.shape
-    kv_heads = key.shape[1]
-    grouped = query.reshape(batch, kv_heads, heads // kv_heads, length, width)
-    scores = torch.matmul(grouped, key.unsqueeze(2).transpose(-1, -2)).float() * scale
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1).to(value.dtype)
-    return torch.matmul(weights, value.unsqueeze(2)).reshape(batch, heads, length, width)
-
-
-def _causal_mask(length: int, total: int, window: int | None, device: torch.device) -> Tensor:
-    """(L, K) bool: query i stands at position K - L + i and sees positions up to its own, at most `window` of them."""
-    make = _kept_mask if total <= LARGEST_KEPT_MASK else _new_mask
-    return make(length, total, window, device)
-
-
-def _new_mask(length: int, total: int, window: int | None, device: torch.device) -> Tensor:
-    queries = torch.arange(total - length, total, device=device)[:, None]
-    keys = torch.arange(total, device=device)[None, :]
-    mask = keys <= queries
-    return mask if window is None else mask & (keys > queries - window)
-
-
-_kept_mask = lru_cache(maxsize=64)(_new_mask)
+        if self._padded is None:
+            self._padded = PaddedPieces(self.pieces, query.device)
+        return self._padded.attend(query, key, value, scale, window, softcap)
 
 
 def register() -> None:
