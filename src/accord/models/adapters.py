@@ -33,6 +33,7 @@ from accord.models.packed_attention import Layout, TreeLayout
 from accord.models.partial import LowerStates, kept_states, midway_problem, only_layers
 from accord.models.sharding import Sharding
 from accord.models.small import held_as
+from accord.models.take import take
 from accord.objectives.logprobs import TokenLogprobs, chunked_logprobs
 from accord.objectives.segments import at_least_fp32
 
@@ -439,7 +440,7 @@ class PolicyModel:
         (outputs of layers) what reward heads read."""
         out = Outputs()
         if want.logprobs or want.entropy or want.states:
-            states = hidden[batch.sources]
+            states = take(hidden, batch.sources)
             out.states = states if want.states else None
             if want.logprobs or want.entropy:
                 out.logprobs, out.entropy, out.greedy = self.logprobs(

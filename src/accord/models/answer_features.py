@@ -9,6 +9,7 @@ from torch import Tensor
 
 from accord.data.packing import PackedBatch, Place
 from accord.models.heads import Reading
+from accord.models.take import take
 
 
 def answer_features(hidden: Tensor, places: Sequence[Place], reading: Reading, likely: Tensor | None) -> Tensor:
@@ -18,10 +19,14 @@ def answer_features(hidden: Tensor, places: Sequence[Place], reading: Reading, l
     Args:
         likely: log-probability of each token of the completions; needed for `surprise` alone. (N,)
     """
-    found = [hidden[[place.stop - 1 for place in places]]]
+
+    def at(positions: list[int]) -> Tensor:
+        return take(hidden, torch.tensor(positions, dtype=torch.int64, device=hidden.device))
+
+    found = [at([place.stop - 1 for place in places])]
     if reading.context:
         means = torch.stack([hidden[place.first : place.stop].mean(0) for place in places])
-        found = [hidden[[place.prompt for place in places]], means, *found]
+        found = [at([place.prompt for place in places]), means, *found]
     if reading.surprise:
         assert likely is not None
         texts = [(likely[place.begin : place.stop], likely[place.first : place.stop]) for place in places]

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from accord.models.take import take
 from accord.models.tree_attention import Piece
 
 SMALLEST = 32
@@ -78,11 +79,11 @@ class PaddedPieces:
         found = []
         with _no_plans(query.device):
             for bucket in self.buckets:
-                queries = query[0][:, bucket.queries].transpose(0, 1)
-                keys, values = (tensor[0][:, bucket.keys].transpose(0, 1) for tensor in (key, value))
+                queries = take(query[0].transpose(0, 1), bucket.queries).transpose(1, 2)
+                keys, values = (take(tensor[0].transpose(0, 1), bucket.keys).transpose(1, 2) for tensor in (key, value))
                 output = padded_attention(queries, keys, values, bucket.mask(window), scale, softcap)
-                found.append(output.transpose(1, 2).flatten(0, 1)[bucket.real])
-        return torch.cat(found)[self.order].transpose(0, 1).unsqueeze(0)
+                found.append(take(output.transpose(1, 2).flatten(0, 1), bucket.real))
+        return take(torch.cat(found), self.order).transpose(0, 1).unsqueeze(0)
 
 
 def padded_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, softcap: float | None) -> Tensor:
