@@ -102,7 +102,7 @@ class World:
     group: int = 4
     answer: int = 40
     """Longest answer, tokens."""
-    rounds: int = 30
+    rounds: int = 28
     members: int = 5
     depth: float = 0.8
     """Layer that the heads read, as a share of all."""
