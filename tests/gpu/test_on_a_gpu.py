@@ -22,7 +22,7 @@ from accord.models.adapters import PolicyModel, Want
 from accord.models.load import load_model, pick_device, pick_dtype, resolve
 from accord.rollouts.local import LocalSampler
 from accord.rollouts.sampler import Prompt, SamplingConfig
-from models.test_exactness import adapted, batches, compare, models
+from models.test_exactness import batches, compare, models
 from training.run_training import GRPO, build
 
 pytestmark = [

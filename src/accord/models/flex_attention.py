@@ -14,7 +14,6 @@ from torch import Tensor
 
 from accord.data.packing import PackedBatch
 
-
 SHORTEST = 128
 """Batches of fewer tokens attend branch by branch: torch decodes them with a kernel of another kind, which did not compile on an H200 (torch 2.11)."""
 
