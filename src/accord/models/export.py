@@ -36,7 +36,7 @@ def export_merged(policy: PolicyModel, stack: Stack, tokenizer: Any, folder: Pat
         for key, value in policy.model.state_dict().items():
             if ".lora_" in key or "lora_magnitude" in key:
                 continue
-            state[key.replace(".base_layer.", ".")] = value.detach().clone()
+            state[key.replace(".base_layer.", ".")] = value.detach().to("cpu", copy=True)
     model = _filled(policy, state)
     model.generation_config = copy.deepcopy(policy.model.generation_config)
     set_stops(model, tokenizer)
