@@ -1,7 +1,7 @@
 """What level model of the lab found, as docs/lab.md shows it.
 
     accord lab model --seeds 3                                   # three hours on one core; in parts with --arms
-    python benchmarks/lab_page.py --from runs/lab/model --write  # keeps the numbers, writes the table and the picture
+    python benchmarks/lab_page.py --from runs/lab/model --write  # keeps these numbers beside those of other runs, writes table and picture
 
 Heights are means of three rounds. What is lost is the highest less the last; over several seeds with a 95 % interval by Student's t.
 """
@@ -83,7 +83,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     peak = max(run["peak GB"] for run in results.values())
     lines += [
         "",
-        f"An arm took {min(seconds) / 60:.0f} to {max(seconds) / 60:.0f} minutes on one core of two busy ones, and {peak:.1f} GB at most.",
+        f"An arm took {min(seconds) / 60:.0f} minutes by itself on two cores, up to {max(seconds) / 60:.0f} on one core of two busy ones, and {peak:.1f} GB at most.",
     ]
     return "\n".join(lines)
 
@@ -109,7 +109,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the table into docs/lab.md, and the picture")
     given = parser.parse_args()
     if given.folder is not None:
-        RESULTS.write_text(json.dumps(collected(given.folder), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        RESULTS.write_text(json.dumps({**known, **collected(given.folder)}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     results = json.loads(RESULTS.read_text(encoding="utf-8"))
     if given.write:
         PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")

@@ -1,4 +1,5 @@
-"""SmolLM2 and Gemma-3-270m after DPO on real pairs, taken home in every form: 50 greedy answers, log-probs, a second reader.
+"""SmolLM2 and Gemma-3-270m after DPO on real pairs, taken home in every form: 50 greedy answers, log-probs, a second reader, and llama.cpp
+where the package xllamacpp is installed.
 
 `ACCORD_TAKE_HOME=FILE` keeps the numbers that docs/export.md shows.
 """
@@ -20,6 +21,7 @@ from accord.evaluation.same_answers import greedy_answers
 from accord.models.opened import open_model
 from accord.recipes.demo_rows import pairs
 from accord.recipes.take_home import questions, take_home
+from llama_server import INSTALLED, greedy_chat, serving
 
 PROMPTS, FEW, TOKENS = 50, 12, 32
 
@@ -80,6 +82,10 @@ def test_a_real_model_goes_home_in_every_form(model: str, tmp_path: Path, users_
         "as the run": sum(one == other for one, other in zip(theirs, expected, strict=True)),
         "as accord from the file": sum(one == other for one, other in zip(theirs, texts, strict=True)),
     }
+    if INSTALLED:
+        with serving(half) as address:
+            served = [greedy_chat(address, question, TOKENS) for question in questions(PROMPTS)]
+        found["llama.cpp"] = {"as the run": sum(one == other for one, other in zip(served, expected, strict=True))}
     if path := os.environ.get("ACCORD_TAKE_HOME"):
         kept = json.loads(Path(path).read_text(encoding="utf-8")) if Path(path).exists() else {}
         Path(path).write_text(json.dumps({**kept, model: found}, indent=1) + "\n", encoding="utf-8")
@@ -87,4 +93,5 @@ def test_a_real_model_goes_home_in_every_form(model: str, tmp_path: Path, users_
         assert found[form]["largest"] < 1e-4 and found[form]["same"] == found[form]["prompts"], (form, found[form])
     assert found["transformers"]["as accord from the file"] == PROMPTS
     assert found["gguf-f16"]["same_tokens"] > 0.995 and found["gguf-f16"]["largest"] < 0.05
+    assert not INSTALLED or found["llama.cpp"]["as the run"] >= 0.9 * PROMPTS  # it multiplies in half precision
     assert found["gguf-q8_0"]["same_tokens"] > 0.97 and found["gguf-q4_0"]["same_tokens"] > 0.7
