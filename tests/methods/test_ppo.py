@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +14,14 @@ import torch
 import tiny
 from accord import PPOConfig, PPOTrainer
 from accord.data.packing import pack
-from accord.errors import ConfigError, DataError
+from accord.errors import ConfigError, DataError, DivergedError
 from accord.methods.experience import advantages_and_returns
 from accord.models.adapters import PolicyModel
 from accord.models.heads import RewardHeads
 from accord.rewards.combine import FunctionReward, LearnedReward
 from accord.rewards.learned import RewardModel
 from accord.rollouts.local import LocalSampler
+from accord.types import Rollout
 
 SIZES: dict[str, Any] = {
     "num_iterations": 4,
@@ -202,3 +204,19 @@ def test_a_function_and_a_model_are_mixed_by_weight(tmp_path: Path) -> None:
     assert {"rewards/size/mean", "rewards/reward_model/mean", "rewards/disagreement/mean"} <= row.keys()
     assert row["objective/scores"] == pytest.approx(0.5 * row["rewards/size/mean"] + 2 * row["rewards/reward_model/mean"], abs=1e-4)
     assert row["rewards/size/mean"] > 0 and abs(row["rewards/reward_model/mean"]) > 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rounding_is_no_other_policy(dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16 sampler and trainer differ by rounding, on single tokens by a lot; log-probs that are off by half a nat stop the run."""
+    policy = PolicyModel(tiny.model(scale=0.4, num_hidden_layers=4).to(dtype))
+    build(tmp_path / "a", policy=policy, num_iterations=1).train()
+    trainer = build(tmp_path / "b", policy=PolicyModel(tiny.model(scale=0.4).to(dtype)), num_iterations=1)
+    sample = LocalSampler.sample
+
+    def shifted(self: LocalSampler, *given: Any, **more: Any) -> list[Rollout]:
+        return [replace(one, sampler_logprobs=tuple(x - 0.5 for x in one.sampler_logprobs)) for one in sample(self, *given, **more)]
+
+    monkeypatch.setattr(LocalSampler, "sample", shifted)
+    with pytest.raises(DivergedError, match=r"disagree by 0\.[45]\d* nat on a token" + ("" if dtype == torch.float32 else " in the mean")):
+        trainer.train()

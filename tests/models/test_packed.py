@@ -14,9 +14,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import tiny
 from accord import PPOConfig, PPOTrainer
 from accord.data.packing import Branch, Unit, pack
+from accord.models import support
 from accord.models.adapters import PolicyModel, Want
 from accord.models.heads import Reading
 from accord.models.packed_attention import TreeLayout, UnsupportedAttention, packed_attention
+from accord.models.padded_attention import PaddedPieces
 from accord.training.loop import Loop
 
 EXTRA: dict[str, dict[str, Any]] = {
@@ -131,6 +133,21 @@ FALLBACK: dict[str, dict[str, Any]] = {
     "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma2"])
+def test_half_precision_packs_though_it_rounds(architecture: str) -> None:
+    """Two kinds of attention of one model differ by more than a twentieth of a nat in bfloat16: so may the packed one."""
+    model = tiny.model(architecture, scale=0.4, num_hidden_layers=4).to(torch.bfloat16)
+    policy = PolicyModel(model)
+    assert policy.packed and policy.note is None, policy.note
+    assert support._difference(policy) > support.LEAST_HALF  # or the test says nothing
+
+
+def test_half_precision_does_not_hide_a_wrong_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PaddedPieces, "attend", lambda self, query, *_: torch.zeros_like(query))
+    policy = PolicyModel(tiny.model(scale=0.4, num_hidden_layers=4).to(torch.bfloat16))
+    assert not policy.packed and policy.note is not None and "packed log-probs differ from the model's own" in policy.note
 
 
 @pytest.mark.parametrize("architecture", FALLBACK)
