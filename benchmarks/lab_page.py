@@ -1,6 +1,6 @@
 """What level model of the lab found, as docs/lab.md shows it.
 
-    accord lab model --seeds 3                                   # three hours on one core; in parts with --arms
+    accord lab model --seeds 3                                   # eight minutes an arm on two cores; in parts with --arms
     python benchmarks/lab_page.py --from runs/lab/model --write  # keeps these numbers beside those of other runs, writes table and picture
 
 Heights are means of three rounds. What is lost is the highest less the last; over several seeds with a 95 % interval by Student's t.

@@ -10,7 +10,7 @@ class LabOptions:
     """Over-optimisation where the true reward is known."""
 
     level: str = "all"
-    """exact (policies written down, seconds), bigram (tiny, sampled, under a minute), all (these two), or model (the starter, a quarter of an hour an arm on one core, three hours in all)."""
+    """exact (policies written down, seconds), bigram (tiny, sampled, under a minute), all (these two), or model (the starter, eight minutes an arm on two cores)."""
     seeds: int = 6
     """Worlds, labels and reward models to average over. 1 shows a single one. Level model: for its arms single and worst-case; the others run once."""
     arms: str | None = None
