@@ -139,9 +139,7 @@ def test_dpo_learns(attention: str, weights: str, tmp_path: Path) -> None:
     if weights in ("int8", "nf4"):
         pytest.importorskip("bitsandbytes")
     shape = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16}
-    monkey_device, tiny.DEVICE = tiny.DEVICE, "cpu"
     tiny.model(**shape).to(torch.bfloat16).save_pretrained(tmp_path / "model")
-    tiny.DEVICE = monkey_device
     tiny.tokenizer().save_pretrained(tmp_path / "model")
     config = DPOConfig(
         output_dir=str(tmp_path / "run"),

@@ -15,7 +15,7 @@ from torch import Tensor
 from accord.data.packing import PackedBatch
 
 SHORTEST = 128
-"""Batches of fewer tokens attend branch by branch: torch decodes them with a kernel of another kind, which did not compile on an H200 (torch 2.11)."""
+"""Batches of fewer tokens attend branch by branch: torch takes a kernel of another kind for them, and tests of that size failed on an H200 (torch 2.11)."""
 
 
 class FlexLayout:
