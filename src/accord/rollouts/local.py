@@ -240,11 +240,15 @@ def draw(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> tuple[Tens
         logprobs = logits.log_softmax(-1)
         tokens = logits.argmax(-1)
         return tokens, logprobs.gather(1, tokens[:, None])[:, 0]
-    logits = _truncated(logits / config.temperature, config)
-    logits -= logits.max(-1, keepdim=True).values
-    odds = F.pad(logits.exp(), (0, -logits.shape[1] % BLOCK)).view(len(logits), -1, BLOCK)
+    logits = _truncated(logits if config.temperature == 1 else logits / config.temperature, config)
+    logits = logits - logits.amax(-1, keepdim=True)
+    odds = logits.exp()
+    if missing := -logits.shape[1] % BLOCK:
+        odds = F.pad(odds, (0, missing))
+    odds = odds.view(len(logits), -1, BLOCK)
     # Two short searches instead of one through the cumulative sum of the whole vocabulary: first the block of tokens, then the token.
-    blocks = odds.sum(-1, dtype=torch.float64).cumsum(-1)
+    # A block is summed in fp32, 1e-7 of it off at most (a copy of the vocabulary in float64 would take longer than all the rest here).
+    blocks = odds.sum(-1).double().cumsum(-1)
     total = blocks[:, -1:]
     target = uniforms[:, None] * total
     block = torch.searchsorted(blocks, target, right=True).clamp_max(blocks.shape[1] - 1)
