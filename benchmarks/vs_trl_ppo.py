@@ -17,6 +17,7 @@ No equality is claimed; the differences:
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import statistics
@@ -93,7 +94,8 @@ def run_accord(job: dict[str, Any], value: str) -> None:
     )  # fmt: skip
     rows = [{"prompt": prompt} for prompt in job["prompts"]]
     trainer = PPOTrainer(config, tokenizer, policy, reward, rows, [Turn(EPOCHS)], peft_config=lora_config(policy), start=())
-    trainer.sampler.renderer.end_ids = ()  # every answer has its full length
+    trainer.sampler.renderer = copy.copy(trainer.renderer)
+    trainer.sampler.renderer.end_ids = ()  # every answer has its full length; the trainer's own renderer still knows how one ends
     trainer.train()
 
 

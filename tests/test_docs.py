@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -14,19 +13,11 @@ import yaml
 
 from accord.arguments import _class, help_text
 from accord.cli import COMMANDS
+from pages import commands
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCE = ROOT / "src" / "accord"
-
-
-def commands(page: Path) -> list[list[str]]:
-    """Every `accord ...` line of a page, in code blocks and in code spans."""
-    text = page.read_text(encoding="utf-8")
-    blocks = "\n".join(re.findall(r"```(?:bash|sh|)\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
-    lines = [line.split("#")[0].strip() for line in blocks.splitlines()]
-    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    return [shlex.split(line) for line in (*lines, *spans) if line.startswith("accord ")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
