@@ -37,7 +37,7 @@ STANDS_FOR = {
     "MODEL": "model",
     "judge=MODEL": "judge=model",
     "x": "model",
-    "http://127.0.0.1:8000/v1#NAME": "self",
+    "http://127.0.0.1:8000/v1#NAME": "rules",
     "runs/...": "runs/my-sft",
 }
 ELSEWHERE = {
@@ -52,7 +52,7 @@ SMALLER: dict[str, dict[str, str | None]] = {
     "dpo": STEPS,
     "ppo": ROUNDS,
     "grpo": {"max_steps": "2", "per_device_train_batch_size": "4", "num_generations": "2", "max_completion_length": "4", "lora_r": "2"},
-    "prm label": {"solutions": "2", "rollouts": "2", "max_new_tokens": "8", "force": None},
+    "prm label": {"data": "heldout-steps.jsonl", "rollouts": "2", "max_new_tokens": "8", "force": None},
     "evaluate": {},
     "sample": {"max_new_tokens": "4"},
     "chat": {"max_new_tokens": "4"},
@@ -65,18 +65,17 @@ SMALLER: dict[str, dict[str, str | None]] = {
     "judge": {"use_noise": None},
     "judge check": {},
     "debate": {"count": "4"},
-    "constitution": {"max_new_tokens": "8", "limit": "6"},
+    "constitution": {"max_new_tokens": "8"},
     "doctor": {"quick": None},
     "plan": {},
     "data": {},
     "project": {},
 }
-"""By command: options that are set, whether the page gives them or not; None for those that take no value."""
+"""By command: options that are set, whether the page gives them or not; None for those that take no value. A model of random weights writes no steps, so
+those of a file are labelled."""
 SERVES = ("ui", "annotate")
-ALONE = ("doctor", "lab", "plan", "ui")
-"""Commands that need no more than their name; of others a name alone, or with an option, is spoken of and not to be typed."""
-SAID = {"plan": "\n" * 20}
-"""What is typed where a command asks."""
+ALONE = ("doctor", "lab", "ui")
+"""Commands that need no more than their name; of others a name alone, or with an option, is spoken of and not to be typed (`accord plan` asks, on a terminal: tests/planning)."""
 FUNCTIONS = """
 def right(completions, **columns):
     return [float(len(completion[0]["content"]) % 2) for completion in completions]
@@ -87,7 +86,7 @@ def final(completions, **columns):
 
 
 def rows() -> dict[str, list[dict[str, Any]]]:
-    pairs = [{"prompt": f"Pick {i}", "chosen": f"Blue {i}.", "rejected": "No idea."} for i in range(10)]
+    pairs = [{"prompt": f"Pick {i}", "chosen": f"Blue {i}.", "rejected": "No."} for i in range(24)]
     prompts = [{"prompt": f"Tell me about {word} {i}"} for i, word in enumerate((tiny.WORDS * 2)[:20])]
     steps = [{"prompt": f"Add {i}", "completions": [f"{i}+1={i + 1}", f"{i}+2={i}"], "labels": [True, i % 2 == 0]} for i in range(6)]
     return {
@@ -98,7 +97,7 @@ def rows() -> dict[str, list[dict[str, Any]]]:
         "prompts.jsonl": prompts,
         "problems.jsonl": prompts[:4],
         "heldout-problems.jsonl": prompts[4:8],
-        "red-team.jsonl": [{**prompt, "harmful": True} for prompt in prompts[:10]],
+        "red-team.jsonl": [{**prompt, "harmful": True} for prompt in prompts[:12]],
         "heldout-steps.jsonl": steps,
     }
 
@@ -146,7 +145,7 @@ def named(words: Sequence[str]) -> str:
 def whole(words: Sequence[str]) -> bool:
     """Whether there is a file, a folder or a question to work on."""
     rest = words[len(named(words).split()) :]
-    return words[0] in ALONE or bool(rest) and (not rest[0].startswith("--") or any("--data" in word for word in rest))
+    return words[0] in ALONE or (bool(rest) and (not rest[0].startswith("--") or any("--data" in word for word in rest)))
 
 
 def smaller(words: Sequence[str]) -> list[str]:
@@ -159,7 +158,14 @@ def smaller(words: Sequence[str]) -> list[str]:
     if "--best-of" in found:
         options |= {"best_of": "2", **({"sample_tokens": "8"} if name == "sft" else {"max_new_tokens": "8"})}
     if "--rounds" in found:
-        options |= {"feedback": "simulated", "reward": "reward.py:right", "labels": "8", "comparisons": "4", "rounds": "2"}
+        options |= {
+            "feedback": "simulated",
+            "reward": "reward.py:right",
+            "labels": "8",
+            "comparisons": "4",
+            "rounds": "2",
+            "project": "panel",
+        }
     for option, value in options.items():
         given = next((place for place, word in enumerate(found) if word.replace("-", "_") == f"__{option}"), None)
         if given is not None and value is not None:
@@ -207,7 +213,7 @@ def test_the_commands_of_a_page(page: Path, made: Path, monkeypatch: pytest.Monk
         if words[0] in SERVES:
             served(words)
             continue
-        monkeypatch.setattr("sys.stdin", io.StringIO(SAID.get(words[0], "")))
+        monkeypatch.setattr("sys.stdin", io.StringIO())
         ran(words)
 
 

@@ -21,7 +21,7 @@ NORMALISED_ON = 64
 """Answers that a reward model samples to set its scale (`methods.reference_answers`)."""
 CHECKED = 2
 """Rows on which policy and reference are compared before the first step (`methods.reference`)."""
-SAMPLED_TOGETHER = 64
+SAMPLED_TOGETHER = 128
 """Rows decoded side by side at most (`SamplingConfig.max_batch`)."""
 
 

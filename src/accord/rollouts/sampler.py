@@ -26,7 +26,7 @@ class SamplingConfig:
     seed: int = 0
     step: int = 0
     """Policy step, part of the key of every draw."""
-    max_batch: int = 64
+    max_batch: int = 128
     """Rows decoded together: memory and speed only, never what is drawn."""
 
 
