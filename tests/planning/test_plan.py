@@ -28,6 +28,7 @@ from accord.planning.plan import Place, place_of, plan_run
 from accord.planning.shapes import config_of, size_of
 from accord.planning.time import SPREAD, Training, duration, predict_seconds, roughly
 from accord.planning.work import Data, Part, Work, data_like, data_of, work_of
+from accord.rollouts.sampler import SamplingConfig
 
 EVEN = Speeds("even", 1e9, 1e9, 1e9, 1e9, 1e30, 1e30, 0.0)
 """Only products cost, a nanosecond each."""
@@ -110,7 +111,8 @@ def test_frozen_lower_layers_run_once() -> None:
 def test_best_of_samples_before_it_trains() -> None:
     data = data_like("sft", 100, 20, 30)
     work = work_of(SFTConfig(), data, token_budget=512, sampled=(8, 30))
-    assert parts(work)["sampling"].volume.tokens == 100 * 8 * 30 and work.sampled_rows == 64 and work.sampled_prompts == 8
+    assert parts(work)["sampling"].volume.tokens == 100 * 8 * 30
+    assert work.sampled_rows == SamplingConfig().max_batch == 128 and work.sampled_prompts == 16
     assert parts(work)["updates"] == parts(work_of(SFTConfig(), data, token_budget=512))["updates"]
 
 
