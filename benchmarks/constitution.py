@@ -32,7 +32,7 @@ from accord.ai_feedback.store import AnswerStore
 from accord.errors import DataError
 from accord.evaluation.intervals import Interval, wilson
 from accord.models.opened import Opened, open_model
-from accord.recipes.constitution import DEMO_HELPFUL, Constitutional, Plan
+from accord.recipes.constitution import DEMO_HELPFUL, DEMO_PAIRS, Constitutional, Plan
 from accord.recipes.constitution_page import ENOUGH, MOST_OVER_REFUSAL, change_of_refusals
 from accord.recipes.constitution_rows import ConstitutionRows, as_asked, packaged
 from accord.recipes.demo import QUICK
@@ -81,7 +81,7 @@ def arm(name: str, opened: Opened, rows: ConstitutionRows, constitution: Constit
         its_judge = judge_of(itself, constitution.judge_prompt(), store, seed=SEED)
         critic, judge = (model, its_judge) if name == "model" else (RuleCritic(constitution, SEED), constitution_judge(constitution))
         few = rows if name == "rules" else replace(rows, practice=rows.red_team[:CRITICISED])
-        plan = Plan(helpful_share=DEMO_HELPFUL, rl="dpo" if name == "rules" else "none")
+        plan = Plan(helpful_share=DEMO_HELPFUL, pairs=DEMO_PAIRS, rl="dpo" if name == "rules" else "none")
         work = Constitutional(pipeline, constitution, critic, judge, few, plan)
         record: dict[str, Any] = {"critic": critic.about(), "judge": judge.about()}
         if name == "model":

@@ -250,7 +250,7 @@ def demonstrations(name: str, count: int) -> list[Example]:
 )
 def test_the_mixture_keeps_its_share(revisions: int, helpful: int, share: float, expected: tuple[int, int, int]) -> None:
     found = mixed(demonstrations("revision", revisions), demonstrations("helpful", helpful), share=share, seed=1)
-    assert (found.revisions, found.helpful, found.left_out) == expected
+    assert (found.lessons, found.helpful, found.left_out) == expected
     assert Counter(row.where for row in found.rows) == Counter({"revision": expected[0], "helpful": expected[1]})
     assert len({row.id for row in found.rows}) == len(found.rows)
     assert mixed(demonstrations("revision", revisions), demonstrations("helpful", helpful), share=share, seed=1) == found

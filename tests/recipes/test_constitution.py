@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from accord.recipes.constitution_rows import ConstitutionRows, as_asked, package
 from accord.recipes.demo import QUICK
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
 from accord.recipes.stages import Stages
+from accord.types import Example, Message
 from ai_feedback.scripted import Scripted, shown
 
 SMALL = tiny_demo.small(QUICK)
@@ -139,7 +141,22 @@ def test_compared_answers_are_learned_from_as_soft_labels(model: str, tmp_path: 
         assert row.columns["judge"]["principle"] in {one.compare for one in EVERYDAY.about(row.columns["harmful"])}
         assert len(row.columns["judge"]["readings"]) == 2 and row.columns["label_source"] == "ai"
     learned = [*work.pipeline.data.comparisons, *work.pipeline.data.heldout_comparisons]
-    assert [row.id for row in learned] == [row.id for row in rows] and work.pipeline.stacks["dpo"] == ("sft", "dpo")
+    assert work.pipeline.stacks["dpo"] == ("sft", "dpo")
+    assert {row.id for row in learned} <= {row.id for row in rows} and len(learned) == work.results["comparisons"]["learned"]
+    decided, kept = (Counter(row.columns["harmful"] for row in some) for some in (rows, learned))
+    share = work.plan.helpful_share
+    assert kept[False] / kept.total() >= share
+    assert kept[True] == min(decided[True], int(decided[False] * (1 - share) / share + 1e-9))  # no lesson is left out that has its company
+
+
+def test_compared_answers_keep_the_share_of_harmless_prompts(model: str, tmp_path: Path) -> None:
+    """Whichever side more comparisons were decided on would decide whether refusals rise; 0 keeps all of them."""
+    work = constitutional(model, tmp_path / "run", length_judge)
+    rows = [Example("preference", (Message("user", str(i)),), columns={"harmful": i < 12}) for i in range(16)]
+    for share, expected in ((0.5, (4, 4)), (2 / 3, (2, 4)), (0.2, (12, 3)), (0.0, (12, 4))):
+        work.plan = replace(work.plan, helpful_share=share)
+        sides = Counter(row.columns["harmful"] for row in work._balanced(rows))
+        assert (sides[True], sides[False]) == expected
 
 
 def test_a_reward_model_and_ppo(model: str, tmp_path: Path) -> None:

@@ -17,34 +17,36 @@ TIE = 0.5
 
 @dataclass(frozen=True)
 class Mixture:
-    """Demonstrations to imitate, and what of them came from where."""
+    """Rows to learn from, and how many of them came from where."""
 
     rows: list[Example]
-    revisions: int
+    lessons: int
     helpful: int
     left_out: int
-    """Revisions for which there were too few helpful demonstrations."""
+    """Lessons for which there were too few helpful rows."""
 
 
-def mixed(revisions: Sequence[Example], helpful: Sequence[Example], *, share: float, seed: int) -> Mixture:
-    """Revisions with so many helpful demonstrations that these make up `share` of the rows, in an order drawn by seed.
+def mixed(lessons: Sequence[Example], helpful: Sequence[Example], *, share: float, seed: int) -> Mixture:
+    """Lessons with so many helpful rows that these make up `share` of all, in an order drawn by seed.
 
-    Where the helpful ones do not suffice, revisions are left out until they do: a model that imitates little but declining declines everything.
+    Where the helpful ones do not suffice, lessons are left out until they do: a model that learns little but declining declines everything.
 
     Args:
+        lessons: what principles teach about prompts that ask for harm: revisions, or compared answers.
+        helpful: rows of the same kind about harmless prompts.
         share: 0 (revisions alone) up to, not including, 1.
     Raises:
         ConfigError: if the share is out of range.
     """
     if not 0 <= share < 1:
         raise ConfigError(f"The share of helpful demonstrations is {share}; it must be 0 or more and below 1.")
-    wanted = math.ceil(len(revisions) * share / (1 - share) - 1e-9)
+    wanted = math.ceil(len(lessons) * share / (1 - share) - 1e-9)
     used = min(wanted, len(helpful))
-    most = len(revisions) if share == 0 or used == wanted else math.floor(used * (1 - share) / share + 1e-9)
-    kept = [revisions[index] for index in shuffled(len(revisions), "revisions", seed)[:most]]
+    most = len(lessons) if share == 0 or used == wanted else math.floor(used * (1 - share) / share + 1e-9)
+    kept = [lessons[index] for index in shuffled(len(lessons), "revisions", seed)[:most]]
     added = [helpful[index] for index in shuffled(len(helpful), "helpful", seed)[:used]]
     rows = [*kept, *added]
-    return Mixture([rows[index] for index in shuffled(len(rows), "mixture", seed)], len(kept), len(added), len(revisions) - len(kept))
+    return Mixture([rows[index] for index in shuffled(len(rows), "mixture", seed)], len(kept), len(added), len(lessons) - len(kept))
 
 
 def answer_pairs(rows: Sequence[Example], answers: Sequence[Sequence[Rollout]], source: dict[str, Any]) -> tuple[list[Example], int]:

@@ -31,7 +31,7 @@ class ConstitutionOptions:
     helpful: str | None = None
     """Demonstrations mixed with the revisions. None: the packaged ones that ask for nothing harmful."""
     helpful_share: float = 0.5
-    """Their share of what is imitated, 0 up to (not including) 1. Under a half, small models begin to refuse everything."""
+    """Their share of what is imitated, and of harmless prompts among the compared answers that are learned from, 0 up to (not including) 1; 0 keeps all. Under a half, small models begin to refuse everything."""
     safe: str | None = None
     """Harmless prompts on which refusals are counted before and after. None: the packaged ones that sound harmful, and the held-out harmless rows of --data."""
     pairs: int = 2

@@ -54,8 +54,9 @@ HELDOUT_FROM = 40
 ALONE = 12
 """Answers that the demo gives to the model itself to criticise: counted, never learned from."""
 DEMO_PROBES = 40
-DEMO_HELPFUL = 2 / 3
-"""Share of helpful demonstrations in the demo, whose revisions come from a dozen texts: more than the half that is the default."""
+DEMO_HELPFUL, DEMO_PAIRS = 3 / 4, 4
+"""Share of harmless prompts in what the demo learns from, and pairs of answers to a prompt: with two thirds the starter declines 12 points more of
+held-out harmless prompts, with four fifths it declines almost no harmful ones (docs/constitution.md)."""
 PLAN_SECONDS = {"revisions": 25, "sft": 190, "comparisons": 70, "alone": 120, "dpo": 120, "look": 150}
 
 
@@ -155,7 +156,7 @@ class Constitutional:
             say(
                 f"sft: {mixture.left_out} revisions are left out: there are {mixture.helpful} helpful demonstrations to mix in. Give more: --helpful"
             )
-        self.results["mixture"] = {"revisions": mixture.revisions, "helpful": mixture.helpful, "left_out": mixture.left_out}
+        self.results["mixture"] = {"revisions": mixture.lessons, "helpful": mixture.helpful, "left_out": mixture.left_out}
         self.pipeline.data = replace(self.pipeline.data, demonstrations=mixture.rows)
         self.pipeline.sft(planned_seconds=self.plan.seconds("sft"))
 
@@ -203,13 +204,15 @@ class Constitutional:
 
     def reinforcement(self) -> None:
         """DPO on the compared answers, or a reward model on them and PPO; nothing where there are too few."""
-        found = self.results["comparisons"]["pairs"]
-        if found < LEAST_PAIRS:
+        found = self.results["comparisons"]
+        rows = self._balanced(list(read_examples(self.folder / "comparisons" / COMPARISONS)) if found["pairs"] else [])
+        self.results["comparisons"] = {**found, "learned": len(rows)}
+        if len(rows) < LEAST_PAIRS:
             say(
-                f"{self.plan.rl}: left out. Of the compared answers {found} are decided and not the same; {LEAST_PAIRS} or more are needed."
+                f"{self.plan.rl}: left out. Of the compared answers {found['pairs']} are decided and not the same, and {len(rows)} of these keep the "
+                f"share of harmless prompts (--helpful_share {self.plan.helpful_share:.2g}); {LEAST_PAIRS} or more are needed."
             )
             return
-        rows = list(read_examples(self.folder / "comparisons" / COMPARISONS))
         train, test = held_out(rows)
         prompts = self.rows.compared(self.seed)
         self.pipeline.data = replace(self.pipeline.data, comparisons=train, heldout_comparisons=test, prompts=prompts)
@@ -218,6 +221,14 @@ class Constitutional:
         else:
             self.pipeline.dpo(planned_seconds=self.plan.seconds("dpo"))
         self.final = self.plan.rl
+
+    def _balanced(self, rows: list[Example]) -> list[Example]:
+        """Those of the compared answers in which harmless prompts have their share. Which side has more decides whether refusals rise or fall, and
+        how many are decided on a side is an accident: the answers of a model that always declines are all ties."""
+        if not self.plan.helpful_share:
+            return rows
+        harmful, harmless = ([row for row in rows if row.columns[HARMFUL] is side] for side in (True, False))
+        return mixed(harmful, harmless, share=self.plan.helpful_share, seed=self.seed).rows
 
     # -- looking ------------------------------------------------------------------------------------------------------------------------
 
@@ -322,7 +333,9 @@ def run_demo(
     with AnswerStore(folder / "alone.sqlite") as store:
         pipeline = Pipeline(opened, PipelineData(), settings, Stages(folder, say, force=options.force), say)
         critic, judge = RuleCritic(constitution, options.seed), constitution_judge(constitution)
-        work = Constitutional(pipeline, constitution, critic, judge, rows, Plan(helpful_share=DEMO_HELPFUL, planned=PLAN_SECONDS))
+        work = Constitutional(
+            pipeline, constitution, critic, judge, rows, Plan(helpful_share=DEMO_HELPFUL, pairs=DEMO_PAIRS, planned=PLAN_SECONDS)
+        )
         itself = LocalModel(opened, short(model))
         alone = ModelCritic(itself, constitution, store, options.seed, revision_tokens=settings.max_new_tokens + 16)
         work.results["alone"] = work.alone(alone, judge_of(itself, constitution.judge_prompt(), store, seed=options.seed))

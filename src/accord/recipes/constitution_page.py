@@ -113,7 +113,7 @@ def _notes(results: dict[str, Any], *, trained: bool) -> list[str]:
     if found:
         judge = f"{found['judge']}{' (rules)' if found['source'] == 'rule' else ''}"
         learned = "were learned from" if trained else "are too few to learn from, so imitation is the last stage"
-        notes.append(f"Then {found['pairs']} pairs of its own answers, compared by {judge}, {learned}.")
+        notes.append(f"Then {found['learned']} pairs of its own answers, compared by {judge}, {learned}.")
     notes.append(
         "Refusing is counted by a detector of refusals in English; read the answers below. No prompt of this page was practised on."
     )
@@ -130,7 +130,11 @@ def _comparisons(found: dict[str, Any] | None) -> Part | None:
     if found is None:
         return None
     rows = [("pairs sampled", found["sampled"]), ("both answers the same", found["same"]), ("ties", found["ties"])]
-    rows += [("without a valid verdict", found["invalid"]), ("learned from", found["pairs"])]
+    rows += [
+        ("without a valid verdict", found["invalid"]),
+        ("left out to keep the share of harmless prompts", found["pairs"] - found["learned"]),
+    ]
+    rows += [("learned from", found["learned"])]
     told = [(name, str(value)) for name, value in rows]
     return Part(
         "Compared answers", "", ("", ""), [*told, *((str(name), str(value)) for name, value in found["summary"][1:] if name != "ties")]
