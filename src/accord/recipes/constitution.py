@@ -54,9 +54,9 @@ HELDOUT_FROM = 40
 ALONE = 12
 """Answers that the demo gives to the model itself to criticise: counted, never learned from."""
 DEMO_PROBES = 40
-DEMO_HELPFUL, DEMO_PAIRS = 3 / 4, 4
-"""Share of harmless prompts in what the demo learns from, and pairs of answers to a prompt: with two thirds the starter declines 12 points more of
-held-out harmless prompts, with four fifths it declines almost no harmful ones (docs/constitution.md)."""
+DEMO_HELPFUL, DEMO_PAIRS = 4 / 5, 4
+"""Share of harmless prompts in what the demo learns from, and pairs of answers to a prompt: with less the starter declines too much that only sounds
+harmful (docs/constitution.md has the figures of three shares)."""
 PLAN_SECONDS = {"revisions": 25, "sft": 190, "comparisons": 70, "alone": 120, "dpo": 120, "look": 150}
 
 
