@@ -5,6 +5,7 @@ What stands for what is in `STANDS_FOR`, what is made smaller in `SMALLER`; a co
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -194,8 +195,14 @@ def served(words: Sequence[str]) -> None:
         while not re.search(r"http://127\.0\.0\.1:\d+", said[-1] if said else ""):
             said.append(process.stdout.readline())
             assert said[-1], said
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) in (0, 130), said
+        for _ in range(
+            60
+        ):  # it says where before it listens to signals, and a Ctrl-C that nobody listens to is lost where a shell ignores it
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+                break
+        assert process.poll() in (0, 130), said
     finally:
         process.kill()
         process.stdout.close()
