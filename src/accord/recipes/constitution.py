@@ -210,7 +210,7 @@ class Constitutional:
         if len(rows) < LEAST_PAIRS:
             say(
                 f"{self.plan.rl}: left out. Of the compared answers {found['pairs']} are decided and not the same, and {len(rows)} of these keep the "
-                f"share of harmless prompts (--helpful_share {self.plan.helpful_share:.2g}); {LEAST_PAIRS} or more are needed."
+                f"share of harmless prompts (--helpful_share {self.plan.helpful_share:.2g}; 0 keeps all); {LEAST_PAIRS} or more are needed."
             )
             return
         train, test = held_out(rows)
