@@ -2,6 +2,7 @@
 
 python benchmarks/planner.py                           # every run: about half an hour on two quiet cores, up to 12 GB
 python benchmarks/planner.py --only "smollm2-135m dpo 512" "smollm2-135m grpo 128"
+python benchmarks/planner.py --again-planned          # plans again, with the planner of now, what was measured before: five minutes
 python benchmarks/planner.py --write                   # puts the table into docs/planner.md, where a test compares it with the results
 
 A run is what the command line does after reading its rows: the model is made (random weights of the real shape, the starter excepted),
@@ -131,8 +132,8 @@ def opened(name: str) -> Any:
     return Opened(policy, tokenizer, Renderer(tokenizer, end_ids=stop_token_ids(tokenizer)), (), name, resolved)
 
 
-def child(run: Run) -> dict[str, Any]:
-    """Plan, train, measure."""
+def child(run: Run, trains: bool) -> dict[str, Any]:
+    """Plan, train, measure; without training, what was planned alone."""
     import psutil
 
     from accord.config.options import TrainOptions
@@ -161,6 +162,15 @@ def child(run: Run) -> dict[str, Any]:
         trainer = build(options, config, ready, rows_of(run), None, lora)
         plan = trainer_plan(trainer, options, have)
         assert plan.seconds is not None and plan.work is not None
+        planned = {
+            "planned GB": round(plan.need.total / 1e9, 3),
+            "planned s": round(plan.seconds.total, 2),
+            "planned steps": plan.work.steps,
+            "memory": {name: round(value / 1e9, 3) for name, value in asdict(plan.need).items() if value},
+            "time": {name: round(value, 2) for name, value in plan.seconds.parts.items()},
+        }
+        if not trains:
+            return planned
         process, before = psutil.Process(), psutil.cpu_times()
         own, started = sum(process.cpu_times()[:2]), time.perf_counter()
         trainer.train()
@@ -169,14 +179,10 @@ def child(run: Run) -> dict[str, Any]:
         own = sum(process.cpu_times()[:2]) - own
     busy = sum(getattr(after, name) - getattr(before, name) for name in ("user", "system", "nice"))
     return {
-        "planned GB": round(plan.need.total / 1e9, 3),
+        **planned,
         "measured GB": round(peak_rss_gb(), 3),
-        "planned s": round(plan.seconds.total, 2),
         "measured s": round(seconds, 2),
         "steps": trainer.global_step,
-        "planned steps": plan.work.steps,
-        "memory": {name: round(value / 1e9, 3) for name, value in asdict(plan.need).items() if value},
-        "time": {name: round(value, 2) for name, value in plan.seconds.parts.items()},
         "foreign share": round(max(0.0, busy - own) / seconds / (os.cpu_count() or 1), 3),
     }
 
@@ -206,9 +212,9 @@ def written(page: str, results: dict[str, Any]) -> str:
     return put(page, table(results), "planner.py")
 
 
-def measured(run: Run, at_most: float) -> dict[str, Any]:
+def measured(run: Run, at_most: float, trains: bool = True) -> dict[str, Any]:
     """The result of a run in a process of its own; what went wrong where something did."""
-    return alone(__file__, [json.dumps(asdict(run))], at_most)
+    return alone(__file__, [json.dumps({"run": asdict(run), "trains": trains})], at_most)
 
 
 def main() -> None:
@@ -216,11 +222,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of runs; none: all")
     parser.add_argument("--list", action="store_true", help="print their names")
     parser.add_argument("--at-most", type=float, default=900.0, help="seconds for each run")
+    parser.add_argument("--again-planned", action="store_true", help="measure no run; plan those that are kept once more")
     parser.add_argument("--write", action="store_true", help="put the kept results into docs/planner.md")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        print(json.dumps(child(Run(**json.loads(given.child)))))
+        asked = json.loads(given.child)
+        print(json.dumps(child(Run(**asked["run"]), asked["trains"])))
         return
     if given.list:
         print("\n".join(run.name for run in RUNS))
@@ -235,7 +243,13 @@ def main() -> None:
     for run in RUNS:
         if given.only and run.name not in given.only:
             continue
-        results[run.name] = {**measured(run, given.at_most), **machine()}
+        kept = results.get(run.name, {})
+        if given.again_planned:
+            if "measured s" not in kept:
+                continue
+            results[run.name] = {**kept, **measured(run, given.at_most, trains=False)}
+        else:
+            results[run.name] = {**measured(run, given.at_most), **machine()}
         print(line(run.name, results[run.name]), flush=True)
         ordered = {each.name: results[each.name] for each in RUNS if each.name in results}
         RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")

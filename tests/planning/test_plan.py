@@ -71,7 +71,8 @@ def test_kto_reads_mismatched_answers_beside_its_own() -> None:
 def test_reward_models_have_no_lm_head_and_sample_their_scale() -> None:
     data = data_like("reward", 16, 20, 30)
     work = work_of(RewardConfig(max_new_tokens=10), data, token_budget=512)
-    assert not parts(work)["updates"].head and parts(work)["sampling"].volume.tokens == 64 * 10
+    assert not parts(work)["updates"].head and parts(work)["sampling"].volume.tokens == 16 * 10  # one answer a prompt
+    assert (work.sampled_rows, work.sampled_prompts, work.answer) == (16, 16, 10)
     assert "sampling" not in parts(work_of(RewardConfig(normalise_on="training"), data, token_budget=512))
     frozen = work_of(RewardConfig(backbone="heads", normalise_on="training"), data, token_budget=512)
     assert set(parts(frozen)) == {"features"} and not parts(frozen)["features"].trains

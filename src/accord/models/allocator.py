@@ -1,14 +1,29 @@
-"""What glibc's allocator does with freed activations: keep them for the next step, or give them back where memory is what is short."""
+"""What glibc's allocator does with freed activations: keep them for the next step, or give them back where memory is what is short.
+
+And where tensors come from whose place is wanted again: `fresh`.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = 1 << 30, (1 << 31) - 1
 _MMAP_SCARCE, _TRIM_SCARCE = 4 << 20, 64 << 20
+_ALIGNED = 64
+"""Bytes that torch aligns a tensor to."""
+_ROOM = 512
+"""Bytes beyond a tensor's own: torch asks for up to 96 more than a tensor has, so its tensors find room in what a tensor of `fresh` leaves."""
+_SMALL = 1 << 16
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 def keep_freed_memory() -> bool:
@@ -37,7 +52,44 @@ def return_freed_memory() -> bool:
 
 
 def _set(mmap_threshold: int, trim_threshold: int) -> bool:
-    if platform.libc_ver()[0] != "glibc" or "MALLOC_MMAP_THRESHOLD_" in os.environ:
+    if not _glibc() or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return False
     library = ctypes.CDLL(None)
     return bool(library.mallopt(_M_MMAP_THRESHOLD, mmap_threshold)) and bool(library.mallopt(_M_TRIM_THRESHOLD, trim_threshold))
+
+
+@cache
+def _glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"
+
+
+def fresh(shape: Sequence[int], like: Tensor, strides: Sequence[int] | None = None) -> Tensor:
+    """A tensor of any content, whose place the next one of its size can take when it is freed.
+
+    torch aligns its tensors with posix_memalign, which in glibc asks for 96 bytes more than it keeps: the hole that a freed tensor leaves is
+    too small for the next of the same size, so that one breaks a larger hole or comes on top, and the heap of a forward pass grows to one and a half
+    times what is in use. Ordinary malloc takes the hole.
+
+    Args:
+        like: of which type and device.
+        strides: of a tensor whose numbers fill its memory in another order. None: row-major.
+    """
+    count = 1
+    for length in shape:
+        count *= length
+    kind = _NUMPY.get(like.dtype)
+    if kind is None or count * like.element_size() < _SMALL or like.device.type != "cpu" or not _glibc():
+        made = torch.empty(tuple(shape), dtype=like.dtype, device=like.device)
+        return made if strides is None else made.as_strided(tuple(shape), tuple(strides))
+    size = like.element_size()
+    memory = torch.from_numpy(np.empty(count + (_ALIGNED + _ROOM) // size, dtype=kind))
+    start = -memory.data_ptr() % _ALIGNED // size
+    return like.new_empty(0).set_(memory.untyped_storage(), start, tuple(shape), _row_major(shape) if strides is None else tuple(strides))
+
+
+def _row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for length in reversed(shape):
+        strides.append(step)
+        step *= length
+    return tuple(reversed(strides))

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from accord.models.allocator import fresh
 from accord.models.small import SmallLinear
 
 
@@ -72,8 +72,9 @@ class RmsNorm(torch.autograd.Function):
 
 
 def _scaled(inputs: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    scale = inputs.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
-    return (inputs * scale).mul_(weight), scale
+    output = torch.square(inputs, out=fresh(inputs.shape, inputs))
+    scale = output.mean(-1, keepdim=True).add_(eps).rsqrt_()
+    return torch.mul(inputs, scale, out=output).mul_(weight), scale
 
 
 class GatedUnit(torch.autograd.Function):
@@ -102,7 +103,10 @@ _APPROXIMATE = {"gelu": "none", "gelu_tanh": "tanh"}
 
 
 def _activate(gate: Tensor, activation: str) -> Tensor:
-    return F.silu(gate) if activation == "silu" else F.gelu(gate, approximate=_APPROXIMATE[activation])
+    aten, output = torch.ops.aten, fresh(gate.shape, gate)
+    if activation == "silu":
+        return aten.silu.out(gate, out=output)  # type: ignore[no-any-return]
+    return aten.gelu.out(gate, approximate=_APPROXIMATE[activation], out=output)  # type: ignore[no-any-return]
 
 
 class LoraLinears(torch.autograd.Function):
@@ -183,7 +187,10 @@ def _outputs(weight: Tensor | SmallLinear) -> int:
 
 
 def _product(inputs: Tensor, weight: Tensor | SmallLinear, bias: Tensor | None) -> Tensor:
-    return weight.times(inputs) if isinstance(weight, SmallLinear) else F.linear(inputs, weight, bias)
+    if isinstance(weight, SmallLinear):
+        return weight.times(inputs)
+    output = fresh((len(inputs), len(weight)), inputs)
+    return torch.mm(inputs, weight.T, out=output) if bias is None else torch.addmm(bias, inputs, weight.T, out=output)
 
 
 def _product_back(gradient: Tensor, weight: Tensor | SmallLinear, into: Tensor | None) -> Tensor:
@@ -247,7 +254,7 @@ class Rotate(torch.autograd.Function):
 
 def _rotated(inputs: Tensor, cos: Tensor, sin: Tensor, sense: float) -> Tensor:
     half = cos.shape[-1] // 2
-    output = inputs * cos
+    output = torch.mul(inputs, cos, out=fresh(inputs.shape, inputs))
     output[..., :half].addcmul_(inputs[..., half:], sin[..., :half], value=-sense)
     output[..., half:].addcmul_(inputs[..., :half], sin[..., half:], value=sense)
     return output

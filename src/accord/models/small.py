@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from accord.models.allocator import fresh
 from accord.models.bitsandbytes_files import Codes
 from accord.models.blocks import Blocks, widen_blocks
 from accord.models.size import BLOCK, SCALE_BLOCK
@@ -108,14 +109,14 @@ class SmallLinear(nn.Linear):
 
     def times(self, inputs: Tensor) -> Tensor:
         """(N, in) to (N, out), with the bias. Without gradient."""
-        output = inputs.new_empty(len(inputs), self.out_features)
+        output = fresh((len(inputs), self.out_features), inputs)
         for rows in self.spans():
             torch.mm(inputs, self.widened(rows, inputs.dtype).T, out=output[:, rows])
         return output if self.bias is None else output.add_(self.bias)
 
     def back(self, gradient: Tensor, into: Tensor | None = None) -> Tensor:
         """(N, out) gradient by the output to (N, in) by the input; added to `into` where that is given."""
-        into = gradient.new_zeros(len(gradient), self.in_features) if into is None else into
+        into = fresh((len(gradient), self.in_features), gradient).zero_() if into is None else into
         for rows in self.spans():
             into.addmm_(gradient[:, rows], self.widened(rows, gradient.dtype))
         return into

@@ -20,7 +20,7 @@ from accord.planning.machine import Speeds, data_sheet, hardware_named, measure
 from accord.planning.plan import Place, Plan, place_of, plan_run
 from accord.planning.recipe_files import TRAINING, split_options
 from accord.planning.shapes import released_in_half, size_of
-from accord.planning.work import Data, data_like, data_of
+from accord.planning.work import NORMALISED_ON, SAMPLED_TOGETHER, Data, data_like, data_of
 
 HERE = "this"
 MEASURED_TOKENS = 512
@@ -61,8 +61,8 @@ def speeds_of(hardware: str, size: ModelSize, rank: int, rows: int, at_most: flo
 def rows_sampled(config: Any) -> int:
     """Rows that a run decodes side by side; 0 where it samples nothing."""
     if isinstance(config, OnlineConfig):
-        return min(64, config.prompts_a_round * config.num_generations)
-    return 64 if config.method == "reward" and getattr(config, "normalise", False) else 0
+        return min(SAMPLED_TOGETHER, config.prompts_a_round * config.num_generations)
+    return NORMALISED_ON if config.method == "reward" and getattr(config, "normalise", False) else 0
 
 
 def planned(
@@ -79,7 +79,7 @@ def planned(
     """The plan of one run. sampled: as `work.work_of`."""
     size = size_of(options.model)
     place = place_named(hardware, memory_gb, config, half=released_in_half(options.model))
-    rows = min(64, data.rows * sampled[0]) or rows_sampled(config)
+    rows = min(SAMPLED_TOGETHER, data.rows * sampled[0]) or rows_sampled(config)
     speeds = speeds_of(hardware, size, options.lora_r, rows, at_most)
     told = (speeds.sentence,) if speeds is not None else ("time: not planned for a GPU of this machine; --hardware has data sheets",)
     return plan_run(size, config, options, place, data=data, speeds=speeds, sampled=sampled, notes=(*told, *notes))

@@ -40,7 +40,7 @@ class MemoryNeed:
     activations: int
     logits: int
     merged: int
-    """Second weight set for sampling: adapted layers with their adapters added, and in float32 the LM head, reordered with them."""
+    """Second weight set for sampling: adapted layers with their adapters added; in float32 all layers and the LM head, reordered."""
     kv_cache: int
     reference: int = 0
     """A frozen copy of all weights, where they are trained and a reference is read in every round."""
@@ -153,7 +153,7 @@ def predict(
         optimizer=trained * 8,
         activations=int(SLACK * (tokens * per_token + layer)) if rank != 0 else int(SLACK * 2 * tokens * number * size.layer_floats),
         logits=logit_bytes(size),
-        merged=int((adapted + head) * weight_bytes) if sample_rows and adapters and rank and not held else 0,
+        merged=int((adapted + head) * weight_bytes) if sample_rows and not held and (head or (adapters and rank)) else 0,
         kv_cache=int(SLACK * (cached * size.kv_floats * number + sample_rows * 2 * size.vocabulary * 4)),
         reference=int(size.parameters * weight_bytes) if reference_copy else 0,
         buffers=int(buffers),

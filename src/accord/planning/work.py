@@ -137,11 +137,8 @@ def _offline(config: TrainingConfig, data: Data, token_budget: int, lora_layers:
     an_epoch = math.ceil(data.rows / batch)
     steps = config.max_steps if config.max_steps > 0 else math.ceil(an_epoch * config.num_train_epochs)
     if getattr(config, "backbone", "") == "heads":
-        return Work(
-            _normalising(config, data, token_budget, Part("features", data.epoch, _passes(data.epoch, token_budget), head=False)),
-            steps,
-            data.longest,
-        )
+        features = Part("features", data.epoch, _passes(data.epoch, token_budget), head=False)
+        return _normalised(config, data, token_budget, Work((features,), steps, data.longest))
     used = min(1.0, steps / an_epoch)
     seen = data.epoch * used
     upper = _upper(config, lora_layers)
@@ -159,16 +156,18 @@ def _offline(config: TrainingConfig, data: Data, token_budget: int, lora_layers:
     if config.method == "kto":
         parts.append(Part("baseline", trained, passes))
     parts.append(Part("updates", trained, passes, trains=True, head=head, layers=upper))
-    return Work(_normalising(config, data, token_budget, *parts), steps, data.longest)
+    return _normalised(config, data, token_budget, Work(tuple(parts), steps, data.longest))
 
 
-def _normalising(config: TrainingConfig, data: Data, token_budget: int, *parts: Part) -> tuple[Part, ...]:
-    """These parts, and what a reward model samples at its end."""
+def _normalised(config: TrainingConfig, data: Data, token_budget: int, work: Work) -> Work:
+    """This work, and what a reward model samples at its end."""
     if config.method != "reward" or not getattr(config, "normalise", False) or getattr(config, "normalise_on", None) == "training":
-        return parts
-    answer = int(getattr(config, "max_new_tokens", 0))
-    volume = packed_volume(0, [(round(data.prompt), [answer], 0)]) * NORMALISED_ON
-    return (*parts, *_sampling(data.prompt, NORMALISED_ON, 1, answer), Part("scale", volume, _passes(volume, token_budget), head=False))
+        return work
+    answer, prompts = int(getattr(config, "max_new_tokens", 0)), min(NORMALISED_ON, data.rows)
+    volume = packed_volume(0, [(round(data.prompt), [answer], 0)]) * prompts
+    scale = Part("scale", volume, _passes(volume, token_budget), head=False)
+    parts = (*work.parts, *_sampling(data.prompt, prompts, 1, answer), scale)
+    return replace(work, parts=parts, sampled_rows=prompts, sampled_prompts=prompts, answer=answer)
 
 
 def _online(config: OnlineConfig, data: Data, token_budget: int, lora_layers: float, reward_models: int) -> Work:
