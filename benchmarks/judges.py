@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from accord.ai_feedback.scoring import reward_model_judge, rule_judge
 from accord.ai_feedback.store import AnswerStore
 from accord.config.judge import JudgingOptions
 from accord.data.read import read_examples
+from accord.errors import AccordError
 from accord.types import Example
 
 FILES = {
@@ -143,4 +145,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except AccordError as error:
+        sys.exit(str(error))

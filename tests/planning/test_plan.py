@@ -12,6 +12,9 @@ import torch
 
 import tiny
 from accord import DPOConfig, GRPOConfig, KTOConfig, PPOConfig, PRMConfig, RewardConfig, SFTConfig
+from accord.audit.agreeing import TEXTS
+from accord.audit.probe_sets import packaged
+from accord.audit.sycophancy import feedback_choices
 from accord.cli import main
 from accord.commands.plan import run as plan_command
 from accord.config.options import TrainOptions
@@ -27,7 +30,7 @@ from accord.planning.memory import GB, predict
 from accord.planning.plan import Place, place_of, plan_run
 from accord.planning.shapes import config_of, size_of
 from accord.planning.time import SPREAD, Training, duration, predict_seconds, roughly
-from accord.planning.work import Data, Part, Work, data_like, data_of, work_of
+from accord.planning.work import AGREEMENT, Data, Part, Work, data_like, data_of, work_of
 from accord.rollouts.sampler import SamplingConfig
 
 EVEN = Speeds("even", 1e9, 1e9, 1e9, 1e9, 1e30, 1e30, 0.0)
@@ -90,6 +93,26 @@ def test_a_round_of_ppo() -> None:
     assert found["rewards"].volume.tokens == 2 * 3 * 4 * 40  # the reward model and the critic
     assert found["updates"].volume.tokens == found["critic"].volume.tokens == 2 * 3 * 4 * 40
     assert (work.sampled_rows, work.sampled_prompts) == (8, 4)
+
+
+def test_monitors_look_at_the_start_halfway_and_at_the_end() -> None:
+    config = PPOConfig(num_iterations=4, prompts_per_iteration=4, num_generations=2, max_new_tokens=10)
+    data = data_like("ppo", 100, 20, 10)
+    watched = [part for part in work_of(config, data, token_budget=512).parts if part.name == "monitors"]
+    assert sum(part.volume.tokens for part in watched if part.head and not part.rows) == 3 * AGREEMENT.tokens
+    assert [part.volume.tokens for part in watched if part.rows] == 2 * [4 * 10]  # each of the four prompts once, halfway and at the end
+    one = work_of(replace(config, num_iterations=1), data, token_budget=512)
+    assert sum(part.volume.tokens for part in one.parts if part.name == "monitors") == AGREEMENT.tokens
+    assert "monitors" not in parts(work_of(replace(config, monitors=False), data, token_budget=512))
+
+
+def test_as_much_is_read_as_the_monitor_of_sycophancy_asks() -> None:
+    """The packaged texts, at about four characters a token."""
+    choices = feedback_choices(packaged("feedback")[:TEXTS])
+    said = sum(len(message.content) for choice in choices for message in choice.prompt) + sum(
+        len(o) for choice in choices for o in choice.options
+    )
+    assert len(choices) == 12 and 0.5 * AGREEMENT.tokens < said / 4 < AGREEMENT.tokens  # templates come on top
 
 
 def test_grpo_without_beta_reads_no_reference() -> None:

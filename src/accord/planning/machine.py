@@ -6,19 +6,27 @@ peak says little about it.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from accord.errors import ConfigError
 from accord.models.size import LOGIT_ROWS, ModelSize
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MEASURED_VOCABULARY = 16384
 """Largest part of an LM head that is measured; the rest is taken to be as fast."""
 STREAMED_BYTES = 256e6
 """Weights read one after the other when few rows are measured: more than the caches hold."""
+MOST_SETS = 16
+COLD_BYTES = 96e6
+"""Operands that products and additions take in turn when they are measured, because a run finds its own in memory and not in the caches either."""
 ATTENDED = 256
 """Queries and keys of the attention that is measured."""
 
@@ -150,14 +158,23 @@ def shapes(size: ModelSize) -> Counter[tuple[int, int]]:
     return Counter((inputs, outputs) for _, inputs, outputs in size.linears)
 
 
+def in_turn(make: Callable[[], tuple[Tensor, ...]], work: Callable[..., object]) -> Callable[[], object]:
+    """`work` on operands that are cold each time: as many sets from `make` as `COLD_BYTES` hold, in turn."""
+    first = make()
+    count = int(COLD_BYTES // sum(tensor.nbytes for tensor in first))
+    sets = itertools.cycle([first, *(make() for _ in range(min(count, MOST_SETS) - 1))])
+    return lambda: work(*next(sets))
+
+
 def _products(size: ModelSize, tokens: int, at_most: float) -> float:
     """Forward and by-input products of each shape of linear layer, each as often as it occurs."""
     import torch
 
     flops = taken = 0.0
     for (inputs, outputs), count in shapes(size).items():
-        weight, given, slope = torch.randn(outputs, inputs), torch.randn(tokens, inputs), torch.randn(tokens, outputs)
-        for work in (lambda g=given, w=weight: torch.mm(g, w.T), lambda s=slope, w=weight: torch.mm(s, w)):
+        forward = in_turn(lambda i=inputs, o=outputs: (torch.randn(tokens, i), torch.randn(o, i)), lambda given, weight: given @ weight.T)
+        back = in_turn(lambda i=inputs, o=outputs: (torch.randn(tokens, o), torch.randn(o, i)), torch.mm)
+        for work in (forward, back):
             flops += count * 2 * tokens * inputs * outputs
             taken += count * seconds(work, at_most=at_most / 4)
     return flops / taken
@@ -168,9 +185,12 @@ def _narrow(size: ModelSize, tokens: int, rank: int, at_most: float) -> float:
     import torch
 
     (inputs, outputs), _ = shapes(size).most_common(1)[0]
-    given, down, up, out = torch.randn(tokens, inputs), torch.randn(rank, inputs), torch.randn(outputs, rank), torch.zeros(tokens, outputs)
-    taken = seconds(lambda: out.addmm_(torch.mm(given, down.T), up.T, alpha=0.5), at_most=at_most)
-    return 2 * tokens * rank * (inputs + outputs) / taken
+    down, up = torch.randn(rank, inputs), torch.randn(outputs, rank)
+    work = in_turn(
+        lambda: (torch.randn(tokens, inputs), torch.zeros(tokens, outputs)),
+        lambda given, out: out.addmm_(torch.mm(given, down.T), up.T, alpha=0.5),
+    )
+    return 2 * tokens * rank * (inputs + outputs) / seconds(work, at_most=at_most)
 
 
 def _attention(size: ModelSize, at_most: float) -> float:
@@ -208,8 +228,8 @@ def _memory(size: ModelSize, tokens: int, at_most: float) -> float:
     import torch
 
     widest = max(outputs for _, _, outputs in size.linears)
-    one, two = torch.randn(tokens, widest), torch.randn(tokens, widest)
-    return 3 * 4 * tokens * widest / seconds(lambda: one * two, at_most=at_most)
+    work = in_turn(lambda: (torch.randn(tokens, widest), torch.randn(tokens, widest)), torch.mul)
+    return 3 * 4 * tokens * widest / seconds(work, at_most=at_most)
 
 
 def _streamed(size: ModelSize, rows: int, at_most: float) -> float:

@@ -21,6 +21,10 @@ NORMALISED_ON = 64
 """Answers that a reward model samples to set its scale (`methods.reference_answers`)."""
 CHECKED = 2
 """Rows on which policy and reference are compared before the first step (`methods.reference`)."""
+AGREEMENT = packed_volume(0, [(76, [7, 7], 14)]) * 12
+"""What the monitor of sycophancy reads each time (`audit.agreeing`): six texts, liked and disliked, about as many tokens as SmolLM2 makes of them."""
+PANEL = 8
+"""Prompts that the policy answers again when the monitors look closely (`methods.guard`)."""
 SAMPLED_TOGETHER = 128
 """Rows decoded side by side at most (`SamplingConfig.max_batch`)."""
 
@@ -202,10 +206,22 @@ def _online(config: OnlineConfig, data: Data, token_budget: int, lora_layers: fl
     if critic:
         parts.append(Part("critic", updated, passes, trains=True, head=False, layers=upper))
     every = tuple(replace(part, volume=part.volume * rounds, passes=part.passes * rounds) for part in parts)
+    if config.monitors:
+        every += _monitors(data.prompt, min(PANEL, prompts), answer, rounds, token_budget)
     rows = min(SAMPLED_TOGETHER, prompts * config.num_generations)
     together = min(prompts, math.ceil(rows / config.num_generations))
     longest = round(data.longest + config.num_generations * config.answer_tokens)
     return Work(every, rounds * steps_a_round, longest, rows, together, config.answer_tokens)
+
+
+def _monitors(prompt: float, panel: int, answer: int, rounds: int, token_budget: int) -> tuple[Part, ...]:
+    """What the guard asks at the first round, and halfway and at the end the panel with it; where no alarm asks more often."""
+    looks = len({number for number in (rounds // 2, rounds) if number > 1})
+    read = AGREEMENT * (1 + looks)
+    parts = [Part("monitors", read, _passes(read, token_budget))]
+    for _ in range(looks):
+        parts += (replace(part, name="monitors") for part in _sampling(prompt, panel, 1, answer))
+    return tuple(parts)
 
 
 def _sampling(prompt: float, prompts: int, each: int, answer: int) -> tuple[Part, ...]:
