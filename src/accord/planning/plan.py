@@ -208,7 +208,8 @@ def _of_the_work(size: ModelSize, config: Any, settings: dict[str, Any], work: W
     frozen = 1.0 - settings.get("lora_layers", 1.0)
     kept = data.epoch.tokens * size.hidden * 4 if frozen and config.cache_lower_layers else 0.0
     if work.sampled_rows:
-        found |= {"sample_rows": work.sampled_rows, "cache_tokens": work.sampled_rows * work.answer + work.sampled_prompts * data.longest}
+        prompt = data.longest if isinstance(config, OnlineConfig) else data.prompt  # elsewhere the longest row has answers
+        found |= {"sample_rows": work.sampled_rows, "cache_tokens": work.sampled_rows * work.answer + work.sampled_prompts * prompt}
     if not isinstance(config, OnlineConfig):
         return {**found, "buffers": kept}
     prompts = min(config.prompts_a_round, data.rows)
