@@ -107,6 +107,7 @@ def predict(
     cache_tokens: float | None = None,
     reference_copy: bool = False,
     buffers: float = 0.0,
+    head: bool = True,
 ) -> MemoryNeed:
     """Memory of one stage.
 
@@ -130,6 +131,7 @@ def predict(
         cache_tokens: tokens in the KV cache at most; None is sample_rows * sample_tokens, no prompt shared.
         reference_copy: True keeps a second, frozen set of all weights. False needs none: adapters are switched off, or values are kept.
         buffers: bytes kept of rows and answers.
+        head: True reads log-probs. False stops at the hidden states, as reward models do.
     """
     tokens = max(token_budget, longest)
     number = compute_bytes or weight_bytes
@@ -142,7 +144,7 @@ def predict(
     )
     layer = tokens * number * passing_floats(size, checkpointing=checkpointing)
     adapted = sum(inputs * outputs for _, inputs, outputs in size.linears)
-    head = size.hidden * size.vocabulary if weight_bytes == 4 else 0
+    whole = size.hidden * size.vocabulary if weight_bytes == 4 else 0
     linear = sum(held_bytes(held, inputs, outputs) for _, inputs, outputs in size.linears) if held else adapted * weight_bytes
     cached = sample_rows * sample_tokens if cache_tokens is None else cache_tokens
     return MemoryNeed(
@@ -152,8 +154,8 @@ def predict(
         gradients=int(trained * training_bytes),
         optimizer=trained * 8,
         activations=int(SLACK * (tokens * per_token + layer)) if rank != 0 else int(SLACK * 2 * tokens * number * size.layer_floats),
-        logits=logit_bytes(size),
-        merged=int((adapted + head) * weight_bytes) if sample_rows and not held and (head or (adapters and rank)) else 0,
+        logits=logit_bytes(size) if head else 0,
+        merged=int((adapted + whole) * weight_bytes) if sample_rows and not held and (whole or (adapters and rank)) else 0,
         kv_cache=int(SLACK * (cached * size.kv_floats * number + sample_rows * 2 * size.vocabulary * 4)),
         reference=int(size.parameters * weight_bytes) if reference_copy else 0,
         buffers=int(buffers),

@@ -13,7 +13,7 @@ from accord.models.size import ModelSize, choose_token_budget
 from accord.planning.machine import Speeds
 from accord.planning.memory import GB, MemoryNeed, Way, check_fits, predict, ways_to_fit
 from accord.planning.time import Seconds, Training, predict_seconds, roughly
-from accord.planning.work import Data, Work, work_of
+from accord.planning.work import HEADLESS, Data, Work, work_of
 
 KEPT_TOKEN = 28
 """Bytes kept of each sampled token: seven numbers (log-probs of sampler, old policy and reference, advantage, return, value, id)."""
@@ -118,6 +118,7 @@ def memory_settings(config: TrainingConfig, options: TrainOptions, place: Place)
         "checkpointing": config.gradient_checkpointing,
         "weight_bytes": place.weight_bytes,
         "rank": rank,
+        "head": config.method not in HEADLESS,
     }
     if place.compute_bytes is not None:
         settings["compute_bytes"] = place.compute_bytes
@@ -165,7 +166,7 @@ def plan_run(
     settings["adapters"] = settings.get("adapters", 1) + below
     budget = config.tokens_per_microbatch
     if budget is None:
-        fixed = predict(size, **settings, token_budget=0).total
+        fixed = predict(size, **{**settings, "head": True}, token_budget=0).total  # as `training.budget` counts
         budget = choose_token_budget(size, place.have - fixed, device=place.device, **budget_settings(settings))
     work = None
     if data is not None:

@@ -17,6 +17,8 @@ ANSWERS = {"sft": 1, "reward": 2, "prm": 1, "dpo": 2, "kto": 1}
 """Answers of a row, by method; online methods sample theirs."""
 REFERENCE_FREE = ("simpo", "orpo")
 """The preference losses that read no reference, by the names of `config.dpo.LOSSES`."""
+HEADLESS = ("reward", "prm")
+"""Methods that train no LM head: they read hidden states and no log-probs."""
 NORMALISED_ON = 64
 """Answers that a reward model samples to set its scale (`methods.reference_answers`)."""
 CHECKED = 2
@@ -146,7 +148,7 @@ def _offline(config: TrainingConfig, data: Data, token_budget: int, lora_layers:
     used = min(1.0, steps / an_epoch)
     seen = data.epoch * used
     upper = _upper(config, lora_layers)
-    head = config.method not in ("reward", "prm")
+    head = config.method not in HEADLESS
     parts: list[Part] = []
     if upper[0]:
         parts.append(Part("frozen layers", seen, _passes(seen, token_budget), head=False, layers=(0.0, upper[0])))

@@ -165,7 +165,7 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
     if samples and "sample_rows" not in settings:
         settings |= {"sample_rows": 64, "sample_tokens": settings["context"]}
     if config.tokens_per_microbatch is None:
-        fixed = predict(size, **settings, token_budget=0).total
+        fixed = predict(size, **{**settings, "head": True}, token_budget=0).total  # as `training.budget` counts
         config.tokens_per_microbatch = choose_token_budget(size, place.have - fixed, device=device, **budget_settings(settings))
         say(f"tokens_per_microbatch {config.tokens_per_microbatch}, from {place.have / 1e9:.1f} GB of free memory.")
     settings["token_budget"] = config.tokens_per_microbatch
