@@ -394,6 +394,11 @@ def test_a_format_may_be_named_and_columns_mapped(project: Project, tmp_path: Pa
         brought(project, FILES[0].write(tmp_path), format="potato")
 
 
+def named(text: str) -> bool:
+    """Whether ada's name is in it; random ids may hold the same letters."""
+    return re.search(r"\bada\b", text) is not None
+
+
 def test_somebody_erased_is_not_brought_back(project: Project, tmp_path: Path) -> None:
     foreign = next(one for one in FILES if one.format == "potato")
     path = foreign.write(tmp_path)
@@ -401,9 +406,9 @@ def test_somebody_erased_is_not_brought_back(project: Project, tmp_path: Path) -
     with project.open_store() as store:
         ada = next(person for person in store.annotators() if person.name == "ada")
         store.erase(ada.id)
-        assert all(one.columns == {} for one in store.annotations(annotator=ada.id)) and "ada" not in str(list(store.annotations()))
+        assert all(one.columns == {} for one in store.annotations(annotator=ada.id)) and not named(str(list(store.annotations())))
         kept = export_labels(store, tmp_path / "out.jsonl", "potato", names=True)
-    assert kept.labels == 3 and "ada" not in (tmp_path / "out.jsonl").read_text("utf-8")
+    assert kept.labels == 3 and not named((tmp_path / "out.jsonl").read_text("utf-8"))
     with pytest.raises(DataError, match="potato.jsonl line 1 is by somebody whose data were erased"):
         brought(project, path)
 

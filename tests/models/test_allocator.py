@@ -77,4 +77,4 @@ def grown(made: str) -> float:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallinfo2 is glibc's")
 def test_a_heap_holds_little_more_than_what_is_in_use() -> None:
-    assert grown("(lambda *shape: allocator.fresh(shape, like))") < 1.06
+    assert grown("(lambda *shape: allocator.fresh(shape, like))") < 1.12  # torch.empty: 1.25
