@@ -62,12 +62,6 @@ def test_a_fresh_tensor_is_an_ordinary_one(shape: tuple[int, ...], dtype: torch.
     assert (made == 2.0).all() and (other == 3.0).all()
 
 
-def test_its_numbers_may_lie_in_another_order() -> None:
-    there = torch.randn(90, 2, 400).transpose(0, 1)
-    made = fresh(there.shape, there, there.stride())
-    assert made.stride() == there.stride() and torch.equal(torch.mul(there, 2.0, out=made), there * 2.0)
-
-
 def grown(made: str) -> float:
     """How much a heap grew for each byte that was in use at most, in three forward passes that keep what thirty layers make."""
     code = GROWTH.replace("{made}", made)

@@ -21,6 +21,8 @@ from accord.config.options import TrainOptions
 from accord.config.plan import PlanOptions
 from accord.data.packing import Branch, Unit
 from accord.errors import ConfigError, MachineError
+from accord.methods import guard
+from accord.methods.reference_answers import REFERENCE_ANSWERS
 from accord.models.size import model_size
 from accord.planning import machine
 from accord.planning.flops import Volume
@@ -30,7 +32,7 @@ from accord.planning.memory import GB, predict
 from accord.planning.plan import Place, place_of, plan_run
 from accord.planning.shapes import config_of, size_of
 from accord.planning.time import SPREAD, Training, duration, predict_seconds, roughly
-from accord.planning.work import AGREEMENT, Data, Part, Work, data_like, data_of, work_of
+from accord.planning.work import AGREEMENT, NORMALISED_ON, PANEL, Data, Part, Work, data_like, data_of, work_of
 from accord.rollouts.sampler import SamplingConfig
 
 EVEN = Speeds("even", 1e9, 1e9, 1e9, 1e9, 1e30, 1e30, 0.0)
@@ -104,6 +106,10 @@ def test_monitors_look_at_the_start_halfway_and_at_the_end() -> None:
     one = work_of(replace(config, num_iterations=1), data, token_budget=512)
     assert sum(part.volume.tokens for part in one.parts if part.name == "monitors") == AGREEMENT.tokens
     assert "monitors" not in parts(work_of(replace(config, monitors=False), data, token_budget=512))
+
+
+def test_what_is_said_again_of_other_rooms_is_what_they_say() -> None:
+    assert (PANEL, NORMALISED_ON) == (guard.PANEL, REFERENCE_ANSWERS)
 
 
 def test_as_much_is_read_as_the_monitor_of_sycophancy_asks() -> None:

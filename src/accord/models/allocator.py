@@ -6,6 +6,7 @@ And where tensors come from whose place is wanted again: `fresh`.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -63,7 +64,7 @@ def _glibc() -> bool:
     return platform.libc_ver()[0] == "glibc"
 
 
-def fresh(shape: Sequence[int], like: Tensor, strides: Sequence[int] | None = None) -> Tensor:
+def fresh(shape: Sequence[int], like: Tensor) -> Tensor:
     """A tensor of any content, whose place the next one of its size can take when it is freed.
 
     torch aligns its tensors with posix_memalign, which in glibc asks for 96 bytes more than it keeps: the hole that a freed tensor leaves is
@@ -72,24 +73,12 @@ def fresh(shape: Sequence[int], like: Tensor, strides: Sequence[int] | None = No
 
     Args:
         like: of which type and device.
-        strides: of a tensor whose numbers fill its memory in another order. None: row-major.
     """
-    count = 1
-    for length in shape:
-        count *= length
+    count = math.prod(shape)
     kind = _NUMPY.get(like.dtype)
     if kind is None or count * like.element_size() < _SMALL or like.device.type != "cpu" or not _glibc():
-        made = torch.empty(tuple(shape), dtype=like.dtype, device=like.device)
-        return made if strides is None else made.as_strided(tuple(shape), tuple(strides))
+        return like.new_empty(tuple(shape))
     size = like.element_size()
     memory = torch.from_numpy(np.empty(count + (_ALIGNED + _ROOM) // size, dtype=kind))
     start = -memory.data_ptr() % _ALIGNED // size
-    return like.new_empty(0).set_(memory.untyped_storage(), start, tuple(shape), _row_major(shape) if strides is None else tuple(strides))
-
-
-def _row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    strides, step = [], 1
-    for length in reversed(shape):
-        strides.append(step)
-        step *= length
-    return tuple(reversed(strides))
+    return like.new_empty(0).set_(memory.untyped_storage(), start, tuple(shape))  # type: ignore[call-overload]
