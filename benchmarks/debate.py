@@ -105,7 +105,11 @@ def reward_arm(options: argparse.Namespace) -> dict[str, Any]:
         labels[name] = rows_of(decided, {})
         options.right = {**getattr(options, "right", {}), name: _right(decided)}
     count = min(map(len, labels.values()))
-    gaps = {name: trained(rows[:count], test, name, options) for name, rows in labels.items()}
+    gaps: dict[str, list[float]] = {}
+    learned: dict[tuple[Any, ...], str] = {}
+    for name, rows in labels.items():  # where two say the same of every row, one model is trained: it would be the same twice
+        first = learned.setdefault(_said(rows[:count]), name)
+        gaps[name] = trained(rows[:count], test, name, options) if first == name else gaps[first]
     right = {name: [1.0 if gap > 0 else 0.5 if gap == 0 else 0.0 for gap in some] for name, some in gaps.items()}
     found = {name: paired_bootstrap(values) for name, values in right.items()}
     minus = {
@@ -118,10 +122,19 @@ def reward_arm(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "train": count,
         "test": options.test,
+        "same labels": {name: first for name in gaps if (first := learned[_said(labels[name][:count])]) != name},
         "labels right": options.right,
         "accuracy": {name: asdict(interval) for name, interval in found.items()},
         "differences": {name: asdict(interval) for name, interval in minus.items()},
     }
+
+
+def _said(rows: Sequence[Example]) -> tuple[Any, ...]:
+    """What a reward model learns from: each prompt, its answers in their order, and how sure the label is."""
+    return tuple(
+        (row.prompt, tuple(answer.messages for answer in row.completions), row.probability in (None, 1.0) or row.probability)
+        for row in rows
+    )
 
 
 def _right(decisions: Sequence[Decision]) -> dict[str, Any]:
