@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -312,25 +313,21 @@ def test_what_cannot_be_opened_at_once_is_one_line(root: Path, given: list[str],
     assert words in capsys.readouterr().err
 
 
-def test_the_command_opens_a_chat_that_learns_and_saves_it_when_stopped(runs: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "accord",
-        "ui",
-        str(runs),
-        "--chat",
-        str(runs / "ppo"),
-        "--learn",
-        "--port",
-        "0",
-        "--open-browser",
-        "no",
-    ]
+@contextmanager
+def commanded(*given: str) -> Generator[tuple[subprocess.Popen[str], str]]:
+    """`accord ui` in a process of its own, and the address that it says."""
+    command = [sys.executable, "-m", "accord", "ui", *given, "--port", "0", "--open-browser", "no"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        address = process.stdout.readline().split()[1]
+        yield process, process.stdout.readline().split()[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_command_opens_a_chat_that_learns_and_saves_it_when_stopped(runs: Path) -> None:
+    with commanded(str(runs), "--chat", str(runs / "ppo"), "--learn") as (process, address):
         assert address.endswith("/chat")
         with httpx.Client(base_url=address.removesuffix("/chat"), timeout=60) as http:
             assert http.get("/runs").status_code == 200
@@ -338,5 +335,13 @@ def test_the_command_opens_a_chat_that_learns_and_saves_it_when_stopped(runs: Pa
         process.terminate()
         _, said = process.communicate(timeout=120)
         assert f"Saved in {runs / 'learn-ppo'}" in said and "Traceback" not in said
-    finally:
-        process.kill()
+
+
+def test_models_are_compared_where_nothing_was_trained_yet(runs: Path, tmp_path: Path) -> None:
+    """The folder is made for the votes; without models to open there would be nothing to see, and it is refused (tests/web/test_watch.py)."""
+    folder = tmp_path / "new" / "runs"
+    with commanded(str(folder), "--compare", str(runs / "ppo"), str(runs / "sft")) as (_, address):
+        assert address.endswith("/compare")
+        with httpx.Client(base_url=address.removesuffix("/compare"), timeout=60) as http:
+            until(lambda: http.get("/api/seat").json()["open"])
+    assert (folder / "comparisons").is_dir()

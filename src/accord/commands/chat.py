@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accord.config.options import ChatOptions, LearnOptions
+from accord.data.fields import one_line
 from accord.errors import ConfigError
 from accord.models.opened import Opened, open_model
 from accord.recipes.conversation import fitted
-from accord.rollouts.local import LocalSampler
+from accord.rollouts.local import LocalSampler, Watch
 from accord.rollouts.sampler import Prompt, SamplingConfig
 from accord.types import Message, Rollout, to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
     from fastapi import FastAPI
 
 
-def _answer(opened: Opened, options: ChatOptions, messages: list[Message], turn: int) -> list[Rollout]:
+def _answer(opened: Opened, options: ChatOptions, messages: list[Message], turn: int, watch: Watch | None = None) -> list[Rollout]:
     sampler = LocalSampler(opened.policy, opened.renderer, opened.stack)
     prompt = Prompt(f"turn {turn}", tuple(_ids(opened, options, messages)), tuple(messages))
     config = SamplingConfig(
@@ -31,7 +35,7 @@ def _answer(opened: Opened, options: ChatOptions, messages: list[Message], turn:
         seed=options.seed,
         step=turn,
     )
-    return sampler.sample([prompt], config)
+    return sampler.sample([prompt], config, watch=watch)
 
 
 def _ids(opened: Opened, options: ChatOptions, messages: list[Message]) -> list[int]:
@@ -78,21 +82,60 @@ def learn(options: ChatOptions, learning: LearnOptions) -> int:
 
 def _talk(options: ChatOptions) -> int:
     opened = open_model(options.model, accept_licence=options.accept_licence, force=options.force)
-    print(opened.line, file=sys.stderr)
+    if opened.stack:  # the base has been said
+        print(opened.line, file=sys.stderr)
     messages = [Message("system", options.system)] if options.system else []
+    if sys.stdin.isatty() and not options.prompt:
+        print("An empty line ends the conversation.", file=sys.stderr)
     lines = iter(options.prompt) if options.prompt else iter(_typed, "")
     for turn, line in enumerate(lines):
         messages.append(Message("user", line))
-        text = _answer(opened, options, messages, turn)[0].text
+        spoken = _Spoken(opened.renderer.decode, opened.renderer.end_ids)
+        text = _answer(opened, options, messages, turn, spoken)[0].text
+        spoken.end(text)
         messages.append(Message("assistant", text))
-        print(text, flush=True)
     return 0
+
+
+class _Spoken:
+    """An answer on standard output while it grows; what would command the terminal is shown as escapes."""
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], end_ids: Collection[int]) -> None:
+        self.decode, self.end_ids = decode, end_ids
+        self.said = ""
+
+    def __call__(self, _: str, index: int, written: Sequence[int]) -> None:
+        """Say what an answer has gained: not its end token, and no character of which only a part is there."""
+        if index == 0 and written[-1] not in self.end_ids:
+            self._say(self.decode(written).rstrip("\ufffd"))
+
+    def _say(self, text: str) -> None:
+        if text.startswith(self.said):  # a tokenizer may spell the last word anew: then it waits
+            print(printable(text[len(self.said) :]), end="", flush=True)
+            self.said = text
+
+    def end(self, text: str) -> None:
+        """Say the rest; the whole text once more where what was said is not its beginning."""
+        if not text.startswith(self.said):
+            print()
+            self.said = ""
+        self._say(text)
+        print(flush=True)
+
+
+def printable(text: str) -> str:
+    """The text with what does not print shown as escapes, all but line breaks, tabs and the joiners of scripts and of emoji: what a model
+    writes neither commands a terminal nor turns its text round."""
+    return re.sub("[^\n\t\u200c\u200d]+", lambda found: one_line(found[0]), text)
 
 
 def _typed() -> str:
     if sys.stdin.isatty():
         print("> ", end="", flush=True)
-    return sys.stdin.readline().strip()
+    line = sys.stdin.readline()
+    if sys.stdin.isatty() and not line:
+        print()
+    return line.strip()
 
 
 def sample(options: ChatOptions) -> int:
@@ -103,5 +146,6 @@ def sample(options: ChatOptions) -> int:
     for turn, line in enumerate(options.prompt):
         messages = [*([Message("system", options.system)] if options.system else []), Message("user", line)]
         for rollout in _answer(opened, options, messages, turn):
-            print(json.dumps(to_json(rollout), ensure_ascii=False))
+            line = json.dumps(to_json(rollout), ensure_ascii=False)
+            print("".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in line))
     return 0

@@ -21,7 +21,7 @@ def run(options: UiOptions) -> int:
     """Serve the pages of the runs below a folder until Ctrl-C. No model is loaded before one is asked for.
 
     Raises:
-        DataError: if there is no such folder.
+        DataError: if there is no such folder, and no model to open.
         ConfigError: if what should be opened at once cannot be.
     """
     from accord.recipes.seat import Seat
@@ -31,17 +31,17 @@ def run(options: UiOptions) -> int:
 
     certificate, key = (Path(path) if path else None for path in (options.tls_cert, options.tls_key))
     listening = Listening(options.host, options.port, certificate, key, options.behind)
-    folder = Path(options.folder)
-    if not folder.is_dir():
+    folder, wish = Path(options.folder), wished(options)
+    if not folder.is_dir() and (wish is None or folder.exists()):
         raise DataError(f"There is no folder {folder}. Train something first, or name the folder where runs lie: accord ui FOLDER")
     seat = Seat(partial(opened, runs=folder, votes=Path(options.votes) if options.votes else folder / "comparisons"))
-    wish = wished(options)
     if wish is not None:
         if not is_loopback(listening.host) or listening.behind is not None:
             raise ConfigError(
                 "accord ui lets people on other machines look and no more. Leave --chat, --compare, --host and --behind out, or invite them to a "
                 "chat that learns: accord chat MODEL --learn --host ..."
             )
+        folder.mkdir(parents=True, exist_ok=True)  # of the votes, or of the chat that learns
         seat.open(wish)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a service is Ctrl-C here: a chat that learns is saved
     page = "" if wish is None else blind.PAGE if wish.kind == "compare" else chat.PAGE
