@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 import tiny
 from accord.cli import main
-from accord.commands.chat import _Spoken, printable
+from accord.commands.chat import _Spoken
+from accord.data.printable import printable
 from hostile_model import HOSTILE, hostile_model
 
 
@@ -63,6 +65,14 @@ def test_sampled_lines_are_json_that_is_as_safe(hostile: str, capsys: pytest.Cap
     assert harmless(said)
     rows = [json.loads(line) for line in said.splitlines()]
     assert len(rows) == 4 and any(HOSTILE[9] in row["text"] for row in rows), "escaped on the line, whole in the text"
+
+
+def test_checked_rows_are_drawn_as_safely(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": f"Hi {number} \x1b]0;owned\x07", "chosen": "Yes\x1b[2J", "rejected": "no\x9b31m"} for number in range(4)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert main(["data", "check", str(tmp_path / "rows.jsonl"), "--model", model]) == 0
+    said = capsys.readouterr().out
+    assert harmless(said) and "Hi 0 \\x1b]0;owned\\x07" in said and "Yes\\x1b[2J" in said
 
 
 def test_an_answer_grows_on_the_terminal(model: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accord.config.options import ChatOptions, LearnOptions
-from accord.data.fields import one_line
+from accord.data.printable import printable
 from accord.errors import ConfigError
 from accord.models.opened import Opened, open_model
 from accord.recipes.conversation import fitted
@@ -121,12 +120,6 @@ class _Spoken:
             self.said = ""
         self._say(text)
         print(flush=True)
-
-
-def printable(text: str) -> str:
-    """The text with what does not print shown as escapes, all but line breaks, tabs and the joiners of scripts and of emoji: what a model
-    writes neither commands a terminal nor turns its text round."""
-    return re.sub("[^\n\t\u200c\u200d]+", lambda found: one_line(found[0]), text)
 
 
 def _typed() -> str:

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from accord.data.check import ends_counted
+from accord.data.printable import printable
 from accord.types import Example
 
 if TYPE_CHECKING:
@@ -86,4 +87,4 @@ def _summary(ids: Sequence[int], counted: Sequence[bool], end_ids: Sequence[int]
 
 
 def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    return str(tokenizer.decode(list(ids), skip_special_tokens=False))
+    return printable(str(tokenizer.decode(list(ids), skip_special_tokens=False)))
