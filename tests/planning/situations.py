@@ -117,7 +117,7 @@ SITUATIONS = {
         "rounds",
         ("align",),
         ("what the model says now",),
-        options={"feedback": "judge", "rounds": 4},
+        options={"feedback": "judge", "rounds": 4, "reward": ["judge=http://127.0.0.1:8000/v1#MODEL"]},
     ),
     "step labels": Situation(
         "800 solutions whose steps teachers marked.",
@@ -131,7 +131,7 @@ SITUATIONS = {
         {"feedback": "prompts", "labels": 1000, "people": 3, **LAPTOP},
         "collect",
         ("annotate",),
-        ("500 comparisons (about 3 hours for 3 people)",),
+        ("500 comparisons (about 4 hours for each of 3 people)",),
     ),
     "knowledge": Situation(
         "The model should know our products; we have 3,000 questions with answers.",
@@ -179,17 +179,17 @@ SITUATIONS = {
     ),
     "nothing": Situation(
         "No labels, nobody to judge, no way to check.",
-        {"feedback": "none", "labels": 0, "people": 0, **LAPTOP},
+        {"feedback": "nothing", "labels": 0, "people": 0, **LAPTOP},
         "none",
         (),
         ("nothing says what better is", "system prompt"),
     ),
     "two people, week after week": Situation(
         "300 pairs, and two of us who will judge more every week.",
-        {"feedback": "pairs", "labels": 300, "people": 2, "online": True, "model": "smollm2-135m", **LAPTOP},
+        {"feedback": "pairs", "labels": 300, "people": 2, "online": True, "model": "smollm2-135m", **LAPTOP, "hours": 4.0},
         "rounds",
-        ("align",),
-        ("eight rounds of 250 beat 2,000",),
+        ("dpo", "align"),
+        ("eight rounds of 250 beat 2,000", "the first stage learns your labels"),
         options={"feedback": "people"},
     ),
     "a house style": Situation(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accord.arguments import Command, parse
 from accord.config.options import BestOfOptions, TrainOptions
@@ -13,6 +14,13 @@ from accord.config.plan import FEEDBACK, GOALS, AdviseOptions, PlanOptions
 from accord.errors import ConfigError
 from accord.planning.advise import METHODS, SLOWER, Advice, Stage, advise
 from accord.planning.recipe_files import TRAINING, command_line, write_recipes
+from accord.planning.time import roughly
+
+if TYPE_CHECKING:
+    from accord.recipes.stage_plans import Planned
+
+COUNTLESS = ("principles", "judge", "nothing", "prompts", "checkable")
+"""Feedback that is planned without a number of rows, too."""
 
 ADVISE = Command(
     "plan",
@@ -63,8 +71,10 @@ def run(given: Sequence[str]) -> int:
 def plan_method(options: TrainOptions, config: Any, plan: PlanOptions, best_of: BestOfOptions | None = None) -> int:
     """Print the plan of one run. best_of: for sft, how answers are sampled to be imitated, if they are."""
     from accord.planning.here import planned, rows_of_data
+    from accord.recipes.train import check_options, kinds_of
 
-    data, notes = rows_of_data(options, config, plan)
+    check_options(options, config, best_of if best_of is not None and best_of.best_of else None)
+    data, notes = rows_of_data(options, config, plan, kinds_of(config.method))
     sampled = (best_of.best_of, best_of.sample_tokens) if best_of is not None else (0, 0)
     found = planned(options, config, data, sampled=sampled, hardware=plan.hardware, memory_gb=plan.memory_gb, notes=notes)
     print(found)
@@ -80,18 +90,18 @@ def asked_for(options: AdviseOptions, ask: Callable[[str], str] | None = None) -
     Raises:
         ConfigError: if something is missing and there is no terminal.
     """
-    if options.feedback is not None and (
-        options.labels is not None or options.feedback in ("principles", "judge", "none", "prompts", "checkable")
-    ):
+    if options.feedback is not None and (options.labels is not None or options.feedback in COUNTLESS):
         return options
     if ask is None:
         if not (sys.stdin and sys.stdin.isatty()):
             raise ConfigError(
                 f"accord plan needs --feedback ({', '.join(FEEDBACK)}) and --labels N, or a terminal to ask on. Or plan a run: accord plan dpo."
             )
-        ask = input
+        ask = _typed
     feedback = options.feedback or _pick(ask, "What do you have?", FEEDBACK)
-    labels = options.labels if options.labels is not None else _number(ask, "How many of them (rows)?")
+    labels = options.labels
+    if labels is None and feedback not in COUNTLESS:
+        labels = int(_number(ask, "How many of them (rows)?", whole=True))
     if options != AdviseOptions(feedback=options.feedback, labels=options.labels):
         return replace(options, feedback=feedback, labels=labels)
     goal = _pick(ask, "What should change?", GOALS)
@@ -102,9 +112,17 @@ def asked_for(options: AdviseOptions, ask: Callable[[str], str] | None = None) -
         goal=goal,
         base=_yes(ask, "Is the model a base model, which only continues text?"),
         online=_yes(ask, "May it sample while it trains, and be judged again?"),
-        people=_number(ask, "How many people can judge answers?"),
-        hours=float(max(1, _number(ask, "How many hours may training take?"))),
+        people=int(_number(ask, "How many people can judge answers?", whole=True)),
+        hours=_number(ask, "How many hours may training take?", least=0.01),
     )
+
+
+def _typed(question: str) -> str:
+    try:
+        return input(question)
+    except EOFError as error:
+        print()
+        raise ConfigError("accord plan: the questions end here. Ask it with flags: accord plan pairs --labels 300 --hours 2.") from error
 
 
 def _pick(ask: Callable[[str], str], question: str, choices: dict[str, str]) -> str:
@@ -116,17 +134,21 @@ def _pick(ask: Callable[[str], str], question: str, choices: dict[str, str]) -> 
         said = ask("> ").strip().lower()
         if said in choices:
             return said
-        if said.isdigit() and 1 <= int(said) <= len(names):
+        if said.isdecimal() and 1 <= int(said) <= len(names):
             return names[int(said) - 1]
         print(f"1 to {len(names)}, or a name.")
 
 
-def _number(ask: Callable[[str], str], question: str) -> int:
+def _number(ask: Callable[[str], str], question: str, *, whole: bool = False, least: float = 0) -> float:
     while True:
         said = ask(f"{question} ").strip().replace(",", "")
-        if said.isdigit():
-            return int(said)
-        print("A number, 0 or more.")
+        try:
+            number = float(said)
+        except ValueError:
+            number = math.nan
+        if least <= number < 1e9 and (not whole or number.is_integer()):
+            return number
+        print(f"A {'whole ' * whole}number, {least:g} or more.")
 
 
 def _yes(ask: Callable[[str], str], question: str) -> bool:
@@ -140,6 +162,8 @@ def _yes(ask: Callable[[str], str], question: str) -> bool:
 def plan_situation(asked: AdviseOptions) -> int:
     """Print method, reasons, labels, commands and plans, and write the recipes."""
     advice, plans = decide(asked)
+    written = asked.recipe.lower() != "none"
+    files = write_recipes(advice, asked.recipe, overwrite=asked.overwrite) if written else []
     print(f"Method: {advice.title}\nWhy:")
     for reason in advice.reasons:
         print(f"  - {reason}")
@@ -148,25 +172,27 @@ def plan_situation(asked: AdviseOptions) -> int:
         print(f"Mind: {caution}")
     if not advice.stages:
         return 0
-    written = asked.recipe.lower() != "none"
-    files = write_recipes(advice, asked.recipe, overwrite=asked.overwrite) if written else []
     print("Then:")
-    for index, (stage, plan) in enumerate(zip(advice.stages, plans, strict=True)):
+    told: set[str] = set()
+    for index, (stage, found) in enumerate(zip(advice.stages, plans, strict=True)):
         print(f"  {command_line(stage, files[index]) if written else 'accord ' + stage.command}")
-        if plan is not None:
-            print("    " + str(plan).replace("\n", "\n    "))
-    fits = all(plan.fits for plan in plans if plan is not None)
-    return 0 if fits else 4
+        for one in found:
+            print("    " + str(one.without(told)).replace("\n", "\n    "))
+            told.update(one.plan.notes)
+    hours = hours_of(plans)
+    if hours > asked.hours:
+        print(f"Mind: that is {roughly(3600 * hours)}, and you have {asked.hours:g} hours. A smaller --model or fewer rows take less.")
+    return 0 if _fit(plans) else 4
 
 
-def decide(asked: AdviseOptions) -> tuple[Advice, list[Any]]:
-    """The advice, with the model chosen and the hours kept where either is possible, and the plan of each stage (None where there is none)."""
-    from accord.planning.here import stage_plans
+def decide(asked: AdviseOptions) -> tuple[Advice, list[list[Planned]]]:
+    """The advice, with the model chosen and the hours kept where either is possible, and the plans of each stage (none where nothing is trained)."""
+    from accord.recipes.stage_plans import stage_plans
 
     asked = asked if asked.model else replace(asked, model=_largest(asked))
     advice = advise(asked)
     plans = stage_plans(advice.stages, asked)
-    if advice.method in SLOWER and _hours(plans) > asked.hours:
+    if advice.method in SLOWER and hours_of(plans) > asked.hours:
         advice = advise(asked, instead_of=advice.method)
         plans = stage_plans(advice.stages, asked)
     return advice, plans
@@ -174,22 +200,27 @@ def decide(asked: AdviseOptions) -> tuple[Advice, list[Any]]:
 
 def _largest(asked: AdviseOptions) -> str:
     """The largest known model whose stages fit memory and hours; the smallest where none does."""
-    from accord.planning.here import stage_plans
     from accord.planning.shapes import CANDIDATES, SHAPES
+    from accord.recipes.stage_plans import stage_plans
 
-    if asked.base:
-        return "gemma3-270m"
-    for name in reversed(CANDIDATES):
-        trial = replace(asked, model=SHAPES[name].hub)
+    names = [SHAPES[name].base if asked.base else SHAPES[name].hub for name in CANDIDATES]
+    for name in reversed(names):
+        print(f"Does {name} fit? ...", file=sys.stderr)
+        trial = replace(asked, model=name)
         stages: list[Stage] = advise(trial).stages
         plans = stage_plans(stages, trial, quick=True)
-        if all(plan.fits for plan in plans if plan is not None) and _hours(plans) <= asked.hours:
-            return SHAPES[name].hub
-    return CANDIDATES[0]
+        if _fit(plans) and hours_of(plans) <= asked.hours:
+            return name
+    return names[0]
 
 
-def _hours(plans: Sequence[Any]) -> float:
-    return sum(plan.seconds.total for plan in plans if plan is not None and plan.seconds is not None) / 3600
+def _fit(plans: Sequence[Sequence[Planned]]) -> bool:
+    return all(one.plan.fits for found in plans for one in found)
 
 
-__all__ = ["METHODS", "asked_for", "decide", "plan_method", "plan_situation", "run"]
+def hours_of(plans: Sequence[Sequence[Planned]]) -> float:
+    """Hours of all runs of all stages."""
+    return sum(one.hours for found in plans for one in found)
+
+
+__all__ = ["METHODS", "asked_for", "decide", "hours_of", "plan_method", "plan_situation", "run"]

@@ -17,7 +17,7 @@ FEEDBACK = {
     "principles": "no labels, but principles that answers should keep to",
     "judge": "no labels, but a stronger model that can judge",
     "prompts": "prompts alone, and people who could judge answers",
-    "none": "nothing yet",
+    "nothing": "nothing yet",
 }
 """What people may have, and what it means."""
 GOALS = {
@@ -55,7 +55,7 @@ class AdviseOptions:
     """`accord plan`: which method?"""
 
     feedback: str | None = None
-    """What you have: demonstrations, pairs, rankings, ratings, thumbs, steps, checkable, principles, judge, prompts or none. None asks."""
+    """What you have: demonstrations, pairs, rankings, ratings, thumbs, steps, checkable, principles, judge, prompts or nothing. None asks."""
     labels: int | None = None
     """How many of them (prompts, where there are no labels). None asks."""
     goal: str = "behaviour"
@@ -75,7 +75,7 @@ class AdviseOptions:
     people: int = 1
     """People who can judge answers; 0 is nobody."""
     recipe: str = "recipe.yaml"
-    """The recipe file to write; further stages stand beside it as recipe-2.yaml and so on. none writes none."""
+    """The recipe file to write; recipe-1.yaml, recipe-2.yaml and so on where there are several stages. none writes none."""
     data: str = "DATA.jsonl"
     """Your file, as the recipe will name it."""
     overwrite: bool = False
@@ -89,12 +89,12 @@ class AdviseOptions:
         for name, lowest in (("labels", 0), ("people", 0)):
             if getattr(self, name) is not None and getattr(self, name) < lowest:
                 raise ConfigError(f"accord plan --{name} {getattr(self, name)} must be {lowest} or more.")
-        if not self.hours > 0:
-            raise ConfigError(f"accord plan --hours {self.hours:g} must be above 0.")
+        if not 0 < self.hours < 1e6:
+            raise ConfigError(f"accord plan --hours {self.hours:g} must be above 0 (and below a million).")
         check_memory(self.memory_gb)
 
 
 def check_memory(gigabytes: float | None) -> None:
     """Raises ConfigError if it is no size."""
-    if gigabytes is not None and not gigabytes > 0:
-        raise ConfigError(f"accord plan --memory_gb {gigabytes:g} must be above 0.")
+    if gigabytes is not None and not 0 < gigabytes < 1e6:
+        raise ConfigError(f"accord plan --memory_gb {gigabytes:g} must be above 0 (and below a million).")

@@ -11,8 +11,12 @@ from accord.config.plan import AdviseOptions
 FEW, SOME, MANY = 100, 500, 2000
 """Comparisons: below the first only form can be learned, and no accuracy measured; with the second one habit; from the third a reward
 model is worth having."""
+SHARED = 50
+"""Of the comparisons to collect, those that everybody judges."""
 LABELS_AN_HOUR = 60
 """Comparisons that one person judges in an hour, at a minute each."""
+JUDGE = "http://127.0.0.1:8000/v1#MODEL"
+"""The judge of a recipe, to be replaced by one's own."""
 SOURCES = {
     "accord": "measured here: LOG.md",
     "arithmetic": "arithmetic: docs/choosing.md",
@@ -56,8 +60,8 @@ class Stage:
     options: dict[str, Any]
     rows: int = 0
     """Rows that it learns from; 0 where it does not train by itself, or takes no time worth planning."""
-    positional: str = ""
-    """What the command is given before its options."""
+    base: str = ""
+    """The model that its own model, a run of an earlier stage, will be a run of; "" where it is no such run."""
 
 
 @dataclass
@@ -89,7 +93,9 @@ METHODS = {
     "none": "no training",
 }
 SLOWER = {"ppo": "dpo", "grpo": "rejection", "rounds": "dpo"}
-"""What to fall back on where the hours do not suffice."""
+"""What to fall back on where the hours do not suffice. A judge that need not be asked in rounds labels once: rlaif."""
+LABELLED = ("demonstrations", "pairs", "rankings", "ratings", "thumbs", "steps")
+"""Feedback that is nothing where there are no rows of it."""
 
 
 def advise(asked: AdviseOptions, *, instead_of: str | None = None) -> Advice:
@@ -102,7 +108,7 @@ def advise(asked: AdviseOptions, *, instead_of: str | None = None) -> Advice:
     method, reasons = _choose(asked)
     if instead_of is not None and method == instead_of:
         slower = method
-        method = SLOWER[method]
+        method = "rlaif" if asked.feedback == "judge" else SLOWER[method]
         reasons = [
             *reasons,
             Reason(f"{METHODS[slower]} would be the better choice with more time or a faster machine: {_why_slow(slower)}"),
@@ -116,7 +122,9 @@ def advise(asked: AdviseOptions, *, instead_of: str | None = None) -> Advice:
 
 
 def _choose(asked: AdviseOptions) -> tuple[str, list[Reason]]:
-    have, count = asked.feedback or "none", asked.labels or 0
+    have, count = asked.feedback or "nothing", asked.labels or 0
+    if have in LABELLED and not count:
+        have = "nothing"
     if asked.goal == "knowledge":
         return "none", [
             Reason("preferences say which answer is better, not what is true: RLHF changes how a model answers with what it knows"),
@@ -135,7 +143,7 @@ def _choose(asked: AdviseOptions) -> tuple[str, list[Reason]]:
         "principles": _of_principles,
         "judge": _of_a_judge,
         "prompts": _of_nothing,
-        "none": _of_nothing,
+        "nothing": _of_nothing,
     }[have](asked, count)
 
 
@@ -189,7 +197,12 @@ def _of_single_answers(asked: AdviseOptions, count: int) -> tuple[str, list[Reas
         Reason("it stands uneven numbers of good and bad ones: weights bring their product near 1", "kto"),
     ]
     if asked.feedback == "ratings":
-        reasons.append(Reason("grades are read as good from a threshold on: grades of different people and prompts are no common scale"))
+        reasons.append(
+            Reason(
+                "call a grade good from a threshold on (a column label of true and false in your file): grades of different people and prompts "
+                "are no common scale"
+            )
+        )
     return "kto", reasons
 
 
@@ -224,6 +237,8 @@ def _of_a_judge(asked: AdviseOptions, count: int) -> tuple[str, list[Reason]]:
             "judges prefer the first and the longer answer: ask both orders, and measure it on labels of people before you use it", "judges"
         ),
     ]
+    if not asked.online:
+        reasons.append(Reason("it compares two answers to each prompt that are there already; rounds (online) have the model write them"))
     if asked.online:
         return "rounds", [
             *reasons,
@@ -251,13 +266,19 @@ def _why_slow(method: str) -> str:
 
 def _labels(method: str, asked: AdviseOptions) -> str:
     count = asked.labels or 0
-    hours = f"about {math.ceil(SOME / LABELS_AN_HOUR / max(1, asked.people))} hours for {max(1, asked.people)} {'people' if asked.people > 1 else 'person'}"
-    held = max(20, count // 5)
-    known = 100 * 1.96 * math.sqrt(0.25 / held)
+    people = max(1, asked.people)
+    each = math.ceil(((SOME - SHARED) / people + SHARED) / LABELS_AN_HOUR)
+    hours = f"about {each} hour{'s' * (each > 1)} {f'for each of {people} people' if people > 1 else 'for one person'}"
+    held = count // 5
+    hold_out = (
+        f"hold out a fifth ({held}: accuracy to {100 * 1.96 * math.sqrt(0.25 / held):.0f} points)"
+        if held >= 20
+        else "too few to hold any out"
+    )
     return {
         "sft": f"{count} demonstrations: 50 to 200 teach a form, about 1,000 an assistant; better ones beat more of them",
-        "dpo": f"{count} comparisons: {FEW} show in the form of answers, {SOME} teach one habit, {MANY} and more several; hold out a fifth ({held}: accuracy to {known:.0f} points)",
-        "ppo": f"{count} comparisons: a reward model wants {SOME} for one habit and {MANY} and more beyond; hold out a fifth ({held}: accuracy to {known:.0f} points)",
+        "dpo": f"{count} comparisons: {FEW} show in the form of answers, {SOME} teach one habit, {MANY} and more several; {hold_out}",
+        "ppo": f"{count} comparisons: a reward model wants {SOME} for one habit and {MANY} and more beyond; {hold_out}",
         "kto": f"{count} judged answers: about twice as many as comparisons for the same effect, so 1,000 for one habit; at least 50 of either kind",
         "grpo": "no labels: 500 to 5,000 problems, of which the model solves between a tenth and nine tenths",
         "rejection": "no labels: 500 to 5,000 problems; only right answers are imitated",
@@ -265,7 +286,7 @@ def _labels(method: str, asked: AdviseOptions) -> str:
         "cai": "no labels: 100 to 1,000 prompts that tempt the model, as many harmless ones, and 5 to 15 principles",
         "rlaif": f"100 to 200 comparisons of people, to measure the judge with; then {MANY} and more of its own",
         "rounds": "50 to 250 fresh comparisons a round, 3 to 8 rounds; a tenth of them on held-out prompts",
-        "collect": f"{SOME} comparisons ({hours}), 50 of them by everybody, to see whether people agree",
+        "collect": f"{SOME} comparisons ({hours}), {SHARED} of them by everybody, to see whether people agree",
         "none": "none",
     }[method]
 
@@ -277,9 +298,21 @@ def _cautions(method: str, asked: AdviseOptions) -> list[Reason]:
         found.append(Reason("under 200 comparisons expect a change of form, not of habits; read what it writes", "accord"))
     if method in ("dpo", "rlaif"):
         found.append(Reason("the log-probability of chosen answers falls too; sft_coefficient keeps them likely", "dpo"))
-    if method in ("ppo", "grpo", "rounds"):
+    if method in ("ppo", "rounds"):
         found.append(
             Reason("any learned reward is exploited in the end: watch length and a reward model of other labels", "overoptimization")
+        )
+    if method in ("grpo", "rejection"):
+        found.append(
+            Reason("a check pays for what it sees: read answers that pass, and look for those that are right by chance or by form")
+        )
+    if method in ("kto", "prm") and count < FEW:
+        found.append(Reason(f"under {FEW} of them expect little, and nothing that can be measured"))
+    if method == "rounds" and count and asked.feedback in ("pairs", "rankings"):
+        found.append(
+            Reason(
+                "the rounds ask for labels of the model's own answers, and read the prompts of your file alone: so the first stage learns your labels"
+            )
         )
     if asked.goal == "reasoning" and method in ("dpo", "kto", "ppo"):
         found.append(Reason("preferences teach what solutions look like; if a program can check them, GRPO learns what is right", "grpo"))
@@ -292,9 +325,10 @@ def _stages(method: str, asked: AdviseOptions) -> list[Stage]:
     """The commands, in order. The first data file is the user's; later stages name the folders of earlier ones."""
     model, count, data = asked.model or "smollm2-135m", asked.labels or 0, asked.data
     start, first = model, []
-    if asked.base and method in ("dpo", "kto", "grpo", "rejection", "rlaif") and asked.feedback != "pairs":
-        start = "runs/plan-sft"
-        first = [Stage("sft", {"model": model, "data": "DEMONSTRATIONS.jsonl", "num_train_epochs": 2, "output_dir": start}, 500)]
+    under = ""
+    if asked.base and method in ("dpo", "kto", "grpo", "rejection", "rlaif") and asked.feedback not in ("pairs", "rankings"):
+        start, under = "runs/plan-sft", model
+        first = [Stage("sft", {"model": model, "data": "DEMONSTRATIONS.jsonl", "num_train_epochs": 2, "output_dir": start}, SOME)]
     both = {"model": start, "data": data}
     preference = {**both, "beta": 0.1, "sft_coefficient": 0.1, "num_train_epochs": 2 if count < MANY else 1, "output_dir": "runs/plan-dpo"}
     ranked_or_base = asked.feedback == "rankings" or (asked.base and asked.feedback == "pairs")
@@ -303,7 +337,7 @@ def _stages(method: str, asked: AdviseOptions) -> list[Stage]:
     if method == "dpo" and ranked_or_base:
         return [Stage("align", {**both, "method": "dpo", "output_dir": "runs/plan-align"}, count)]
     if method == "dpo":
-        return [*first, Stage("dpo", preference, count)]
+        return [*first, Stage("dpo", preference, count, under)]
     if method == "ppo" and (asked.base or count < MANY):
         return [Stage("align", {**both, "method": "ppo", "output_dir": "runs/plan-align"}, count)]
     if method == "ppo":
@@ -320,12 +354,17 @@ def _stages(method: str, asked: AdviseOptions) -> list[Stage]:
             Stage("ppo", {**policy, "max_new_tokens": 128, "kl_coef": 0.05, "output_dir": "runs/plan-ppo"}, count),
         ]
     if method == "kto":
-        return [*first, Stage("kto", {**both, "beta": 0.1, "num_train_epochs": 2, "output_dir": "runs/plan-kto"}, count)]
+        return [*first, Stage("kto", {**both, "beta": 0.1, "num_train_epochs": 2, "output_dir": "runs/plan-kto"}, count, under)]
     if method == "grpo":
         options = {**both, "reward": ["accuracy"], "num_generations": 8, "per_device_train_batch_size": 64, "max_completion_length": 256}
         return [
             *first,
-            Stage("grpo", {**options, "scale_rewards": "none", "beta": 0.0, "max_steps": 100, "output_dir": "runs/plan-grpo"}, count),
+            Stage(
+                "grpo",
+                {**options, "scale_rewards": "none", "beta": 0.0, "max_steps": 100, "output_dir": "runs/plan-grpo"},
+                count or SOME,
+                under,
+            ),
         ]
     if method == "rejection":
         options = {
@@ -336,19 +375,22 @@ def _stages(method: str, asked: AdviseOptions) -> list[Stage]:
             "num_train_epochs": 2,
             "output_dir": "runs/plan-sft-own",
         }
-        return [*first, Stage("sft", options, count)]
+        return [*first, Stage("sft", options, count or SOME, under)]
     if method == "prm":
         return [Stage("prm", {**both, "num_train_epochs": 2, "output_dir": "runs/plan-prm"}, count)]
     if method == "cai":
-        return [Stage("constitution", {**both, "rl": "dpo", "output_dir": "runs/plan-constitution"})]
+        return [Stage("constitution", {**both, "rl": "dpo", "output_dir": "runs/plan-constitution"}, count or SOME)]
     if method == "rlaif":
-        judged = {"data": data, "judge": "http://127.0.0.1:8000/v1#MODEL", "to": "judged.jsonl"}
-        return [Stage("judge", judged), *first, Stage("dpo", {**preference, "data": "judged.jsonl"}, count or MANY)]
+        judged = {"data": data, "judge": JUDGE, "to": "judged.jsonl"}
+        return [Stage("judge", judged), *first, Stage("dpo", {**preference, "data": "judged.jsonl"}, count or MANY, under)]
     if method == "rounds":
         who: dict[str, Any] = {"feedback": "people"}
         if asked.feedback == "judge":
-            who = {"feedback": "judge", "reward": ["judge"]}
-        return [Stage("align", {**both, "method": "ppo", "rounds": 4, "labels": 100, **who}, 100)]
+            who = {"feedback": "judge", "reward": [f"judge={JUDGE}"]}
+        elif count:
+            start, under = "runs/plan-dpo", model
+            first = [Stage("dpo", {**preference, "model": model}, count)]
+        return [*first, Stage("align", {**both, "model": start, "method": "ppo", "rounds": 4, "labels": 100, **who}, 100, under)]
     if method == "collect":
         return [Stage("annotate", {"project": "labels", "data": "PROMPTS.jsonl", "model": model})]
     return []

@@ -54,7 +54,7 @@ def machine_findings() -> list[Finding]:
     found.append(
         Finding(
             f"memory {_total_memory() / 1e9:.1f} GB, {free / 1e9:.1f} GB free{where}; the demo needs 4 GB",
-            "close programs, or try --lora_layers 0.5 --gradient_checkpointing true" if short else "",
+            "close programs; in four bits the demo takes less: accord demo --weights nf4" if short else "",
         )
     )
     for folder, what, needed in ((cache_folder(), "models and reference log-probs", STARTER_BYTES), (Path.cwd(), "runs", 1e9)):

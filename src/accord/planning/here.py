@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from functools import lru_cache
-from statistics import fmean
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 from accord.config.base import TrainingConfig
 from accord.config.online import OnlineConfig
 from accord.config.options import TrainOptions
-from accord.config.plan import AdviseOptions, PlanOptions
+from accord.config.plan import PlanOptions
 from accord.data.packing import Unit
+from accord.errors import DataError
 from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
 from accord.models.size import ModelSize, measured
-from accord.planning.advise import Stage
 from accord.planning.machine import Speeds, data_sheet, hardware_named, measure
-from accord.planning.plan import Place, Plan, place_of, plan_run
-from accord.planning.recipe_files import TRAINING, split_options
+from accord.planning.plan import Place, Plan, held_in_half, place_of, plan_run
 from accord.planning.shapes import released_in_half, size_of
-from accord.planning.work import NORMALISED_ON, SAMPLED_TOGETHER, Data, data_like, data_of
+from accord.planning.work import NORMALISED_ON, SAMPLED_TOGETHER, Data, data_counted, data_like, data_of
+from accord.types import Completion, Example
 
 HERE = "this"
 MEASURED_TOKENS = 512
@@ -29,8 +30,6 @@ CHARACTERS_A_TOKEN = 4.0
 """Of English text, in the tokenizers of common models; templates come on top."""
 TEMPLATE_TOKENS = 12
 """Of a chat template, a message."""
-TYPICAL = (100, 150)
-"""Tokens of a prompt and of an answer, where a situation says nothing of them."""
 QUICK = 0.02
 """Seconds of each measurement where models are only compared."""
 
@@ -74,15 +73,30 @@ def planned(
     memory_gb: float | None = None,
     sampled: tuple[int, int] = (0, 0),
     notes: tuple[str, ...] = (),
-    at_most: float = 0.25,
+    quick: bool = False,
+    base: str = "",
 ) -> Plan:
-    """The plan of one run. sampled: as `work.work_of`."""
-    size = size_of(options.model)
-    place = place_named(hardware, memory_gb, config, half=released_in_half(options.model))
+    """The plan of one run.
+
+    Args:
+        sampled: as `work.work_of`.
+        quick: True measures for an instant, enough to compare models, and nothing where the run does not fit. False measures well.
+        base: the model that is under `options.model`, where that is a run that an earlier stage will make. "": none.
+    """
+    name = base or options.model
+    size, half = size_of(name), released_in_half(name)
+    place = place_named(hardware, memory_gb, config, half=half)
+    smaller = held_in_half(size, options, config, place)
+    if smaller is not None:
+        place, config = smaller, replace(config, weights="bf16")
+        notes = (*notes, "weights bf16: the checkpoint is, and in float32 it does not fit")
+    run = partial(plan_run, size, config, options, place, data=data, sampled=sampled, below=int(bool(base)))
+    if quick and not (found := run(notes=notes)).fits:
+        return found
     rows = min(SAMPLED_TOGETHER, data.rows * sampled[0]) or rows_sampled(config)
-    speeds = speeds_of(hardware, size, options.lora_r, rows, at_most)
+    speeds = speeds_of(hardware, size, options.lora_r, rows, QUICK if quick else 0.25)
     told = (speeds.sentence,) if speeds is not None else ("time: not planned for a GPU of this machine; --hardware has data sheets",)
-    return plan_run(size, config, options, place, data=data, speeds=speeds, sampled=sampled, notes=(*told, *notes))
+    return run(speeds=speeds, notes=(*told, *notes))
 
 
 def trainer_plan(trainer: Any, options: TrainOptions, have: float) -> Plan:
@@ -107,49 +121,55 @@ def trainer_plan(trainer: Any, options: TrainOptions, have: float) -> Plan:
     return plan_run(size, config, options, place, data=data, speeds=speeds, below=below)
 
 
-def rows_of_data(options: TrainOptions, config: Any, plan: PlanOptions) -> tuple[Data, tuple[str, ...]]:
-    """What the rows are like: counted in the data, where some is given; as the options say elsewhere."""
-    if not options.data:
-        told = f"for {plan.rows} rows with prompts of {plan.prompt_tokens} tokens and answers of {plan.answer_tokens}; --data counts yours"
-        return data_like(config.method, plan.rows, plan.prompt_tokens, plan.answer_tokens), (told,)
-    from accord.training.setup import read_rows
+def rows_of_data(options: TrainOptions, config: Any, plan: PlanOptions, kinds: Sequence[str] | None = None) -> tuple[Data, tuple[str, ...]]:
+    """What the rows are like: counted in the data, where some is given; as the options say elsewhere. Cut to `max_length` as they are in training.
 
-    rows = list(read_rows(options.data, options.columns, config.seed))
-    prompts = [_tokens("".join(message.content for message in row.prompt), len(row.prompt)) for row in rows]
-    answers = [[_tokens("".join(m.content for m in answer.messages), 1) for answer in row.completions] for row in rows]
-    every = [count for row in answers for count in row]
-    answer = round(fmean(every)) if every else plan.answer_tokens
-    longest = min(config.max_length or 10**9, max(p + max(a, default=0) for p, a in zip(prompts, answers, strict=True)))
-    counted = len(rows) * (2 if config.method == "kto" and every and len(every) == 2 * len(rows) else 1)
-    told = f"{len(rows)} rows of {options.data}, counted at {CHARACTERS_A_TOKEN:g} characters a token"
-    return data_like(config.method, counted, round(fmean(prompts)), answer, longest=longest), (told,)
+    Args:
+        kinds: of rows that the method takes. None: any.
+    """
+    answered = not isinstance(config, OnlineConfig)  # otherwise the rows' own answers are not read
+    limit = (config.max_length or sys.maxsize) - (0 if answered else config.answer_tokens)
+    if not options.data:
+        prompt, answer = _cut(plan.prompt_tokens, [plan.answer_tokens] if answered else [], limit)
+        rows = min(plan.rows, config.overfit or plan.rows)
+        told = f"for {rows} rows with prompts of {prompt} tokens and answers of {(answer or [plan.answer_tokens])[0]}; --data counts yours"
+        return data_like(config.method, rows, prompt, (answer or [plan.answer_tokens])[0]), (told,)
+    from accord.training.setup import examples, read_rows
+
+    rows = (
+        read_rows(options.data, options.columns, config.seed)
+        if kinds is None
+        else examples(options.data, kinds=kinds, what=f"accord plan {config.method}", columns=options.columns, seed=config.seed)
+    )
+    if not answered:
+        rows = list({row.prompt_id: row for row in rows}.values())
+    units = [(row, answers) for row in rows for answers in _units(config.method, row)] if answered else [(row, []) for row in rows]
+    units = units[: config.overfit or None]
+    if not units:
+        raise DataError(f"{options.data} has no rows.")
+    lengths = [
+        _cut(
+            _tokens("".join(message.content for message in row.prompt), len(row.prompt)),
+            [_tokens("".join(message.content for message in answer.messages), 1) for answer in answers],
+            limit,
+        )
+        for row, answers in units
+    ]
+    found = data_counted(lengths)
+    told = f"{len(units)} rows of {options.data}, counted at {CHARACTERS_A_TOKEN:g} characters a token"
+    return (found if answered else replace(found, answer=plan.answer_tokens)), (told,)
+
+
+def _units(method: str, row: Example) -> list[Sequence[Completion]]:
+    """The answers that go through the model behind one prompt together: all of a row's, or each alone where a method compares none."""
+    return [[answer] for answer in row.completions] if method == "kto" else [row.completions]
 
 
 def _tokens(text: str, messages: int) -> int:
     return round(len(text) / CHARACTERS_A_TOKEN) + TEMPLATE_TOKENS * messages
 
 
-def stage_plans(stages: Sequence[Stage], asked: AdviseOptions, *, quick: bool = False) -> list[Plan | None]:
-    """The plan of each stage; None for those that are not planned as one run.
-
-    Args:
-        quick: True measures for an instant, enough to compare models. False measures well.
-    """
-    found: list[Plan | None] = []
-    for stage in stages:
-        if not stage.rows or (stage.command not in TRAINING and stage.command != "align"):
-            found.append(None)
-            continue
-        options, config = split_options(stage)
-        found.append(
-            planned(
-                options,
-                config,
-                data_like(config.method, stage.rows, *TYPICAL),
-                hardware=asked.hardware,
-                memory_gb=asked.memory_gb,
-                sampled=(stage.options.get("best_of", 0), stage.options.get("sample_tokens", 0)),
-                at_most=QUICK if quick else 0.25,
-            )
-        )
-    return found
+def _cut(prompt: int, answers: Sequence[int], limit: int) -> tuple[int, list[int]]:
+    """A prompt and its answers in as many tokens as training takes: the prompt loses tokens first (`Renderer`)."""
+    prompt = min(prompt, max(1, limit - max(answers, default=0)))
+    return prompt, [min(answer, max(1, limit - prompt)) for answer in answers]

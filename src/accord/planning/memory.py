@@ -6,7 +6,7 @@ is trained, activations of one micro-batch, one chunk of logits; while sampling,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -152,7 +152,7 @@ def predict(
         weights=int((size.parameters - adapted) * weight_bytes + linear),
         adapters=adapter * adapters * 4,
         gradients=int(trained * training_bytes),
-        optimizer=trained * 8,
+        optimizer=int(trained * 2 * training_bytes),
         activations=int(SLACK * (tokens * per_token + layer)) if rank != 0 else int(SLACK * 2 * tokens * number * size.layer_floats),
         logits=logit_bytes(size) if head else 0,
         merged=int((adapted + whole) * weight_bytes) if sample_rows and not held and (whole or (adapters and rank)) else 0,
@@ -191,50 +191,72 @@ class Way:
 
 
 SMALL = f"--tokens_per_microbatch {SMALLEST_BUDGET}"
+LEAN = f"--gradient_checkpointing true {SMALL}"
 CHANGES: tuple[tuple[Way, dict[str, Any]], ...] = (
     (Way(f"micro-batches of {SMALLEST_BUDGET} tokens", SMALL), {}),
     (Way("LoRA on the upper half of the layers (lora_layers 0.5)", f"--lora_layers 0.5 {SMALL}"), {"lora_layers": 0.5}),
     (Way("gradient checkpointing", f"--gradient_checkpointing true {SMALL}"), {"checkpointing": True}),
+    (Way("weights held in bf16, exact where the checkpoint is", f"--weights bf16 {LEAN}"), {"held": "bf16", "checkpointing": True}),
+    (Way("weights held in four bits", f"--weights nf4 {LEAN}"), {"held": "nf4", "checkpointing": True}),
     (
-        Way("weights held in bf16, exact where the checkpoint is", f"--weights bf16 --gradient_checkpointing true {SMALL}"),
-        {"held": "bf16", "checkpointing": True},
+        Way("weights held in four bits and LoRA on the upper half of the layers", f"--weights nf4 --lora_layers 0.5 {LEAN}"),
+        {"held": "nf4", "checkpointing": True, "lora_layers": 0.5},
     ),
-    (
-        Way("weights held in four bits", f"--weights nf4 --gradient_checkpointing true {SMALL}"),
-        {"held": "nf4", "checkpointing": True},
-    ),
-    (
-        Way("LoRA instead of full fine-tuning", f"--lora_r 16 --gradient_checkpointing true {SMALL}"),
-        {"rank": 16, "checkpointing": True, "reference_copy": False},
-    ),
+    (Way("LoRA instead of full fine-tuning", f"--lora_r 16 {LEAN}"), {"rank": 16, "checkpointing": True}),
+    (Way("LoRA on weights held in four bits", f"--lora_r 16 --weights nf4 {LEAN}"), {"rank": 16, "held": "nf4", "checkpointing": True}),
     (Way("heads on frozen features", "--backbone heads"), {"rank": 0}),
 )
 """What to try, best first; each with micro-batches of the smallest size."""
 
 
-def ways_to_fit(size: ModelSize, have: float, **settings: Any) -> list[Way]:
+def ways_to_fit(
+    size: ModelSize,
+    have: float,
+    *,
+    heads: bool = True,
+    outer: float | None = None,
+    fewer: Sequence[tuple[str, float]] = (),
+    **settings: Any,
+) -> list[Way]:
     """Changes to a stage's settings (those of `predict`) under which it fits in `have` bytes, best first.
 
     Args:
-        heads: (in `settings`) True where the method can train heads alone. Left out: True.
+        heads: True where the method can train heads alone.
+        outer: bytes of each number of embeddings and LM head where the other weights are held in fewer bits. None: as `weight_bytes`.
+        fewer: flags under which only a share of the answers is sampled at once, most answers first, with that share.
     """
-    heads = settings.pop("heads", True)
-    rank = settings.get("rank", 16)
     found: list[Way] = []
     for way, change in CHANGES:
-        if ("instead" in way.text and rank is not None) or ("heads" in way.text and not heads):
+        if not _applies(change, settings, heads):
             continue
-        if "held" in change and (
-            rank is None or settings.get("held") or (change["held"] == "bf16" and settings.get("weight_bytes", 4) < 4)
-        ):
-            continue
-        if "upper half" in way.text and (not rank or settings.get("lora_layers", 1.0) <= 0.5):
-            continue
-        if predict(size, **{**settings, "token_budget": SMALLEST_BUDGET, **change}).total <= have:
+        tried = {**settings, "token_budget": SMALLEST_BUDGET, **change}
+        if change.get("rank"):
+            tried["reference_copy"] = False
+        if "held" in change:
+            number = settings.get("weight_bytes", 4)
+            tried |= {"compute_bytes": settings.get("compute_bytes") or number, "weight_bytes": number if outer is None else outer}
+        if predict(size, **tried).total <= have:
             found.append(way)
-    if settings.get("sample_rows", 0) > 1 and predict(size, **{**settings, "sample_rows": 1, "cache_tokens": None}).total <= have:
-        found.append(Way("fewer answers sampled side by side", ""))
+    for flag, share in fewer:
+        rows = max(1, round(settings.get("sample_rows", 0) * share))
+        cached = settings.get("cache_tokens")
+        tried = {**settings, "sample_rows": rows, "cache_tokens": cached and cached * share}
+        if predict(size, **tried).total <= have:
+            found.append(Way("fewer answers sampled side by side", flag))
+            break
     return found
+
+
+def _applies(change: Mapping[str, Any], settings: Mapping[str, Any], heads: bool) -> bool:
+    """Whether a change is one, and of this method."""
+    rank = settings.get("rank", 16)
+    if "rank" in change:
+        return rank is None if change["rank"] else heads and rank != 0
+    if "lora_layers" in change and (not rank or settings.get("lora_layers", 1.0) <= 0.5):
+        return False
+    if "held" in change:
+        return rank is not None and not settings.get("held") and not (change["held"] == "bf16" and settings.get("weight_bytes", 4) < 4)
+    return True
 
 
 def suggest(size: ModelSize, have: float, **settings: Any) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 from accord.config.base import SMALL_WEIGHTS, TrainingConfig
 from accord.config.online import OnlineConfig
 from accord.config.options import TrainOptions
-from accord.models.size import ModelSize, choose_token_budget
+from accord.models.size import SMALLEST_BUDGET, ModelSize, choose_token_budget
 from accord.planning.machine import Speeds
 from accord.planning.memory import GB, MemoryNeed, Way, check_fits, predict, ways_to_fit
 from accord.planning.time import Seconds, Training, predict_seconds, roughly
-from accord.planning.work import HEADLESS, Data, Work, work_of
+from accord.planning.work import HEADLESS, SAMPLED_TOGETHER, Data, Work, work_of
 
 KEPT_TOKEN = 28
 """Bytes kept of each sampled token: seven numbers (log-probs of sampler, old policy and reference, advantage, return, value, id)."""
@@ -30,6 +30,8 @@ class Place:
     compute_bytes: int | None = None
     held: str | None = None
     """As `memory.predict`; the embeddings and the LM head then take `weight_bytes`."""
+    half: bool = False
+    """True where the checkpoint stores embeddings and LM head as bfloat16, which held weights leave as they are."""
 
 
 def place_of(config: TrainingConfig, have: float, device: str, weight_bytes: float, *, half: bool) -> Place:
@@ -41,12 +43,24 @@ def place_of(config: TrainingConfig, have: float, device: str, weight_bytes: flo
     """
     on_gpu = device.startswith("cuda")
     if config.weights == "fp32":
-        return Place(have, device, 4)
+        return Place(have, device, 4, half=half)
     if config.weights not in SMALL_WEIGHTS:
-        return Place(have, device, weight_bytes)
+        return Place(have, device, weight_bytes, half=half)
     if config.weights == "bf16" and on_gpu:
-        return Place(have, device, 2)
-    return Place(have, device, 2 if half else 4, int(weight_bytes) if on_gpu else 4, config.weights)
+        return Place(have, device, 2, half=half)
+    return Place(have, device, 2 if half else 4, int(weight_bytes) if on_gpu else 4, config.weights, half)
+
+
+def held_in_half(size: ModelSize, options: TrainOptions, config: TrainingConfig, place: Place) -> Place | None:
+    """Where weights are at `auto` and a checkpoint of bfloat16 fits in float32 by no micro-batch, it is held as it is, which is exact: the
+    place then. None: it is not held so."""
+    asked = config.weights == "auto" and bool(options.lora_r or getattr(config, "backbone", "") == "heads")
+    if not (asked and place.half and place.device == "cpu"):
+        return None
+    smaller = place_of(replace(config, weights="bf16"), place.have, place.device, 4, half=True)
+    budget = config.tokens_per_microbatch or SMALLEST_BUDGET
+    needs = [predict(size, **memory_settings(config, options, one), token_budget=budget).total for one in (place, smaller)]
+    return smaller if needs[0] > place.have >= needs[1] else None
 
 
 @dataclass(frozen=True)
@@ -96,7 +110,7 @@ class Plan:
         start = f"{self.need.total / GB:.1f} GB, and there are {self.have / GB:.1f} GB"
         if self.ways:
             return f"fits if ({start}): " + "; or ".join(str(way) for way in self.ways[:3])
-        return f"does not fit: {start}, whatever the flags"
+        return f"does not fit: {start}, and no flag that saves memory is enough"
 
     def __str__(self) -> str:
         lines = [f"{self.what} {self.verdict}", f"  memory: {self.need}"]
@@ -107,8 +121,13 @@ class Plan:
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
 
 
-def memory_settings(config: TrainingConfig, options: TrainOptions, place: Place) -> dict[str, Any]:
-    """What `memory.predict` is told of a run, the token budget apart."""
+def memory_settings(config: TrainingConfig, options: TrainOptions, place: Place, *, rows: int | None = None) -> dict[str, Any]:
+    """What `memory.predict` is told of a run whose rows have not been rendered, the token budget apart: of what is sampled the answers
+    alone stand in its cache, which `plan_run` corrects when prompts are known.
+
+    Args:
+        rows: prompts there are; None: enough.
+    """
     rank: int | None = options.lora_r or None
     if getattr(config, "backbone", "") == "heads":
         rank = 0
@@ -130,8 +149,32 @@ def memory_settings(config: TrainingConfig, options: TrainOptions, place: Place)
         settings["target_modules"] = [name.strip() for name in options.lora_target.split(",")]
     if isinstance(config, OnlineConfig):
         adapters = 2 if getattr(config, "value", "") == "adapter" else 1
-        settings |= {"sample_rows": 64, "sample_tokens": context, "adapters": adapters, "trained_adapters": adapters}
+        settings |= {"adapters": adapters, "trained_adapters": adapters}
+        prompts = config.prompts_a_round if rows is None else min(rows, config.prompts_a_round)
+        settings |= sampling_settings(prompts * config.num_generations, config.answer_tokens)
     return settings
+
+
+def sampling_settings(answers: int, tokens: int) -> dict[str, Any]:
+    """What `memory.predict` is told of so many answers, so long at most."""
+    together = min(SAMPLED_TOGETHER, answers)
+    return {"sample_rows": together, "cache_tokens": together * tokens}
+
+
+def fewer_answers(config: TrainingConfig, settings: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Flags under which half, a quarter, ... of the answers are sampled at once, down to one prompt's: as `memory.ways_to_fit` takes them."""
+    if not isinstance(config, OnlineConfig) or not settings.get("sample_rows"):
+        return []
+    found: list[tuple[str, float]] = []
+    prompts = config.prompts_a_round // 2
+    while prompts:
+        rows = prompts * config.num_generations
+        batch = rows // (config.steps_a_pass * config.gradient_accumulation_steps)
+        flag = f"--prompts_per_iteration {prompts}" if config.method == "ppo" else f"--per_device_train_batch_size {batch}"
+        if rows < settings["sample_rows"] and (config.method == "ppo" or batch >= config.num_generations):
+            found.append((flag, rows / settings["sample_rows"]))
+        prompts //= 2
+    return found
 
 
 def budget_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,7 +217,7 @@ def plan_run(
         work = work_of(config, data, token_budget=budget, lora_layers=options.lora_layers, reward_models=learned, sampled=sampled)
         settings |= _of_the_work(size, config, settings, work, data)
     need = predict(size, **settings, token_budget=budget)
-    ways = tuple(ways_to_fit(size, place.have, **settings, heads=hasattr(config, "backbone"))) if need.total > place.have else ()
+    ways = tuple(ways_to_fit(size, place.have, **settings, **more_ways(config, place, settings))) if need.total > place.have else ()
     if place.held and work is not None and work.sampled_rows and _merges(size, need, place):
         need = replace(need, merged=second_set(size))
     seconds = None
@@ -191,6 +234,12 @@ def plan_run(
         )
         seconds = predict_seconds(size, work, speeds, training)
     return Plan(f"{config.method} on {options.model}", need, place.have, budget, ways, work, seconds, notes)
+
+
+def more_ways(config: TrainingConfig, place: Place, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `memory.ways_to_fit` is told beside the settings."""
+    outer = (2 if place.half else 4) if place.device == "cpu" else place.weight_bytes
+    return {"heads": hasattr(config, "backbone"), "outer": outer, "fewer": fewer_answers(config, settings)}
 
 
 def _merges(size: ModelSize, need: MemoryNeed, place: Place) -> bool:

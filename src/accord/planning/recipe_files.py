@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +26,15 @@ def config_class(method: str) -> type[Any]:
 
 
 def split_options(stage: Stage) -> tuple[TrainOptions, Any]:
-    """The two dataclasses that a training stage's options fill; `align` stands for its largest stage.
+    """The two dataclasses that the options of a stage of one method fill."""
+    config = config_class(stage.command)
+    return filled(TrainOptions, stage.options), filled(config, stage.options)
 
-    Raises:
-        ConfigError: if it is not planned as one run.
-    """
-    method = stage.options.get("method", "") if stage.command == "align" else stage.command
-    if method not in TRAINING:
-        raise ConfigError(f"accord {stage.command} is not planned as one run.")
-    config = config_class(method)
-    mine = {field.name for field in dataclasses.fields(TrainOptions)}
-    its = {field.name for field in dataclasses.fields(config)}
-    given = {name: value for name, value in stage.options.items() if name not in ("method", "rounds", "labels", "feedback")}
-    return (
-        TrainOptions(**{name: value for name, value in given.items() if name in mine}),
-        config(**{name: value for name, value in given.items() if name in its}),
-    )
+
+def filled(kind: type[Any], options: Mapping[str, Any]) -> Any:
+    """A dataclass of those options that it has."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in options.items() if name in names})
 
 
 def paths(advice: Advice, recipe: str) -> list[Path]:
@@ -52,7 +47,7 @@ def paths(advice: Advice, recipe: str) -> list[Path]:
 
 def command_line(stage: Stage, path: Path) -> str:
     """What to type."""
-    return f"accord {stage.command} --config {path.as_posix()}"
+    return f"accord {stage.command} --config {shlex.quote(path.as_posix())}"
 
 
 def write_recipes(advice: Advice, recipe: str, *, overwrite: bool) -> list[Path]:
@@ -65,6 +60,8 @@ def write_recipes(advice: Advice, recipe: str, *, overwrite: bool) -> list[Path]
     """
     found = paths(advice, recipe)
     for path in found:
+        if path.is_dir() or not path.name:
+            raise ConfigError(f"--recipe {recipe!r} is a folder. Name a file: --recipe mine.yaml.")
         if path.exists() and not overwrite:
             raise ConfigError(
                 f"{path} is there already. Name another (--recipe mine.yaml), write over it (--overwrite), or write none (--recipe none)."

@@ -103,16 +103,24 @@ def data_of(units: Sequence[Unit], token_budget: int, answer: float = 0.0) -> Da
     )
 
 
-def data_like(method: str, rows: int, prompt: int, answer: int, *, longest: int | None = None) -> Data:
-    """Of rows that are not here: so many, with prompts and answers of so many tokens.
-
-    Args:
-        longest: tokens of the longest prompt with one of its answers; None is prompt + answer.
-    """
+def data_like(method: str, rows: int, prompt: int, answer: int) -> Data:
+    """Of rows that are not here: so many, with prompts and answers of so many tokens."""
     answers = ANSWERS.get(method, 0)
-    one = packed_volume(0, [(prompt, [answer] * answers, answer * answers)])
-    extra = max(0, (longest or 0) - prompt - (answer if answers else 0))
-    return Data(rows, one * rows, prompt + (answer + extra) * answers if answers else prompt + extra, prompt, answer)
+    one = data_counted([(prompt, [answer] * answers)])
+    return replace(one, rows=rows, epoch=one.epoch * rows, answer=answer)
+
+
+def data_counted(lengths: Sequence[tuple[int, Sequence[int]]]) -> Data:
+    """Of rows whose prompts and answers were counted and not rendered: tokens of the prompt, and of each answer that is learned from."""
+    epoch = sum((packed_volume(0, [(prompt, answers, sum(answers))]) for prompt, answers in lengths), Volume())
+    every = [answer for _, answers in lengths for answer in answers]
+    return Data(
+        rows=len(lengths),
+        epoch=epoch,
+        longest=max(prompt + sum(answers) for prompt, answers in lengths),
+        prompt=sum(prompt for prompt, _ in lengths) / len(lengths),
+        answer=sum(every) / max(1, len(every)),
+    )
 
 
 def work_of(

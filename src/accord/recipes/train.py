@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from accord.models.load import pick_device, pick_dtype
 from accord.models.lora import lora_config
 from accord.models.opened import Opened, open_model, weights_of
 from accord.models.save import HEADS, REWARD
-from accord.models.size import SMALLEST_BUDGET, ModelSize, choose_token_budget, model_size
+from accord.models.size import choose_token_budget, model_size
 from accord.planning.here import trainer_plan
 from accord.planning.memory import MemoryNeed, check_fits, predict, suggest
-from accord.planning.plan import Place, budget_settings, memory_settings, place_of
+from accord.planning.plan import budget_settings, held_in_half, memory_settings, more_ways, place_of, sampling_settings
+from accord.planning.work import SAMPLED_TOGETHER
 from accord.recipes.dry_run import describe, describe_sampling
 from accord.recipes.rejection import imitated_rows
 from accord.recipes.sampled import prompts_to_answer
@@ -49,7 +49,9 @@ def run(options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions | 
         options.model,
         dtype=config.dtype,
         accept_licence=options.accept_licence,
-        before_loading=lambda found: needs.append(plan_memory(found, options, config, samples=best_of is not None)),
+        before_loading=lambda found: needs.append(
+            plan_memory(found, options, config, rows=len(rows), sampled=(best_of.best_of, best_of.sample_tokens) if best_of else (0, 0))
+        ),
         weights=lambda: config.weights,
     )
     say(opened.line)
@@ -144,11 +146,14 @@ def _on_a_judge(model: str, config: Any) -> None:
         say(f"normalise_on training: {model} is a reward model, whose samples are no policy's.")
 
 
-def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig, *, samples: bool = False) -> MemoryNeed:
+def plan_memory(
+    model_config: Any, options: TrainOptions, config: TrainingConfig, *, rows: int | None = None, sampled: tuple[int, int] = (0, 0)
+) -> MemoryNeed:
     """Choose the token budget from free memory when none is given, and refuse what cannot fit, before weights are read. Returns the need.
 
     Args:
-        samples: True adds what sampling takes, beside methods that always sample. False does not.
+        rows: of the data. None: as many as a round asks.
+        sampled: answers to each prompt that are sampled before training, and the tokens of each.
     """
     import torch
 
@@ -159,11 +164,13 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
     dtype = pick_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
     half = getattr(model_config, "dtype", None) == torch.bfloat16
     place = place_of(config, available_memory(device), device, dtype.itemsize, half=half)
-    if half and place.device == "cpu":
-        place = _in_half(size, options, config, place)
-    settings = memory_settings(config, options, place)
-    if samples and "sample_rows" not in settings:
-        settings |= {"sample_rows": 64, "sample_tokens": settings["context"]}
+    smaller = held_in_half(size, options, config, place)
+    if smaller is not None:
+        place, config.weights = smaller, "bf16"
+        say(f"weights bf16: the checkpoint is, and in float32 it does not fit into {place.have / 1e9:.1f} GB.")
+    settings = memory_settings(config, options, place, rows=rows)
+    if sampled[0]:
+        settings |= sampling_settings(sampled[0] * (rows or SAMPLED_TOGETHER), sampled[1])
     if config.tokens_per_microbatch is None:
         fixed = predict(size, **{**settings, "head": True}, token_budget=0).total  # as `training.budget` counts
         config.tokens_per_microbatch = choose_token_budget(size, place.have - fixed, device=device, **budget_settings(settings))
@@ -174,24 +181,10 @@ def plan_memory(model_config: Any, options: TrainOptions, config: TrainingConfig
         need,
         place.have,
         what=f"accord {config.method} on {options.model}",
-        fitting=suggest(size, place.have, **settings, heads=hasattr(config, "backbone")),
+        fitting=suggest(size, place.have, **settings, **more_ways(config, place, settings)),
         force=options.force,
     )
     return need
-
-
-def _in_half(size: ModelSize, options: TrainOptions, config: TrainingConfig, place: Place) -> Place:
-    """With weights at auto, a checkpoint of bfloat16 that fits in float32 by no micro-batch is held as it is: that is exact."""
-    if config.weights != "auto" or not (options.lora_r or getattr(config, "backbone", "") == "heads"):
-        return place
-    smaller = place_of(replace(config, weights="bf16"), place.have, place.device, 4, half=True)
-    budget = config.tokens_per_microbatch or SMALLEST_BUDGET
-    needs = [predict(size, **memory_settings(config, options, one), token_budget=budget).total for one in (place, smaller)]
-    if needs[0] <= place.have or needs[1] > place.have:
-        return place
-    config.weights = "bf16"
-    say(f"weights bf16: the checkpoint is, and in float32 it would take {needs[0] / 1e9:.1f} GB of {place.have / 1e9:.1f} GB.")
-    return smaller
 
 
 ONLINE = ("ppo", "grpo")
@@ -233,14 +226,27 @@ def build(options: TrainOptions, config: Any, opened: Opened, rows: Rows, evalua
         )
     if getattr(config, "backbone", "") == "heads":
         lora = None
-    trainer = {
+    return _trainer(config.method)(opened.policy, args=config, eval_dataset=evaluation, peft_config=lora, **common)
+
+
+def _trainer(method: str) -> Any:
+    """The trainer of a method that learns from rows as they are."""
+    import accord
+
+    return {
         "sft": accord.SFTTrainer,
         "reward": accord.RewardTrainer,
         "prm": accord.PRMTrainer,
         "dpo": accord.DPOTrainer,
         "kto": accord.KTOTrainer,
-    }[config.method]
-    return trainer(opened.policy, args=config, eval_dataset=evaluation, peft_config=lora, **common)
+    }[method]
+
+
+def kinds_of(method: str) -> tuple[str, ...]:
+    """Kinds of rows that a method takes."""
+    from accord.methods.prompts import KINDS
+
+    return KINDS if method in ONLINE else tuple(_trainer(method).kinds)
 
 
 def _rewards(options: TrainOptions, method: str, opened: Opened, *, aggregation: str | None = None) -> list[Any]:

@@ -1,0 +1,123 @@
+"""Plans of the stages that advice names, those of several runs taken apart: `accord align` and `accord constitution`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from accord.config.dpo import DPOConfig
+from accord.config.options import AlignOptions, TrainOptions
+from accord.config.plan import AdviseOptions
+from accord.config.ppo import PPOConfig
+from accord.config.reward import RewardConfig
+from accord.config.sft import SFTConfig
+from accord.planning.advise import SOME, Stage
+from accord.planning.here import planned
+from accord.planning.plan import Plan
+from accord.planning.recipe_files import TRAINING, filled, split_options
+from accord.planning.work import data_like
+from accord.recipes.align import settings_of
+
+TYPICAL = (100, 150)
+"""Tokens of a prompt and of an answer, where a situation says nothing of them."""
+PRACTISED = 0.8
+"""Share of the prompts that `accord align` trains on."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a stage, and how often it is done."""
+
+    options: TrainOptions
+    config: Any
+    rows: int
+    times: int = 1
+    sampled: tuple[int, int] = (0, 0)
+    """As `work.work_of`."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The plan of a run that is done so often."""
+
+    plan: Plan
+    times: int = 1
+
+    @property
+    def hours(self) -> float:
+        """All of them together; 0 where no time is planned."""
+        return self.times * self.plan.seconds.total / 3600 if self.plan.seconds is not None else 0.0
+
+    def without(self, told: Collection[str]) -> Planned:
+        """The same without notes that have been told."""
+        return replace(self, plan=replace(self.plan, notes=tuple(note for note in self.plan.notes if note not in told)))
+
+    def __str__(self) -> str:
+        return str(self.plan) if self.times == 1 else f"{self.times} times: {self.plan}"
+
+
+def stage_plans(stages: Sequence[Stage], asked: AdviseOptions, *, quick: bool = False) -> list[list[Planned]]:
+    """The plans of each stage; none for what trains nothing.
+
+    Args:
+        quick: as `here.planned`.
+    """
+    return [[_planned(run, stage, asked, quick) for run in runs_of(stage)] for stage in stages]
+
+
+def _planned(run: Run, stage: Stage, asked: AdviseOptions, quick: bool) -> Planned:
+    data = data_like(run.config.method, run.rows, *TYPICAL)
+    plan = planned(
+        run.options,
+        run.config,
+        data,
+        hardware=asked.hardware,
+        memory_gb=asked.memory_gb,
+        sampled=run.sampled,
+        notes=run.notes,
+        quick=quick,
+        base=stage.base,
+    )
+    return Planned(plan, run.times)
+
+
+def runs_of(stage: Stage) -> list[Run]:
+    """What a stage trains, in order."""
+    if stage.command in TRAINING:
+        options, config = split_options(stage)
+        return [Run(options, config, stage.rows, sampled=(stage.options.get("best_of", 0), stage.options.get("sample_tokens", 0)))]
+    if stage.command == "align":
+        return _aligned(stage)
+    if stage.command == "constitution":
+        note = f"for {stage.rows} revised answers and as many compared ones; critiques and judgements apart"
+        return [run for run in _aligned(stage, method="dpo", notes=(note,)) if run.config.method != "reward"]
+    if stage.command == "annotate":
+        note = f"what training on {SOME} comparisons will take, once they are there"
+        return [Run(TrainOptions(model=stage.options["model"]), DPOConfig(num_train_epochs=2), SOME, notes=(note,))]
+    return []
+
+
+def _aligned(stage: Stage, method: str = "", notes: tuple[str, ...] = ()) -> list[Run]:
+    """SFT on the answers that were preferred, the reward models' features once, and the policy; in rounds the last two, of all labels so far."""
+    asked: AlignOptions = filled(AlignOptions, stage.options)
+    settings, method = settings_of(asked), method or asked.method
+    rounds = stage.options.get("rounds", 0)
+    learned = TrainOptions(model=asked.model, lora_r=settings.lora_r, lora_layers=settings.lora_layers)
+    rows = math.ceil(stage.rows * (rounds + 1) / 2) if rounds else stage.rows
+    practised = math.ceil(PRACTISED * rows)
+    runs = {
+        "sft": Run(learned, SFTConfig(**settings.sft), practised, notes=notes),
+        "reward": Run(learned, RewardConfig(**{**settings.reward, "normalise": False}), rows, max(1, rounds), notes=notes),
+        "ppo": Run(
+            TrainOptions(model=asked.model, lora_r=settings.lora_r, lora_layers=settings.lora_layers, reward_model=["reward"]),
+            PPOConfig(max_new_tokens=settings.max_new_tokens, **settings.ppo),
+            practised,
+            max(1, rounds),
+            notes=notes,
+        ),
+        "dpo": Run(learned, DPOConfig(**settings.dpo), practised, max(1, rounds), notes=notes),
+    }
+    return [runs[name] for name in ("sft", "reward", method) if name != "sft" or not rounds]
