@@ -284,8 +284,8 @@ def test_full_fine_tuning_is_saved_as_a_transformers_model(tmp_path: Path) -> No
 # -- reward models ------------------------------------------------------------------------------------------------------------------
 
 
-def reward_model(layer: int | None = None) -> RewardModel:
-    policy = stacked("sft", "reward")
+def reward_model(layer: int | None = None, architecture: str = "llama") -> RewardModel:
+    policy = stacked("sft", "reward", architecture=architecture)
     heads = RewardHeads(policy.hidden_size, 3, layer=layer, seed=2)
     model = RewardModel(policy, ("sft", "reward"), heads, Renderer(tiny.tokenizer()))
     features = torch.cat(model.features(UNITS))
@@ -306,9 +306,10 @@ def test_reward_model_saved_and_loaded(tmp_path: Path, layer: int | None) -> Non
     assert torch.equal(shared.score(UNITS), model.score(UNITS))
 
 
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "gemma3_text", "smollm3"])
 @pytest.mark.parametrize("layer", [None, 1])
-def test_exported_classifier_gives_our_score(tmp_path: Path, layer: int | None) -> None:
-    model = reward_model(layer)
+def test_exported_classifier_gives_our_score(tmp_path: Path, layer: int | None, architecture: str) -> None:
+    model = reward_model(layer, architecture)
     constant = export_classifier(model, tiny.tokenizer(), tmp_path)
     assert abs(constant) > 1e-4
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32).eval()

@@ -21,6 +21,7 @@ from accord.models.gguf_vocabulary import UNUSED, token_fields
 from accord.models.gguf_write import check_gguf, load_written, permute, write_gguf
 from accord.models.load import load_tokenizer, resolve
 from accord.models.tokenizer_files import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED
+from accord.recipes.take_home import take_home
 
 gguf = pytest.importorskip("gguf")
 
@@ -246,3 +247,85 @@ def test_a_file_that_does_not_hold_the_model_is_found_out(wrong: str, tmp_path: 
         (folder / "config.json").write_text(json.dumps({**settings, "num_hidden_layers": 12}), encoding="utf-8")
     with pytest.raises(MachineError, match="blk.0.ffn_up.weight is not the" if wrong != "missing" else "has no blk.9.ffn_up.weight"):
         check_gguf(path, folder)
+
+
+BLANKS = ["\n", "▁▁", "▁▁▁"]
+
+
+def pieces(*, first_only: bool) -> Any:
+    """A sentencepiece tokenizer. first_only: a blank before the first word of the whole text, as transformers makes Llama 2's; else none, and blanks
+    in rows are tokens that a user defined, as Gemma has them."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    specials = ["<pad>", "<s>", "</s>", "<unk>"]
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    tokens = [
+        *specials,
+        *BLANKS,
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "▁",
+        *letters,
+        "[",
+        "]",
+        "/",
+        "th",
+        "the",
+        "▁t",
+        "▁th",
+        "▁the",
+    ]
+    merges = [("▁", "▁"), ("▁▁", "▁"), ("▁", "▁▁"), ("t", "h"), ("th", "e"), ("▁", "t"), ("▁t", "h"), ("▁th", "e"), ("▁", "the")]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    backend = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    if first_only:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    else:
+        backend.normalizer = normalizers.Replace(" ", "▁")
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
+    backend.add_tokens([AddedToken(token, special=False, normalized=False) for token in BLANKS])
+    made = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>")
+    made.chat_template = "{{ bos_token }}{% for m in messages %}{{ '[INST] ' + m['content'] + ' [/INST]' }}{% endfor %}"
+    return made
+
+
+def written_with(tokenizer: Any, folder: Path) -> Any:
+    """The tokenizer as a GGUF file gives it back."""
+    tiny.model(vocab_size=320).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_gguf(folder, folder / "model.gguf", "f16", title="tiny")
+    return read_tokenizer(folder / "model.gguf")
+
+
+def test_blanks_that_a_user_defined_are_written_as_blanks(tmp_path: Path) -> None:
+    """llama.cpp cuts them out of the text as it was written, and prints them as they stand in the file."""
+    before = pieces(first_only=False)
+    fields = token_fields(before, 320)
+    assert [fields.tokens[index] for index in range(4, 7)] == ["\n", "  ", "   "] and fields.types[4:7] == [USER_DEFINED] * 3
+    assert not fields.space_prefix
+    back = written_with(before, tmp_path)
+    for text in ("the  the", "a   b", "  the\nb", "a the"):
+        assert back(text, add_special_tokens=False)["input_ids"] == before(text, add_special_tokens=False)["input_ids"]
+
+
+def test_a_blank_before_the_first_word_alone(tmp_path: Path) -> None:
+    """Chats begin with a token, so there is none in them; a file that asked for a blank after every token would have them begin otherwise."""
+    before = pieces(first_only=True)
+    assert before("the", add_special_tokens=False)["input_ids"] == [before.convert_tokens_to_ids("▁the")]
+    assert not token_fields(before, 320).space_prefix
+    back = written_with(before, tmp_path)
+    text = before.apply_chat_template([{"role": "user", "content": "the a the"}], tokenize=False)
+    assert back(text, add_special_tokens=False)["input_ids"] == before(text, add_special_tokens=False)["input_ids"]
+    before.chat_template = "the {{ messages[0]['content'] }}"  # this one begins with a word
+    assert token_fields(before, 320).space_prefix
+
+
+def test_of_templates_with_names_the_default_is_written(tmp_path: Path) -> None:
+    folder, _ = tiny_gguf.saved(tmp_path / "folder", "llama")
+    several = tiny_gguf.tokenizer()
+    several.chat_template = {"default": tiny.TEMPLATE, "tool_use": "tools"}
+    several.save_pretrained(folder)
+    taken = take_home(str(folder), "gguf-f16", tmp_path / "out", prompts=1)
+    (file,) = (tmp_path / "out").glob("*.gguf")
+    assert read_tokenizer(file).chat_template == tiny.TEMPLATE and taken.difference.largest < 0.02

@@ -184,12 +184,13 @@ def test_stops_with_quotes_and_lines_parse() -> None:
         "{% for message in messages %}{{ '{{' + message['role'] + '}} ' + message['content'] + '\n' }}{% endfor %}",
         "{% for message in messages %}{{ loop.index ~ message['content'] + '\n' }}{% endfor %}",
         "{{ raise_exception('no') }}",
+        "{{ strftime_now('%d %b %Y') }}\n{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}",
         "{% for message in messages %}{{ '\u200b' + message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}",
         "{% for message in messages %}{{ '\"\"\"' + message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}",
         "{% for message in messages %}{{ message['role'] + '{' + message['content'] + '}\n' }}{% endfor %}",
     ],
-    ids=["content changed", "braces", "turns numbered", "refuses", "not printed", "three quotes", "a brace before the text"],
+    ids=["content changed", "braces", "turns numbered", "refuses", "today", "not printed", "three quotes", "a brace before the text"],
 )
-def test_a_template_of_another_kind_is_left_to_the_weights_file(template: str) -> None:
+def test_a_template_of_another_kind_is_left_out(template: str) -> None:
     text, own = modelfile(with_template(template), "a.gguf", [2])
     assert not own and "TEMPLATE" not in text and 'PARAMETER stop "<|end|>"' in text

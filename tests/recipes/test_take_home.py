@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -198,6 +199,109 @@ def test_what_has_no_form_is_refused_before_anything_is_written(tmp_path: Path, 
 
     assert "this one is phi3" in refused(tmp_path / "phi", "ollama")
     opened = open_model(str(tmp_path / "phi"), dtype="float32")
-    stack = opened.policy.add_adapter("sft", tiny.lora(use_dora=True))
+    opened.policy.add_adapter("sft", tiny.lora())
+    stack = opened.policy.add_adapter("dpo", tiny.lora(use_dora=True))
     save_policy(opened.policy, stack, opened.tokenizer, tmp_path / "dora")
-    assert "do not merge exactly. Use --to adapter" in refused(tmp_path / "dora", "merged")
+    assert "carries 2 adapters, and one of them is of a kind that reads the layer's own weight" in refused(tmp_path / "dora", "merged")
+    assert main(["export", "nowhere", "--to", "gguf-q4_k_m"]) == 2 and "the forms are merged, adapter" in capsys.readouterr().err
+
+
+def saved_run(folder: Path, base: Path, *adapters: Any) -> tuple[Path, torch.Tensor]:
+    """A run of these adapters, each shaken, and its log-probs."""
+    opened = open_model(str(base), dtype="float32")
+    stack: tuple[str, ...] = ()
+    for number, config in enumerate(adapters):
+        stack = opened.policy.add_adapter(f"step{number}", config)
+        tiny.shake(opened.policy, f"step{number}")
+    save_policy(opened.policy, stack, opened.tokenizer, folder)
+    with torch.no_grad(), opened.policy.using(stack, packed=False):
+        return folder, opened.policy.model(IDS).logits.log_softmax(-1)
+
+
+def gap_of(folder: Path, expected: torch.Tensor) -> float:
+    with torch.no_grad():
+        return float((AutoModelForCausalLM.from_pretrained(folder)(IDS).logits.log_softmax(-1) - expected).abs().max())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "adapters"),
+    [
+        (
+            "llama",
+            ({}, {"target_modules": ["q_proj", "up_proj"], "layers_to_transform": [1]}),
+        ),  # SFT on all layers, then DPO on the upper half
+        ("llama", ({"use_dora": True},)),
+        ("llama", ({"use_rslora": True, "lora_alpha": 3}, {"target_modules": ["q_proj"]})),
+        ("llama", ({"target_modules": ["embed_tokens", "q_proj"]},)),
+        ("gpt2", ({"target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True},)),
+    ],
+    ids=["upper half", "dora", "two scalings", "embeddings", "conv1d"],
+)
+def test_whatever_was_trained_is_merged(architecture: str, adapters: tuple[dict[str, Any], ...], tmp_path: Path) -> None:
+    tiny_gguf.saved(tmp_path / "base", architecture, tie_word_embeddings=True)
+    made = [LoraConfig(**{"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **given}) for given in adapters]
+    run, expected = saved_run(tmp_path / "run", tmp_path / "base", *made)
+    taken = take_home(str(run), "merged", tmp_path / "out", prompts=2)
+    assert taken.difference.largest < 1e-4 and gap_of(tmp_path / "out", expected) < 1e-4
+    assert gap_of(tmp_path / "base", expected) > 0.01
+
+
+def test_merging_leaves_the_policy_as_it_was(tmp_path: Path) -> None:
+    tiny_gguf.saved(tmp_path / "base", "llama", tie_word_embeddings=True)
+    opened = open_model(str(tmp_path / "base"), dtype="float32")
+    config = LoraConfig(r=4, target_modules=["embed_tokens", "q_proj"], use_dora=True, task_type="CAUSAL_LM")
+    stack = opened.policy.add_adapter("sft", config)
+    tiny.shake(opened.policy, "sft")
+    weights = {name: value.clone() for name, value in opened.policy.model.state_dict().items()}
+
+    def answer() -> torch.Tensor:
+        with torch.no_grad(), opened.policy.using(stack, packed=False):
+            return opened.policy.model(IDS).logits
+
+    before = answer()
+    module.export_merged(opened.policy, stack, opened.tokenizer, tmp_path / "out")
+    assert all(torch.equal(value, weights[name]) for name, value in opened.policy.model.state_dict().items())
+    assert torch.equal(answer(), before)
+    assert opened.policy.model.lm_head.weight is opened.policy.model.get_input_embeddings().weight
+
+
+def test_an_adapter_goes_without_what_a_run_keeps_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Labels have the names of people, and a database's address may have a password."""
+    run = trained(tmp_path)
+    (tmp_path / "base" / "LICENSE").write_text("Terms.\n", encoding="utf-8")
+    (tmp_path / "base" / "LICENSES").mkdir()
+    for name in ("labels/annotations.sqlite", "labels/project.yaml", "checkpoint-2/model.bin", "report.html", "rows.jsonl"):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("secret", encoding="utf-8")
+    exported(capsys, run, "adapter", tmp_path / "out")
+    assert main(["export", str(run), "--to", str(tmp_path / "copy"), "--merged", "false"]) == 0
+    for folder in (tmp_path / "out", tmp_path / "copy"):
+        assert not [path for path in folder.rglob("*") if path.is_file() and path.read_bytes() == b"secret"]
+        assert (folder / "stack" / "0-dpo").is_dir() and (folder / "tokenizer.json").is_file()
+    assert (tmp_path / "out" / "LICENSE").read_text(encoding="utf-8") == "Terms.\n" and not (tmp_path / "out" / "LICENSES").exists()
+
+
+def test_a_run_of_all_weights_keeps_its_bases_licence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained(tmp_path, "llama", "--lora_r", "0")
+    (tmp_path / "base" / "NOTICE").write_text("Notice.\n", encoding="utf-8")
+    exported(capsys, run, "merged", tmp_path / "out")
+    assert (tmp_path / "out" / "NOTICE").read_text(encoding="utf-8") == "Notice.\n"
+
+
+def test_memory_for_the_copies_is_asked_for_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, model = tiny_gguf.saved(tmp_path / "base", "llama")
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    monkeypatch.setattr(module, "available_memory", lambda _: 8 * weights - 1)
+    with pytest.raises(MachineError, match="of memory"):
+        take_home(str(folder), "merged", tmp_path / "out", prompts=1)
+    assert not (tmp_path / "out").exists()
+    take_home(str(folder), "merged", tmp_path / "out", prompts=1, force=True)
+
+
+def test_where_ollama_has_no_words_it_is_not_offered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, _ = tiny_gguf.saved(tmp_path / "base", "llama")
+    tokenizer = tiny_gguf.tokenizer()
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
+    said = exported(capsys, folder, "ollama", tmp_path / "out")
+    assert "it would send plain text. Serve the file with llama-server --jinja." in said and "ollama create" not in said

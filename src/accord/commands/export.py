@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from accord.errors import ConfigError
 from accord.models.opened import open_model
 from accord.models.save import PROCESS, REWARD
 from accord.models.small import widen
-from accord.recipes.take_home import take_home
+from accord.recipes.take_home import left_behind, take_home
 from accord.rewards.export import export_classifier
 from accord.rewards.learned import RewardModel
 from accord.writing import whole_folder
@@ -26,7 +27,7 @@ def run(options: ExportOptions) -> int:
         if not source.is_dir():
             raise ConfigError(f"--merged false copies a run folder, and there is no folder {source}.")
         with whole_folder(target) as staged:
-            shutil.copytree(source, staged, ignore=shutil.ignore_patterns("checkpoint-*", ".*", "*.jsonl"), dirs_exist_ok=True)
+            shutil.copytree(source, staged, ignore=left_behind, dirs_exist_ok=True)
         print(f"Copied the adapter to {target}.")
         return 0
     _refuse_judges(source)
@@ -34,11 +35,15 @@ def run(options: ExportOptions) -> int:
     taken = take_home(options.run, form, target, prompts=options.prompts, force=options.force)
     loads = f' Load it with: AutoModelForCausalLM.from_pretrained("{target.as_posix()}")' if form == "merged" else ""
     print(f"Wrote {target}.{loads}\nLoaded again and compared: {taken.difference}.")
-    print("\n".join([*taken.notes, "Serve it with:", *(f"  {line}" for line in taken.lines)]))
+    print("\n".join([*taken.notes, *(["Serve it with:"] if taken.lines else []), *(f"  {line}" for line in taken.lines)]))
     return 0
 
 
 def _target(options: ExportOptions) -> Path:
+    if re.fullmatch(r"(gguf|q\d|f16|f32)[\w-]*", options.to, re.IGNORECASE) and options.to not in EXPORT_FORMS:
+        raise ConfigError(
+            f"accord export --to {options.to}: the forms are {', '.join(EXPORT_FORMS)}; a folder of that name is ./{options.to}."
+        )
     if options.to not in EXPORT_FORMS:
         return Path(options.to)
     return Path(options.output_dir or Path("exports") / f"{Path(options.run).name.lower() or 'model'}-{options.to}")

@@ -60,11 +60,14 @@ def token_fields(tokenizer: Any, rows: int) -> TokenFields:
     merges = [pair if isinstance(pair, list) else pair.split(" ", 1) for pair in model["merges"]]
     first, *_ = stop_token_ids(tokenizer)
     bos = tokenizer.bos_token_id
+    types = _types(tokenizer, tokens, known, pieces=pieces)
+    if pieces:  # what a user defined is cut out of the text as it was written, before blanks become ▁
+        tokens = [token.replace("▁", " ") if its == USER_DEFINED else token for token, its in zip(tokens, types, strict=True)]
     return TokenFields(
         model=kind,
         pre="default" if pieces else _cut(backend),
         tokens=tokens,
-        types=_types(tokenizer, tokens, known, pieces=pieces),
+        types=types,
         merges=None if pieces else [" ".join(pair) for pair in merges],
         scores=_scores(tokens, merges) if pieces else None,
         bos=bos,
@@ -73,9 +76,28 @@ def token_fields(tokenizer: Any, rows: int) -> TokenFields:
         unknown=tokenizer.unk_token_id,
         pad=tokenizer.pad_token_id,
         add_bos=bos is not None and tokenizer("a")["input_ids"][:1] == [bos],
-        space_prefix=pieces and tokenizer.tokenize("a")[0].startswith("▁"),
-        template=tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None,
+        space_prefix=pieces and tokenizer.tokenize("a")[0].startswith("▁") and not _only_at_the_start(tokenizer, backend),
+        template=chat_template_of(tokenizer),
     )
+
+
+def chat_template_of(tokenizer: Any) -> str | None:
+    """The template of a chat: of several with names the one called default."""
+    found = tokenizer.chat_template
+    return found.get("default") if isinstance(found, dict) else found
+
+
+def _only_at_the_start(tokenizer: Any, backend: dict[str, Any]) -> bool:
+    """Whether a blank is put before the first word of a whole text alone (`Metaspace`, `first`), and chats begin with a token that is no word: then
+    there is none in them. GGUF knows a blank after every special token, or none."""
+    rules = backend.get("pre_tokenizer") or {}
+    if not any(rule.get("prepend_scheme") == "first" for rule in rules.get("pretokenizers", [rules])):
+        return False
+    if chat_template_of(tokenizer) is None:
+        return False
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False, add_generation_prompt=True)
+    first = tokenizer(text, add_special_tokens=False)["input_ids"][:1]
+    return bool(first) and first[0] in {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
 
 
 def _tokens(ids: dict[str, int], rows: int) -> tuple[list[str], set[int]]:

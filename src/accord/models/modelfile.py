@@ -1,14 +1,16 @@
 """An Ollama Modelfile: where the weights are, the chat template as Ollama writes templates, the texts that end an answer.
 
 Ollama's templates are Go's. The chat template is found by rendering it: what it writes before and after a message of each role, in front of
-everything, and where an answer begins. One that cannot be put together from these parts, or that a Modelfile cannot hold, is left to the
-template inside the GGUF file.
+everything, and where an answer begins. One that cannot be put together from these parts, that writes a date, or that a Modelfile cannot
+hold, is left out; Ollama then sends plain text, for it does not read the template inside a GGUF file (`template.Named` in its sources).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+from accord.models.gguf_vocabulary import chat_template_of
 
 _MARKS = {"system": "\ue000System\ue001", "user": "\ue000User\ue001", "assistant": "\ue000Answer\ue001"}
 _TALKS = (("user",), ("user", "assistant", "user"), ("system", "user"), ("system", "user", "assistant", "user"))
@@ -44,6 +46,8 @@ class TurnParts:
 
 def turn_parts(tokenizer: Any) -> TurnParts | None:
     """The parts of a tokenizer's chat template; None where conversations cannot be put together from them."""
+    if "strftime_now" in str(chat_template_of(tokenizer)):
+        return None  # it writes today's date, which would stay today's
     try:
         parts = _parts(tokenizer)
         found = parts is not None and all(parts.render(_messages(talk)) == _text(tokenizer, talk, ask=True) for talk in _TALKS)

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from accord.data.render import Renderer
-from accord.errors import ConfigError, MachineError
+from accord.errors import AccordError, ConfigError, MachineError
 from accord.evaluation.same_answers import Answers, Difference, difference, greedy_answers
 from accord.models.adapters import PolicyModel, Stack
 from accord.models.export import export_merged
 from accord.models.folders import read_json
+from accord.models.free_memory import available_memory, require
 from accord.models.gguf import read_tokenizer
 from accord.models.gguf_settings import architecture_of
+from accord.models.gguf_vocabulary import chat_template_of
 from accord.models.gguf_write import check_gguf, load_written, write_gguf
 from accord.models.load import ResolvedModel, load_model, load_tokenizer, resolve
 from accord.models.modelfile import modelfile
@@ -34,10 +36,19 @@ LIMITS = {"merged": 1e-3, "adapter": 1e-3, "gguf-f16": 0.1}
 NEAR = 0.9
 """Share of tokens below which a file in four bits is told to be far from its model."""
 ADAPTER = "adapter_config.json"
+ADAPTERS = "stack"
+"""Where a run folder keeps each adapter of its stack."""
 PLAIN = ("merged", "adapter")
 """Forms that Python loads; the others are GGUF files."""
-LEFT_BEHIND = shutil.ignore_patterns("checkpoint-*", ".*", "*.jsonl", "*.html")
-"""What of a run folder is no part of its adapter."""
+_NO_PART = shutil.ignore_patterns(".*", "*.jsonl", "*.html", "*.yaml", "*.sqlite*")
+
+
+def left_behind(folder: str, names: list[str]) -> set[str]:
+    """What of a run folder is no part of its model: rows, pages, checkpoints, and every folder that a run keeps beside (labels, with the
+    names of those who gave them) but the one of its adapters."""
+    return {name for name in names if (Path(folder) / name).is_dir() and name != ADAPTERS and Path(folder).name != ADAPTERS} | _NO_PART(
+        folder, names
+    )
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ def take_home(source: str, form: str, folder: Path, *, prompts: int = 8, force: 
     opened = open_model(source, dtype="float32", force=force)  # adapters add up exactly in no half type
     if form not in PLAIN:
         architecture_of(opened.policy.model.config.to_dict())
-    written = _Written(source, form, opened)
+    written = _Written(source, form, opened, force=force)
     before = greedy_answers(opened.policy, opened.stack, opened.renderer, questions(prompts))
     with whole_folder(folder) as staged:
         written.model(opened, staged)
@@ -90,7 +101,8 @@ def take_home(source: str, form: str, folder: Path, *, prompts: int = 8, force: 
             notes.append("Four bits cost this model much, as they do small ones: --to gguf-q8_0 stays nearer.")
         shutil.rmtree(staged / "merged", ignore_errors=True)
         written.card(staged, found)
-    return Taken(form, folder, found, tuple(notes), tuple(serving_lines(form, folder, written.name)))
+    lines = serving_lines(form, folder, written.name, ollama=written.for_ollama, folder_of_base=written.held != "gguf")
+    return Taken(form, folder, found, tuple(notes), tuple(lines))
 
 
 def questions(count: int) -> list[str]:
@@ -99,8 +111,13 @@ def questions(count: int) -> list[str]:
     return [rows[index * len(rows) // count].prompt[0].content for index in range(count)]
 
 
-def serving_lines(form: str, folder: Path, name: str) -> Iterator[str]:
-    """The commands that serve what was written: vLLM, llama.cpp, Ollama."""
+def serving_lines(form: str, folder: Path, name: str, *, ollama: bool = True, folder_of_base: bool = True) -> Iterator[str]:
+    """The commands that serve what was written: vLLM, llama.cpp, Ollama.
+
+    Args:
+        ollama: False leaves out Ollama, which would not know the chat template.
+        folder_of_base: False where the base of an adapter is no folder that vLLM reads.
+    """
 
     def at(*parts: str) -> str:
         return shlex.quote(folder.joinpath(*parts).as_posix())
@@ -108,13 +125,16 @@ def serving_lines(form: str, folder: Path, name: str) -> Iterator[str]:
     if form == "merged":
         yield f"vllm serve {at()} --served-model-name {name}"
     elif form == "adapter":
+        if not folder_of_base:
+            return
         config = read_json(folder / ADAPTER)
         room = next((one for one in (8, 16, 32, 64, 128, 256) if one >= config["r"]), config["r"]) if "r" in config else 16
         base = shlex.quote(config["base_model_name_or_path"])
         yield f"vllm serve {base} --enable-lora --max-lora-rank {room} --lora-modules {name}={at()}"
     else:
         yield f"llama-server -m {at(_file(name, form))} --jinja"
-        yield f"ollama create {name} -f {at('Modelfile')} && ollama run {name}"
+        if ollama:
+            yield f"ollama create {name} -f {at('Modelfile')} && ollama run {name}"
 
 
 # -- one form -----------------------------------------------------------------------------------------------------------------------
@@ -123,25 +143,39 @@ def serving_lines(form: str, folder: Path, name: str) -> Iterator[str]:
 class _Written:
     """What is known of the model while it is written and loaded again: little enough to let the model itself go."""
 
-    def __init__(self, source: str, form: str, opened: Opened) -> None:
-        self.source, self.form = Path(source), form
+    def __init__(self, source: str, form: str, opened: Opened, *, force: bool) -> None:
+        self.source, self.form, self.force = Path(source), form, force
         self.name, self.base, self.licence = _name(self.source), opened.resolved.name, opened.resolved.licence
         self.base_folder = Path(opened.resolved.folder)
+        self.started = _started(self.source)
         self.tokenizer = opened.tokenizer
         self.stops = stop_token_ids(opened.tokenizer, opened.policy.model.generation_config)
         self.held = opened.policy.held
+        self.for_ollama = True
 
     def model(self, opened: Opened, staged: Path) -> None:
         """Copy the adapter, or merge the model into a folder, which of a GGUF file goes away again."""
         if self.form == "adapter":
-            shutil.copytree(self.source, staged, ignore=LEFT_BEHIND, dirs_exist_ok=True)
+            shutil.copytree(self.source, staged, ignore=left_behind, dirs_exist_ok=True)
+            self._licences(staged)
             return
+        weights = sum(parameter.numel() for parameter in opened.policy.model.parameters())
+        if not self.force:
+            # In float32: what was held in fewer bits, a copy with the adapters added, and the model that is written.
+            copies = 3 if self.held else 2
+            require(4 * copies * weights, available_memory(str(opened.policy.device)), what="accord export", fitting="--to adapter")
         widen(opened.policy.model)
         export_merged(opened.policy, opened.stack, self.tokenizer, staged if self.form == "merged" else staged / "merged")
-        for path in [*self.base_folder.glob("LICENSE*"), *self.base_folder.glob("NOTICE*")]:
-            shutil.copy(path, staged)
+        self._licences(staged)
         if (self.source / RECORD).is_file():
             shutil.copy(self.source / RECORD, staged)
+
+    def _licences(self, staged: Path) -> None:
+        """The base's licence and notice; of a run of all weights, which is its own base, they lie where that started."""
+        for folder in self.base_folder, self.started:
+            for path in [*folder.glob("LICENSE*"), *folder.glob("NOTICE*")] if folder is not None else ():
+                if path.is_file() and not (staged / path.name).exists():
+                    shutil.copy(path, staged)
 
     def file(self, staged: Path) -> list[str]:
         """The GGUF file of the merged folder, checked tensor by tensor, and its Modelfile; returns what to say of them."""
@@ -154,13 +188,20 @@ class _Written:
             f"{path.name}: {path.stat().st_size / 1e6:.3g} MB; rounding takes {lost:.2g} of a weight matrix at most (share of its norm)."
         ]
         if not own:
-            notes.append("Ollama has no words for this chat template, so the Modelfile leaves it to the one inside the GGUF file.")
+            notes.append(
+                "Ollama's templates have no words for this chat template, and Ollama does not read the one inside the GGUF file: it would send "
+                "plain text. Serve the file with llama-server --jinja."
+            )
+        self.for_ollama = own
         return notes
 
     def notes(self) -> list[str]:
         """What to say of an adapter."""
-        if self.held in (None, "gguf"):  # blocks of a GGUF file are held as they are
-            return []
+        if self.held == "gguf":
+            return ["vLLM wants the base as a folder of safetensors: accord export BASE --to merged writes one."]
+        released = read_json(self.base_folder / "config.json")
+        if self.held is None or (self.held == "bf16" and "bfloat16" in (released.get("dtype"), released.get("torch_dtype"))):
+            return []  # it is the base as it was released
         return [
             f"The adapter was trained on its base held in {self.held}; on the base in full precision its log-probs differ by that rounding."
         ]
@@ -191,13 +232,24 @@ class _Written:
     def _check_tokenizer(self, path: Path, count: int) -> None:
         """The file's own tokenizer and template must give the ids that the model was trained on."""
         its = read_tokenizer(path)
-        if its.chat_template != self.tokenizer.chat_template:
+        if its.chat_template != chat_template_of(self.tokenizer):
             raise MachineError(f"{path.name} holds another chat template than the model's. Use --to merged, and please report this.")
         for question in questions(count):
             text = self.tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True)
             mine, found = (one(text, add_special_tokens=False)["input_ids"] for one in (self.tokenizer, its))
             if mine != found:
                 raise MachineError(f"{path.name}: its tokenizer cuts {question!r} into other tokens than the model's. Use --to merged.")
+
+
+def _started(source: Path) -> Path | None:
+    """The folder of the base that a run started from; None for what is no run, or where the base is not there."""
+    if not (source / RECORD).is_file():
+        return None
+    base = read_json(source / RECORD).get("base")
+    try:
+        return Path(resolve(base, quiet=True).folder) if isinstance(base, str) else None
+    except AccordError:
+        return None
 
 
 def _kind(form: str) -> str:

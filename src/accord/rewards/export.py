@@ -16,6 +16,9 @@ from accord.models.export import export_merged
 from accord.rewards.learned import RewardModel
 from accord.writing import whole_folder
 
+PER_LAYER = ("layer_types", "no_rope_layers", "mlp_layer_types")
+"""What a config says of each layer in a list."""
+
 
 @contextmanager
 def _quiet() -> Generator[None]:
@@ -27,6 +30,19 @@ def _quiet() -> Generator[None]:
         yield
     finally:
         logging.set_verbosity(before)
+
+
+def _cut_config(folder: Path, layers: int, pad: int | None) -> Any:
+    """The config of a classifier that ends after so many layers; what it says of each layer ends there, too."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    whole = config.num_hidden_layers
+    said = {
+        name: value[:layers] if isinstance(value, list) and len(value) == whole and name in PER_LAYER else value
+        for name, value in config.to_dict().items()
+    }
+    return type(config).from_dict({**said, "num_hidden_layers": layers, "num_labels": 1, "pad_token_id": pad})
 
 
 @torch.no_grad()
@@ -50,7 +66,7 @@ def export_classifier(reward: RewardModel, tokenizer: Any, folder: Path) -> floa
         try:
             with _quiet():  # transformers would advise to train the head that is written below
                 model = AutoModelForSequenceClassification.from_pretrained(
-                    merged, num_labels=1, num_hidden_layers=layers, pad_token_id=tokenizer.pad_token_id, dtype=policy.model.dtype
+                    merged, config=_cut_config(merged, layers, tokenizer.pad_token_id), dtype=policy.model.dtype
                 )
         except ValueError as error:
             raise ConfigError(f"transformers has no sequence classifier for {type(policy.model).__name__}.") from error
