@@ -51,6 +51,9 @@ def test_rows_of_another_kind_and_overfitting(tmp_path: Path, capsys: pytest.Cap
     assert main(["plan", "ppo", data, "--hardware", "laptop", "--lora_r", "0"]) == 2
     assert "trains an adapter" in capsys.readouterr().err
     assert rows_of_data(TrainOptions(data=data), SFTConfig(overfit=4, max_steps=1), PlanOptions())[0].rows == 4
+    capsys.readouterr()
+    assert main(["plan", "sft", data, "--hardware", "laptop", "--best_of", "4", "--sample_tokens", "16"]) == 0
+    assert "sampling" in capsys.readouterr().out
     pairs = write(tmp_path / "pairs.jsonl", [{"prompt": "Say", "chosen": "y" * 40, "rejected": "z" * 80}])
     judged, _ = rows_of_data(TrainOptions(data=pairs), KTOConfig(), PlanOptions())
     assert judged.rows == 2 and judged.longest == 13 + 32

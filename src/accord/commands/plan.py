@@ -73,7 +73,8 @@ def plan_method(options: TrainOptions, config: Any, plan: PlanOptions, best_of: 
     from accord.planning.here import planned, rows_of_data
     from accord.recipes.train import check_options, kinds_of
 
-    check_options(options, config, best_of if best_of is not None and best_of.best_of else None)
+    chosen = best_of is not None and best_of.best_of and (options.reward or options.reward_model)  # a plan needs no reward yet
+    check_options(options, config, best_of if chosen else None)
     data, notes = rows_of_data(options, config, plan, kinds_of(config.method))
     sampled = (best_of.best_of, best_of.sample_tokens) if best_of is not None else (0, 0)
     found = planned(options, config, data, sampled=sampled, hardware=plan.hardware, memory_gb=plan.memory_gb, notes=notes)

@@ -112,12 +112,14 @@ def config_of(name: str) -> Any:
         return known.config()
     from transformers import AutoConfig
 
+    from accord.models.registry import PINNED
+
     folder = Path(name).expanduser()
     if folder.is_dir() and not (folder / "config.json").exists():
         from accord.models.opened import base_of
 
         return config_of(base_of(folder))
-    if folder.suffix.lower() == ".gguf":
+    if folder.suffix.lower() == ".gguf" or name.lower() in PINNED:
         from accord.models.load import load_config, resolve
 
         return load_config(resolve(name))
