@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import LoHaConfig
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 import tiny
 from accord.data.packing import Branch, Unit, pack
@@ -228,12 +229,24 @@ def test_adapters_that_read_the_bases_weights_are_refused(config: Any, tmp_path:
 
 
 def test_a_model_without_plain_linear_layers_is_refused(tmp_path: Path) -> None:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     config = AutoConfig.for_model("gpt2", n_embd=32, n_layer=2, n_head=4, vocab_size=tiny.VOCAB, eos_token_id=2, bos_token_id=2)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "gpt2")
     with pytest.raises(AccordError, match="no plain linear layers"):
         load_model(resolve(tmp_path / "gpt2", quiet=True), weights="int8")
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("kind", ["bf16", "int8", "nf4"])
+def test_a_held_layer_keeps_nothing_of_the_weight_it_was_made_of(kind: str, stored: torch.dtype, tmp_path: Path) -> None:
+    """The few numbers that it is known by were a view of the whole weight, where that is bfloat16: it stayed in memory."""
+    folder = saved(tmp_path / "base", dtype=stored)
+    layers = [module for module in load_model(resolve(folder, quiet=True), weights=kind).modules() if isinstance(module, SmallLinear)]
+    assert len(layers) > 10
+    for layer in layers:
+        assert layer.sample.untyped_storage().nbytes() <= 2 * 128
+        assert layer.weight.untyped_storage().nbytes() <= layer.weight.nbytes + 64
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory as Linux's kernel counts it")

@@ -211,6 +211,7 @@ def _give(model: Any, name: str, tensor: Tensor | Blocks | Codes, source: Path =
             raise gguf.unreadable(source, tensor.kind) from error
     if isinstance(module, SmallLinear) and key == "weight":
         module.hold(tensor)
+        module.sample = module.sample.clone()  # of a bfloat16 weight it is a view, which would keep all of it in memory
         return
     outer = module is model.get_output_embeddings() or (module is model.get_input_embeddings() and type(module).__name__ in EMBEDDINGS)
     kept = tensor if outer and key == "weight" and tensor.dtype == torch.bfloat16 else tensor.float()
