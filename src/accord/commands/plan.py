@@ -14,7 +14,6 @@ from accord.config.plan import FEEDBACK, GOALS, AdviseOptions, PlanOptions
 from accord.errors import ConfigError
 from accord.planning.advise import METHODS, SLOWER, Advice, Stage, advise
 from accord.planning.recipe_files import TRAINING, command_line, write_recipes
-from accord.planning.time import roughly
 
 if TYPE_CHECKING:
     from accord.recipes.stage_plans import Planned
@@ -162,6 +161,8 @@ def _yes(ask: Callable[[str], str], question: str) -> bool:
 
 def plan_situation(asked: AdviseOptions) -> int:
     """Print method, reasons, labels, commands and plans, and write the recipes."""
+    from accord.planning.time import roughly
+
     advice, plans = decide(asked)
     written = asked.recipe.lower() != "none"
     files = write_recipes(advice, asked.recipe, overwrite=asked.overwrite) if written else []
