@@ -133,6 +133,14 @@ def test_few_labels_are_said_to_be_few() -> None:
     assert "under 100 of them" in said(advise(AdviseOptions(feedback="thumbs", labels=5)))
 
 
+@pytest.mark.parametrize(("feedback", "base"), [("rankings", False), ("pairs", True)])
+def test_rankings_and_base_models_are_aligned_before_rounds(feedback: str, base: bool) -> None:
+    """`accord dpo` takes no rankings, and a base model does not answer yet: `accord align` imitates first and reads both."""
+    first, rounds = advise(AdviseOptions(feedback=feedback, labels=300, online=True, base=base)).stages
+    assert (first.command, first.options["method"]) == ("align", "dpo")
+    assert rounds.options["rounds"] == 4 and rounds.options["model"] == f"{first.options['output_dir']}/dpo"
+
+
 def test_too_little_time_for_rounds_with_a_judge_leaves_the_judge() -> None:
     asked = AdviseOptions(feedback="judge", labels=500, online=True)
     assert advise(asked).method == "rounds"
@@ -142,7 +150,7 @@ def test_too_little_time_for_rounds_with_a_judge_leaves_the_judge() -> None:
 def test_hours_that_do_not_suffice_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     asked = AdviseOptions(feedback="pairs", labels=20000, model="smollm2-135m", hardware="laptop", recipe="none", hours=1.0)
     assert plan_situation(asked) == 0
-    assert "Mind: that is about " in (said := capsys.readouterr().out) and "and you have 1 hours" in said
+    assert "Mind: that is about " in (said := capsys.readouterr().out) and "and you have 1 hour." in said
     plan_situation(dataclasses.replace(asked, labels=200))
     assert "and you have" not in capsys.readouterr().out
 

@@ -183,7 +183,9 @@ def plan_situation(asked: AdviseOptions) -> int:
             told.update(one.plan.notes)
     hours = hours_of(plans)
     if hours > asked.hours:
-        print(f"Mind: that is {roughly(3600 * hours)}, and you have {asked.hours:g} hours. A smaller --model or fewer rows take less.")
+        print(
+            f"Mind: that is {roughly(3600 * hours)}, and you have {asked.hours:g} hour{'s' * (asked.hours != 1)}. A smaller --model or fewer rows take less."
+        )
     return 0 if _fit(plans) else 4
 
 

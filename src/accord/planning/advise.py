@@ -387,9 +387,12 @@ def _stages(method: str, asked: AdviseOptions) -> list[Stage]:
         who: dict[str, Any] = {"feedback": "people"}
         if asked.feedback == "judge":
             who = {"feedback": "judge", "reward": [f"judge={JUDGE}"]}
+        elif count and ranked_or_base:
+            start, under = "runs/plan-align/dpo", model
+            first = [Stage("align", {**both, "method": "dpo", "output_dir": "runs/plan-align"}, count)]
         elif count:
             start, under = "runs/plan-dpo", model
-            first = [Stage("dpo", {**preference, "model": model}, count)]
+            first = [Stage("dpo", preference, count)]
         return [*first, Stage("align", {**both, "model": start, "method": "ppo", "rounds": 4, "labels": 100, **who}, 100, under)]
     if method == "collect":
         return [Stage("annotate", {"project": "labels", "data": "PROMPTS.jsonl", "model": model})]
