@@ -273,6 +273,7 @@ def test_an_adapter_goes_without_what_a_run_keeps_beside(tmp_path: Path, capsys:
     for name in ("labels/annotations.sqlite", "labels/project.yaml", "checkpoint-2/model.bin", "report.html", "rows.jsonl"):
         (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_text("secret", encoding="utf-8")
+    run = run.rename(run.with_name("stack"))  # as the folder of its adapters is called
     exported(capsys, run, "adapter", tmp_path / "out")
     assert main(["export", str(run), "--to", str(tmp_path / "copy"), "--merged", "false"]) == 0
     for folder in (tmp_path / "out", tmp_path / "copy"):
@@ -296,6 +297,17 @@ def test_memory_for_the_copies_is_asked_for_first(tmp_path: Path, monkeypatch: p
         take_home(str(folder), "merged", tmp_path / "out", prompts=1)
     assert not (tmp_path / "out").exists()
     take_home(str(folder), "merged", tmp_path / "out", prompts=1, force=True)
+
+
+def test_a_base_in_four_bits_asks_for_the_memory_of_all_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held is half a byte a weight, and what is written four, three times."""
+    run = trained(tmp_path, "llama", "--weights", "nf4")
+    weights = sum(parameter.numel() for parameter in AutoModelForCausalLM.from_pretrained(tmp_path / "base").parameters())
+    monkeypatch.setattr(module, "available_memory", lambda _: 12 * weights - 1)
+    with pytest.raises(MachineError, match="of memory"):
+        take_home(str(run), "merged", tmp_path / "out", prompts=1)
+    monkeypatch.setattr(module, "available_memory", lambda _: 12 * weights)
+    take_home(str(run), "merged", tmp_path / "out", prompts=1)
 
 
 def test_where_ollama_has_no_words_it_is_not_offered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

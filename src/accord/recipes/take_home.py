@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.data.render import Renderer
-from accord.errors import AccordError, ConfigError, MachineError
+from accord.errors import ConfigError, MachineError
 from accord.evaluation.same_answers import Answers, Difference, difference, greedy_answers
 from accord.models.adapters import PolicyModel, Stack
 from accord.models.export import export_merged
@@ -25,6 +25,7 @@ from accord.models.gguf_write import check_gguf, load_written, write_gguf
 from accord.models.load import ResolvedModel, load_model, load_tokenizer, resolve
 from accord.models.modelfile import modelfile
 from accord.models.opened import Opened, base_of, open_model, weights_of
+from accord.models.size import measured
 from accord.models.small import widen
 from accord.models.tokens import stop_token_ids
 from accord.recipes.demo_rows import heldout_prompts
@@ -40,15 +41,19 @@ ADAPTERS = "stack"
 """Where a run folder keeps each adapter of its stack."""
 PLAIN = ("merged", "adapter")
 """Forms that Python loads; the others are GGUF files."""
-_NO_PART = shutil.ignore_patterns(".*", "*.jsonl", "*.html", "*.yaml", "*.sqlite*")
+_NO_PART = shutil.ignore_patterns("checkpoint-*", ".*", "*.jsonl", "*.html", "*.yaml", "*.sqlite*")
 
 
 def left_behind(folder: str, names: list[str]) -> set[str]:
     """What of a run folder is no part of its model: rows, pages, checkpoints, and every folder that a run keeps beside (labels, with the
     names of those who gave them) but the one of its adapters."""
-    return {name for name in names if (Path(folder) / name).is_dir() and name != ADAPTERS and Path(folder).name != ADAPTERS} | _NO_PART(
-        folder, names
-    )
+    place = Path(folder)
+
+    def part(name: str) -> bool:
+        inside = place.name == ADAPTERS and (place / name / ADAPTER).is_file()
+        return inside or name == ADAPTERS or not (place / name).is_dir()
+
+    return {name for name in names if not part(name)} | _NO_PART(folder, names)
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ class _Written:
             shutil.copytree(self.source, staged, ignore=left_behind, dirs_exist_ok=True)
             self._licences(staged)
             return
-        weights = sum(parameter.numel() for parameter in opened.policy.model.parameters())
+        weights = measured(opened.policy.model, opened.policy.adapters).parameters
         if not self.force:
             # In float32: what was held in fewer bits, a copy with the adapters added, and the model that is written.
             copies = 3 if self.held else 2
@@ -246,10 +251,7 @@ def _started(source: Path) -> Path | None:
     if not (source / RECORD).is_file():
         return None
     base = read_json(source / RECORD).get("base")
-    try:
-        return Path(resolve(base, quiet=True).folder) if isinstance(base, str) else None
-    except AccordError:
-        return None
+    return Path(base) if isinstance(base, str) and base and Path(base).is_dir() else None
 
 
 def _kind(form: str) -> str:
