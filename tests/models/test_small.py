@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from accord.models import small
 from accord.models.fused import LoraLinears
 from accord.models.size import held_bytes
-from accord.models.small import BLOCK, KINDS, NF4, SCALE_BLOCK, SmallLinear, held_as, to_int8, to_nf4, widen
+from accord.models.small import BLOCK, KINDS, NF4, SCALE_BLOCK, SmallLinear, held_as, nearest_levels, to_int8, to_nf4, widen
 
 
 def normal(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
@@ -50,6 +50,21 @@ def test_a_block_of_nf4_by_hand() -> None:
     assert codes.tolist() == [0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF] * 4
     assert float(mean) == 3.0 and scales[0] == 0 and len(scales) == SCALE_BLOCK and len(coarse) == 1
     assert torch.equal(held(weight, "nf4").dense(), weight)
+
+
+def test_every_number_goes_to_the_nearest_level() -> None:
+    """Every bfloat16 in [-1, 1], a million others, the levels, the middles between them and the edges of bins with both their neighbours;
+    what is exactly between two levels in float32 goes to the lower one."""
+    levels = torch.tensor(NF4, dtype=torch.float64)
+    middles = ((levels[1:] + levels[:-1]) / 2).float()
+    marked = torch.cat((middles, levels.float(), torch.arange(-32, 33) / 32))
+    up, down = torch.full_like(marked, 2.0), torch.full_like(marked, -2.0)
+    stored = torch.arange(-(1 << 15), 1 << 15).to(torch.int16).view(torch.bfloat16).float()
+    numbers = torch.cat(
+        (torch.rand(1 << 20) * 2 - 1, stored[stored.abs() <= 1], marked, torch.nextafter(marked, up), torch.nextafter(marked, down))
+    )
+    numbers = numbers[numbers.abs() <= 1]
+    assert torch.equal(nearest_levels(numbers).long(), (numbers[:, None] > middles).sum(1))
 
 
 def test_scales_of_nf4_are_kept_in_eight_bits_around_their_mean() -> None:
