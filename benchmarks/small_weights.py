@@ -80,19 +80,21 @@ def config_of(shape: str) -> Any:
 
 
 def write_checkpoint(shape: str, folder: Path) -> None:
-    """Random weights in bfloat16 and the starter's tokenizer; no more than one tensor is in memory."""
+    """Random weights in bfloat16 and the starter's tokenizer; no more than one tensor is in memory. A shape with fewer tokens than the
+    starter gets as many."""
     import torch
     from transformers import AutoModelForCausalLM
 
     from accord.models.load import load_tokenizer, resolve
 
-    config = config_of(shape)
+    config, tokenizer = config_of(shape), load_tokenizer(resolve(STARTER, quiet=True))
+    config.vocab_size = max(config.vocab_size, len(tokenizer))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     config.dtype = torch.bfloat16
     config.save_pretrained(folder)
-    load_tokenizer(resolve(STARTER, quiet=True)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     tile = (0.02 * torch.randn(TILE, generator=torch.Generator().manual_seed(0))).to(torch.bfloat16)
     header, place = {}, 0
     for name, shape_of_it in shapes.items():

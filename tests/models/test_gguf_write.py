@@ -205,6 +205,25 @@ def test_a_tokenizer_that_a_file_cannot_hold_is_refused() -> None:
     large = tiny_gguf.tokenizer()
     large.add_tokens([f"word{index}" for index in range(10)])
     assert "one token a row" in refused(large)
+    ends = tiny_gguf.tokenizer()
+    ends.add_special_tokens({"additional_special_tokens": [f"<mark{index}>" for index in range(10)]})
+    ends.eos_token = "<mark9>"
+    assert "one token a row" in refused(ends)
+
+
+def test_a_special_token_that_the_model_does_not_embed_is_left_out(tmp_path: Path) -> None:
+    """Gemma 3's tokenizer has <image_soft_token> one past the embeddings of the models that read text alone."""
+    folder, before = tiny_gguf.saved(tmp_path / "folder", "llama")
+    more = tiny_gguf.tokenizer()
+    while len(more) <= tiny.VOCAB:
+        more.add_special_tokens({"additional_special_tokens": [f"<mark{len(more)}>"]}, replace_extra_special_tokens=False)
+    fields = token_fields(more, tiny.VOCAB)
+    assert len(fields.tokens) == tiny.VOCAB and max(more.get_vocab().values()) == tiny.VOCAB
+    assert f"<mark{tiny.VOCAB}>" not in fields.tokens and f"<mark{tiny.VOCAB - 1}>" in fields.tokens
+    more.save_pretrained(folder)
+    write_gguf(folder, tmp_path / "model.gguf", "f16", title="tiny")
+    back = read_tokenizer(tmp_path / "model.gguf")
+    assert [back(text)["input_ids"] for text in TEXTS] == [more(text)["input_ids"] for text in TEXTS]
 
 
 # -- what is refused ------------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,9 @@ class TokenFields:
 def token_fields(tokenizer: Any, rows: int) -> TokenFields:
     """Read a transformers fast tokenizer.
 
+    A special token beyond the embeddings is left out: no text holds it, and the model could not read it (Gemma 3's mark of an image, which
+    its tokenizer has at every size, and its models without eyes do not embed).
+
     Args:
         rows: of the model's embeddings; ids beyond the tokens are written as unused.
     Raises:
@@ -56,7 +60,7 @@ def token_fields(tokenizer: Any, rows: int) -> TokenFields:
     pieces = bool(model.get("byte_fallback"))
     kind = "llama" if pieces else "gpt2"
     _check_normalizer(backend, kind)
-    tokens, known = _tokens(tokenizer.get_vocab(), rows)
+    tokens, known = _tokens(tokenizer, rows)
     merges = [pair if isinstance(pair, list) else pair.split(" ", 1) for pair in model["merges"]]
     first, *_ = stop_token_ids(tokenizer)
     bos = tokenizer.bos_token_id
@@ -100,8 +104,11 @@ def _only_at_the_start(tokenizer: Any, backend: dict[str, Any]) -> bool:
     return bool(first) and first[0] in {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
 
 
-def _tokens(ids: dict[str, int], rows: int) -> tuple[list[str], set[int]]:
+def _tokens(tokenizer: Any, rows: int) -> tuple[list[str], set[int]]:
     """The token of each row, and the rows that have one."""
+    added = tokenizer.added_tokens_decoder
+    marks = {index for index, token in added.items() if index >= rows and token.special} - set(_used(tokenizer))
+    ids = {token: index for token, index in tokenizer.get_vocab().items() if index not in marks}
     known = set(ids.values())
     if len(known) < len(ids) or max(known) >= rows:
         raise MachineError(
@@ -112,6 +119,12 @@ def _tokens(ids: dict[str, int], rows: int) -> tuple[list[str], set[int]]:
     for token, index in ids.items():
         tokens[index] = token
     return tokens, known
+
+
+def _used(tokenizer: Any) -> Iterator[int]:
+    """Ids that accord or the file names."""
+    yield from stop_token_ids(tokenizer)
+    yield from (index for index in (tokenizer.bos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id) if index is not None)
 
 
 def _types(tokenizer: Any, tokens: list[str], known: set[int], *, pieces: bool) -> list[int]:
