@@ -213,7 +213,7 @@ def test_a_tokenizer_that_a_file_cannot_hold_is_refused() -> None:
 
 def test_a_special_token_that_the_model_does_not_embed_is_left_out(tmp_path: Path) -> None:
     """Gemma 3's tokenizer has <image_soft_token> one past the embeddings of the models that read text alone."""
-    folder, before = tiny_gguf.saved(tmp_path / "folder", "llama")
+    folder, _ = tiny_gguf.saved(tmp_path / "folder", "llama")
     more = tiny_gguf.tokenizer()
     while len(more) <= tiny.VOCAB:
         more.add_special_tokens({"additional_special_tokens": [f"<mark{len(more)}>"]}, replace_extra_special_tokens=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,17 @@ def test_a_run_on_a_held_base_goes_home_as_it_was_trained(stored: torch.dtype, t
     assert said.count("The adapter was trained on its base held in nf4") == 1
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
     assert type(merged.model.layers[0].mlp.up_proj) is torch.nn.Linear and {value.dtype for value in merged.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_a_run_that_bitsandbytes_held_says_what_it_was_merged_onto(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a GPU the base is bitsandbytes', and the adapter is saved for the base as it was released: its record alone knows."""
+    run = trained(tmp_path)
+    assert "by bitsandbytes" not in exported(capsys, run, form, tmp_path / "before")
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    record["config"]["weights"] = "nf4"
+    (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert exported(capsys, run, form, tmp_path / "after").count("nf4 by bitsandbytes") == 1
 
 
 def test_an_adapter_on_a_shared_head_leaves_the_embeddings_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

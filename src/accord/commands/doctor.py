@@ -13,7 +13,7 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "safetens
 
 
 def run(options: DoctorOptions) -> int:
-    """Print one line a fact; returns 4 when something needed is missing."""
+    """Print one line a fact; returns 4 when something needed is missing, or a model that was named cannot be trained as it is."""
     missing = []
     print(f"accord {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     for name in PACKAGES:
@@ -22,13 +22,16 @@ def run(options: DoctorOptions) -> int:
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
             print(f"  {name} is missing: pip install {name}")
-    if not missing:
-        _look(options)
-    print("Ready: accord demo" if not missing else f"Missing: {', '.join(missing)}", file=sys.stderr if missing else sys.stdout)
-    return 4 if missing else 0
+    wrong = [] if missing else _look(options)
+    if missing or wrong:
+        print(f"Missing: {', '.join(missing)}" if missing else f"Not ready: {', '.join(wrong)}", file=sys.stderr)
+        return 4
+    print("Ready: accord demo")
+    return 0
 
 
-def _look(options: DoctorOptions) -> None:
+def _look(options: DoctorOptions) -> list[str]:
+    """Print what there is; returns which of the models named something has to be done about."""
     from accord.planning import checkup
 
     for finding in checkup.machine_findings():
@@ -40,6 +43,10 @@ def _look(options: DoctorOptions) -> None:
     names = options.model or list(dict.fromkeys(checkup.cached_models()))
     if not names:
         print(f"  none fetched yet; {checkup.STARTER} (98 MB) comes with the first run")
+    wrong = []
     for name in names:
-        for finding in checkup.model_findings(name):
-            print(f"  {finding}")
+        findings = checkup.model_findings(name)
+        print(*(f"  {finding}" for finding in findings), sep="\n")
+        if options.model and any(finding.advice for finding in findings):
+            wrong.append(name)
+    return wrong

@@ -96,7 +96,8 @@ def take_home(source: str, form: str, folder: Path, *, prompts: int = 8, force: 
         written.model(opened, staged)
         del opened
         gc.collect()
-        notes = written.notes() if form == "adapter" else [] if form == "merged" else written.file(staged)
+        notes = written.notes() if form == "adapter" else written.on_full_precision()
+        notes += written.file(staged) if form not in PLAIN else []
         found = difference(before, *written.loaded(staged, before, force=force))
         if not found.largest <= LIMITS.get(form, float("inf")):
             raise MachineError(
@@ -204,12 +205,27 @@ class _Written:
         """What to say of an adapter."""
         if self.held == "gguf":
             return ["vLLM wants the base as a folder of safetensors: accord export BASE --to merged writes one."]
+        if elsewhere := self._held_by_bitsandbytes():
+            return [f"The adapter was trained on its base held in {elsewhere} by bitsandbytes, and compared on the base in full precision."]
         released = read_json(self.base_folder / "config.json")
         if self.held is None or (self.held == "bf16" and "bfloat16" in (released.get("dtype"), released.get("torch_dtype"))):
             return []  # it is the base as it was released
         return [
             f"The adapter was trained on its base held in {self.held}; on the base in full precision its log-probs differ by that rounding."
         ]
+
+    def on_full_precision(self) -> list[str]:
+        """What to say of a merge onto other numbers than the adapter was trained on."""
+        elsewhere = self._held_by_bitsandbytes()
+        said = f"The run held its base in {elsewhere} by bitsandbytes; this is its adapter on the base in full precision: log-probs differ by that rounding."
+        return [said] if elsewhere else []
+
+    def _held_by_bitsandbytes(self) -> str | None:
+        """How a run on a GPU held its base, which is opened in full precision here; None for all others."""
+        if self.held is not None or not (self.source / RECORD).is_file():
+            return None
+        asked = read_json(self.source / RECORD).get("config", {}).get("weights")
+        return asked if asked in ("int8", "nf4") else None
 
     def loaded(self, staged: Path, before: Answers, *, force: bool) -> tuple[PolicyModel, Stack, Renderer]:
         """What was written, as whoever gets it loads it: of a run folder what peft reads, of a GGUF file what the file says."""
