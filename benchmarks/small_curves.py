@@ -67,6 +67,8 @@ def child(model: str, weights: str) -> dict[str, Any]:
         last = next(row for row in reversed(rows) if "eval_loss" in row)
         return {
             "loss": [round(row["loss"], 6) for row in steps],
+            "accuracies": [round(row["rewards/accuracies"], 4) for row in steps],
+            "rewards": {side: [round(row[f"rewards/{side}"], 4) for row in steps] for side in ("chosen", "rejected")},
             "held-out loss": round(last["eval_loss"], 5),
             "accuracy": round(last["eval_rewards/accuracies"], 4),
             "tokens": trainer.num_tokens,
