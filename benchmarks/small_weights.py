@@ -6,8 +6,9 @@ python benchmarks/small_weights.py --shapes tiny            # a trial of half a 
 python benchmarks/small_weights.py --write                  # puts the table into docs/small-weights.md, where a test compares it with the results
 
 A checkpoint of random weights is written in bfloat16 to --disk, tensor by tensor; then `accord dpo` trains on it as on any other, and the
-kernel says what its process took at most, reading the checkpoint included. bitsandbytes rows run its Linear4bit on the CPU where the package
-is installed; fp32 rows are ordinary LoRA.
+kernel says what its process took at most, reading the checkpoint included. fp32 rows are ordinary LoRA; bitsandbytes rows run its Linear4bit
+on the CPU where the package is installed: as it comes, which on processors with AVX512-BF16 multiplies in bfloat16 whatever was asked for
+where no gradient is wanted, and with that switched off (bitsandbytes-fp32).
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ HEADER = (
 )
 STARTER = "smollm2-135m"
 DISTURBED = 0.05
-WAYS = ("bf16", "int8", "nf4", "fp32", "bitsandbytes")
+BITSANDBYTES = ("bitsandbytes", "bitsandbytes-fp32")
+WAYS = ("bf16", "int8", "nf4", "fp32", *BITSANDBYTES)
 TILE = 1 << 24
 
 
@@ -145,7 +147,7 @@ def child(run: Run, model: Path, rows: Path, folder: Path) -> dict[str, Any]:
     before, started = psutil.cpu_times(), time.perf_counter()
     config = DPOConfig(
         output_dir=str(folder / "run"),
-        weights="auto" if run.weights == "bitsandbytes" else run.weights,
+        weights="auto" if run.weights in BITSANDBYTES else run.weights,
         gradient_checkpointing=True,
         max_length=run.tokens,
         per_device_train_batch_size=1,
@@ -155,8 +157,8 @@ def child(run: Run, model: Path, rows: Path, folder: Path) -> dict[str, Any]:
         seed=1,
     )
     options = TrainOptions(model=str(model), data=str(rows), force=True)
-    if run.weights == "bitsandbytes":
-        opened = open_bitsandbytes(model)
+    if run.weights in BITSANDBYTES:
+        opened = open_bitsandbytes(model, half=run.weights == "bitsandbytes")
     else:
         opened = open_model(str(model), dtype="float32", weights=run.weights, force=True)
     loading = time.perf_counter() - started
@@ -183,8 +185,12 @@ def child(run: Run, model: Path, rows: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def open_bitsandbytes(folder: Path) -> Any:
-    """The same model with bitsandbytes' four-bit layers, computing in float32 on the CPU."""
+def open_bitsandbytes(folder: Path, *, half: bool) -> Any:
+    """The same model with bitsandbytes' four-bit layers, asked to compute in float32 on the CPU.
+
+    Args:
+        half: True leaves them their products in bfloat16 where no gradient is wanted. False switches these off.
+    """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -199,6 +205,10 @@ def open_bitsandbytes(folder: Path) -> Any:
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32
     )
     model = AutoModelForCausalLM.from_pretrained(folder, quantization_config=four, device_map={"": "cpu"}, dtype=torch.float32)
+    if not half:
+        for module in model.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
     tokenizer = load_tokenizer(resolved)
     return Opened(
         PolicyModel(model.eval()), tokenizer, Renderer(tokenizer, end_ids=stop_token_ids(tokenizer)), (), "bitsandbytes", resolved
@@ -224,7 +234,7 @@ def written(page: str, results: dict[str, Any]) -> str:
 
 def measured(run: Run, model: Path, at_most: float) -> dict[str, Any]:
     """The result of a run in a process of its own; what went wrong where something did."""
-    if run.weights == "bitsandbytes":
+    if run.weights in BITSANDBYTES:
         import importlib.util
 
         if importlib.util.find_spec("bitsandbytes") is None:
