@@ -1,12 +1,13 @@
 """Does DPO on a base in 16, 8 or 4 bits learn what it learns in float32? Loss curves of the starter, step by step on the same pairs.
 
-python benchmarks/small_curves.py             # four runs of forty steps, ten minutes on two cores
+python benchmarks/small_curves.py             # five runs of forty steps, twelve minutes on two cores
 python benchmarks/small_curves.py --model gemma3-270m
 python benchmarks/small_curves.py --write     # puts table and chart into docs/small-weights.md, where a test compares them with the results
 
 `accord dpo` with LoRA on packaged pairs: the same rows in the same order, the same start of the adapter; only the base differs. The margin is
 stated beforehand: a curve follows the float32 one where the mean of its distance, step by step, is below a tenth of what the float32 loss falls
-from its first five steps to its last five, and the loss on pairs that are not trained on below the same tenth from the float32 one.
+from its first five steps to its last five, and the loss on pairs that are not trained on below the same tenth from the float32 one. nf4-as-fp32 is an
+ordinary float32 model with the numbers that nf4 stands for: what it is away from float32 is the rounding's, what nf4 is away from it is ours.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from kept import alone, put, standing
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "small_curves.json", ROOT / "docs" / "small-weights.md"
 CHART = ROOT / "docs" / "images" / "small-curves.svg"
-WAYS = ("fp32", "bf16", "int8", "nf4")
+WAYS = ("fp32", "bf16", "int8", "nf4", "nf4-as-fp32")
 STEPS, PAIRS, EVERY, RATE = 40, 8, 5, 1e-4
 MARGIN = 0.1
 """Of the fall of the float32 loss: stated before anything was run."""
@@ -42,9 +43,11 @@ def child(model: str, weights: str) -> dict[str, Any]:
     from accord.recipes.stages import peak_rss_gb
 
     with tempfile.TemporaryDirectory() as folder:
+        if weights == "nf4-as-fp32":
+            model, weights = widened(model, Path(folder) / "widened"), "fp32"
         opened = open_model(model, dtype="float32", weights=weights)
         config = DPOConfig(
-            output_dir=folder,
+            output_dir=f"{folder}/run",
             weights=weights,
             max_steps=STEPS,
             per_device_train_batch_size=PAIRS,
@@ -75,6 +78,18 @@ def child(model: str, weights: str) -> dict[str, Any]:
             "tokens/s": round(trainer.num_tokens / sum(row["step_seconds"] for row in steps), 1),
             "peak GB": round(peak_rss_gb(), 3),
         }
+
+
+def widened(model: str, folder: Path) -> str:
+    """The folder of an ordinary model with the numbers that nf4 stands for."""
+    from accord.models.opened import open_model
+    from accord.models.small import widen
+
+    opened = open_model(model, dtype="float32", weights="nf4")
+    widen(opened.policy.model)
+    opened.policy.model.save_pretrained(folder)
+    opened.tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 def apart(found: dict[str, Any], plain: dict[str, Any]) -> tuple[float, float]:
