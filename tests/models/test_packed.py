@@ -167,6 +167,15 @@ def test_other_models_fall_back_and_say_so(architecture: str) -> None:
     assert torch.allclose(logprobs, torch.stack((table[2, 8], table[3, 9], other[2, 10])), atol=1e-5)
 
 
+def test_the_small_copy_of_the_check_stays_small() -> None:
+    """Vocabulary and MLP have no part in how a model attends; of a 7B model two layers of full width took 1.8 GB."""
+    policy = PolicyModel(tiny.model("llama", vocab_size=4096, intermediate_size=8192), packed=True)
+    kept = {name: parameter.numel() for name, parameter in support._small_copy(policy).model.named_parameters()}
+    hidden = policy.text_config.hidden_size
+    assert sum(count for name, count in kept.items() if "mlp" in name) == 2 * 3 * support.FEW_INNER * hidden
+    assert kept["model.embed_tokens.weight"] == support.FEW_TOKENS * hidden
+
+
 @pytest.mark.parametrize(
     "keyword", [{"s_aux": torch.ones(4)}, {"position_bias": torch.ones(4)}, {"head_mask": torch.ones(4)}, {"dropout": 0.1}]
 )
