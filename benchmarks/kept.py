@@ -21,8 +21,8 @@ def put(page: str, table: str, script: str, name: str = "table") -> str:
 
 
 def standing(drawn: str) -> str:
-    """A chart of a page as a file of its own."""
-    return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" ', 1) + "\n"
+    """A chart of a page as a file of its own, on white: its ink is dark, and pages may be."""
+    return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" style="background:#fff" ', 1) + "\n"
 
 
 def alone(script: str, given: Sequence[str], at_most: float) -> dict[str, Any]:

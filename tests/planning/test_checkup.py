@@ -68,7 +68,11 @@ def test_a_model_that_cannot_be_opened_is_a_line() -> None:
 def test_a_model_that_was_named_and_is_not_there_is_not_ready(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "no-such-model", saved(tmp_path), "--quick"]) == 4
     said = capsys.readouterr()
-    assert said.err.splitlines()[-1] == "Not ready: no-such-model" and "Ready" not in said.out and f"{tmp_path}: template of its own" in said.out
+    assert (
+        said.err.splitlines()[-1] == "Not ready: no-such-model"
+        and "Ready" not in said.out
+        and f"{tmp_path}: template of its own" in said.out
+    )
 
 
 def test_the_command_names_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
