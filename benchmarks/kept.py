@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,8 +22,14 @@ def put(page: str, table: str, script: str, name: str = "table") -> str:
 
 
 def standing(drawn: str) -> str:
-    """A chart of a page as a file of its own, on white: its ink is dark, and pages may be."""
-    return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" style="background:#fff" ', 1) + "\n"
+    """A chart of a page as a file of its own: with a size, and on white, for its ink is dark, and pages may be."""
+    found = re.search(r'viewBox="0 0 (\d+) (\d+)"', drawn)
+    assert found is not None, drawn[:80]
+    size = f'width="{found[1]}" height="{found[2]}"'
+    return (
+        drawn.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" style="background:#fff" {size} ', 1)
+        + "\n"
+    )
 
 
 def alone(script: str, given: Sequence[str], at_most: float) -> dict[str, Any]:
