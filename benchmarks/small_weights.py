@@ -32,8 +32,8 @@ from kept import alone, put
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "small_weights.json", ROOT / "docs" / "small-weights.md"
 HEADER = (
-    "| shape, longest row in tokens | weights | peak memory GB | loading s | tokens/s | other programs |",
-    "|---|---|---|---|---|---|",
+    "| shape, longest row in tokens | weights | peak memory GB | planned | loading s | tokens/s | training s | planned | other programs |",
+    "|---|---|---|---|---|---|---|---|---|",
 )
 STARTER = "smollm2-135m"
 DISTURBED = 0.05
@@ -139,12 +139,14 @@ def child(run: Run, model: Path, rows: Path, folder: Path) -> dict[str, Any]:
 
     from accord.config.dpo import DPOConfig
     from accord.config.options import TrainOptions
+    from accord.models.free_memory import available_memory
     from accord.models.lora import lora_config
     from accord.models.opened import open_model
+    from accord.planning.here import trainer_plan
     from accord.recipes.stages import peak_rss_gb
     from accord.recipes.train import build
 
-    before, started = psutil.cpu_times(), time.perf_counter()
+    free, started = available_memory(), time.perf_counter()
     config = DPOConfig(
         output_dir=str(folder / "run"),
         weights="auto" if run.weights in BITSANDBYTES else run.weights,
@@ -156,7 +158,7 @@ def child(run: Run, model: Path, rows: Path, folder: Path) -> dict[str, Any]:
         cache_reference=False,
         seed=1,
     )
-    options = TrainOptions(model=str(model), data=str(rows), force=True)
+    options = TrainOptions(model=str(model), data=str(rows), lora_r=16, force=True)
     if run.weights in BITSANDBYTES:
         opened = open_bitsandbytes(model, half=run.weights == "bitsandbytes")
     else:
@@ -164,6 +166,7 @@ def child(run: Run, model: Path, rows: Path, folder: Path) -> dict[str, Any]:
     loading = time.perf_counter() - started
     data = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
     trainer = build(options, config, opened, data, None, lora_config(opened.policy, rank=16))
+    plan = trainer_plan(trainer, options, free) if run.weights not in BITSANDBYTES else None  # as the command does, before it trains
     started, process = time.perf_counter(), psutil.Process()
     own = sum(process.cpu_times()[:2])
     before = psutil.cpu_times()
@@ -174,6 +177,7 @@ def child(run: Run, model: Path, rows: Path, folder: Path) -> dict[str, Any]:
     steps = [row["step_seconds"] for row in trainer.log_history if "step_seconds" in row]
     return {
         "peak GB": round(peak_rss_gb(), 3),
+        **({"planned GB": round(plan.need.total / 1e9, 3), "planned s": round(plan.seconds.total, 1)} if plan and plan.seconds else {}),
         "loading s": round(loading, 1),
         "tokens/s": round(trainer.num_tokens / sum(steps), 2),
         "tokens": trainer.num_tokens,
@@ -222,9 +226,13 @@ def line(name: str, found: dict[str, Any]) -> str:
     """One row of the table."""
     shape, weights = name.split(" ")
     if "failed" in found:
-        return f"| {shape} | {weights} | {found['failed']} | | | |"
+        return f"| {shape} | {weights} | {found['failed']} | | | | | | |"
     other = f"{found['foreign share']:.0%}" if found["foreign share"] > DISTURBED else ""
-    return f"| {shape}, {found['longest']} | {weights} | {found['peak GB']:.2f} | {found['loading s']:.0f} | {found['tokens/s']:.1f} | {other} |"
+    memory, seconds = (f"{found[name]:{form}}" if name in found else "" for name, form in (("planned GB", ".2f"), ("planned s", ".0f")))
+    return (
+        f"| {shape}, {found['longest']} | {weights} | {found['peak GB']:.2f} | {memory} | {found['loading s']:.0f} | {found['tokens/s']:.1f} "
+        f"| {found['training s']:.0f} | {seconds} | {other} |"
+    )
 
 
 def written(page: str, results: dict[str, Any]) -> str:
