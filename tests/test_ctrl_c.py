@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -34,13 +36,16 @@ def test_ctrl_c_pressed_again_and_again_ends_in_order(tmp_path: Path) -> None:
     )
     assert process.stdout is not None and process.stderr is not None
     try:
-        assert "Ctrl-C stops" in process.stdout.readline()
+        said = process.stdout.readline()
+        address = re.search(r"http://\S+", said)
+        assert address is not None and "Ctrl-C stops" in said
+        urllib.request.urlopen(address[0], timeout=60).close()
         pressed, until = 0, time.monotonic() + 60
         while process.poll() is None and time.monotonic() < until:
             process.send_signal(signal.SIGINT)
             pressed += 1
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.1)
+                process.wait(0.02)
         assert pressed > 5, "the end was too short to be interrupted"
         assert process.poll() == 130, process.stderr.read()
         assert process.stderr.read() == ""

@@ -147,6 +147,7 @@ def server_of(app: FastAPI, listening: Listening) -> uvicorn.Server:
         log_level="warning",
         access_log=False,
         server_header=False,
+        lifespan="off",  # the pages have none, and a second Ctrl-C while it starts would print a traceback
         timeout_graceful_shutdown=3,
         ssl_certfile=listening.certificate,
         ssl_keyfile=str(listening.key) if listening.key else None,
