@@ -23,7 +23,7 @@ UNKNOWN = 0.2
 FEW_TOKENS = 1024
 """Vocabulary of the small copy: embeddings are most of a small model's memory and have no part in how it attends."""
 FEW_INNER = 256
-"""Inner width of its MLP, for the same reason: at full width two layers of a 7B model took 1.8 GB and half of the time that loading took."""
+"""Inner width of its MLP, for the same reason: at full width two layers of a 7B model took 1.8 GB and ten seconds."""
 
 
 def packing_problem(policy: PolicyModel) -> str | None:

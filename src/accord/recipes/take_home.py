@@ -216,9 +216,11 @@ class _Written:
 
     def on_full_precision(self) -> list[str]:
         """What to say of a merge onto other numbers than the adapter was trained on."""
-        elsewhere = self._held_by_bitsandbytes()
-        said = f"The run held its base in {elsewhere} by bitsandbytes; this is its adapter on the base in full precision: log-probs differ by that rounding."
-        return [said] if elsewhere else []
+        if not (elsewhere := self._held_by_bitsandbytes()):
+            return []
+        return [
+            f"The run held its base in {elsewhere} by bitsandbytes; this is its adapter on the base in full precision: log-probs differ by that rounding."
+        ]
 
     def _held_by_bitsandbytes(self) -> str | None:
         """How a run on a GPU held its base, which is opened in full precision here; None for all others."""
