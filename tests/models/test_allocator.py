@@ -72,3 +72,31 @@ def grown(made: str) -> float:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallinfo2 is glibc's")
 def test_a_heap_holds_little_more_than_what_is_in_use() -> None:
     assert grown("(lambda *shape: allocator.fresh(shape, like))") < 1.12  # torch.empty: 1.25
+
+
+HOLES = """
+from pathlib import Path
+import torch
+from accord.models import allocator
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+assert allocator.keep_freed_memory()
+start, kept = resident(), []
+blocks = [torch.ones(1 << 20) for _ in range(50)]  # 200 MB in 4 MB pieces
+kept = blocks[1::2]
+del blocks
+before = resident() - start
+allocator.give_back_freed()
+after = resident() - start
+assert all(block.eq(1).all() for block in kept)
+print(before, after)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="malloc_trim is glibc's")
+def test_holes_between_what_is_in_use_are_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    before, after = (int(size) for size in done.stdout.split())
+    assert before > 190e6 and after < 120e6

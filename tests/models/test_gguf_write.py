@@ -217,12 +217,11 @@ def test_a_special_token_that_the_model_does_not_embed_is_left_out(tmp_path: Pat
     more = tiny_gguf.tokenizer()
     while len(more) <= tiny.VOCAB:
         more.add_special_tokens({"additional_special_tokens": [f"<mark{len(more)}>"]}, replace_extra_special_tokens=False)
-    fields = token_fields(more, tiny.VOCAB)
-    assert len(fields.tokens) == tiny.VOCAB and max(more.get_vocab().values()) == tiny.VOCAB
-    assert f"<mark{tiny.VOCAB}>" not in fields.tokens and f"<mark{tiny.VOCAB - 1}>" in fields.tokens
+    assert max(more.get_vocab().values()) == tiny.VOCAB
     more.save_pretrained(folder)
     write_gguf(folder, tmp_path / "model.gguf", "f16", title="tiny")
     back = read_tokenizer(tmp_path / "model.gguf")
+    assert f"<mark{tiny.VOCAB}>" not in back.get_vocab() and f"<mark{tiny.VOCAB - 1}>" in back.get_vocab()
     assert [back(text)["input_ids"] for text in TEXTS] == [more(text)["input_ids"] for text in TEXTS]
 
 

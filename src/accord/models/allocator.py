@@ -52,6 +52,16 @@ def return_freed_memory() -> bool:
     return _set(_MMAP_SCARCE, _TRIM_SCARCE)
 
 
+def give_back_freed() -> None:
+    """Give the system the pages of all that is free on the heap now, holes between what is in use included.
+
+    For the turn from training to sampling and back. A second weight set is of few large blocks, activations of many smaller ones: what the
+    one leaves does not hold the other, and a heap that keeps both is as large as both.
+    """
+    if _glibc():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _set(mmap_threshold: int, trim_threshold: int) -> bool:
     if not _glibc() or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return False

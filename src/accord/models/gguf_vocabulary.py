@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +43,6 @@ class TokenFields:
 
 def token_fields(tokenizer: Any, rows: int) -> TokenFields:
     """Read a transformers fast tokenizer.
-
-    A special token beyond the embeddings is left out: no text holds it, and the model could not read it (Gemma 3's mark of an image, which
-    its tokenizer has at every size, and its models without eyes do not embed).
 
     Args:
         rows: of the model's embeddings; ids beyond the tokens are written as unused.
@@ -106,9 +102,7 @@ def _only_at_the_start(tokenizer: Any, backend: dict[str, Any]) -> bool:
 
 def _tokens(tokenizer: Any, rows: int) -> tuple[list[str], set[int]]:
     """The token of each row, and the rows that have one."""
-    added = tokenizer.added_tokens_decoder
-    marks = {index for index, token in added.items() if index >= rows and token.special} - set(_used(tokenizer))
-    ids = {token: index for token, index in tokenizer.get_vocab().items() if index not in marks}
+    ids: dict[str, int] = tokenizer.get_vocab()
     known = set(ids.values())
     if len(known) < len(ids) or max(known) >= rows:
         raise MachineError(
@@ -119,12 +113,6 @@ def _tokens(tokenizer: Any, rows: int) -> tuple[list[str], set[int]]:
     for token, index in ids.items():
         tokens[index] = token
     return tokens, known
-
-
-def _used(tokenizer: Any) -> Iterator[int]:
-    """Ids that accord or the file names."""
-    yield from stop_token_ids(tokenizer)
-    yield from (index for index in (tokenizer.bos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id) if index is not None)
 
 
 def _types(tokenizer: Any, tokens: list[str], known: set[int], *, pieces: bool) -> list[int]:

@@ -17,6 +17,7 @@ from accord.models import folders
 from accord.models.gguf import made_config, open_gguf, read_config, read_tensor
 from accord.models.gguf_settings import architecture_of, rotary_factors, rotary_of, write_settings
 from accord.models.gguf_vocabulary import TokenFields, token_fields
+from accord.models.tokens import leave_out_unembedded
 
 KINDS = {"f16": 1, "q8_0": 7, "q4_0": 2}
 """How linear layers are written -> the file's number for it (llama.cpp's LLAMA_FTYPE)."""
@@ -58,7 +59,9 @@ def write_gguf(folder: Path, path: Path, kind: str, *, title: str, licence: str 
 
     config = _settings(folder)
     architecture = architecture_of(config)
-    tokens = token_fields(AutoTokenizer.from_pretrained(folder, local_files_only=True), int(config["vocab_size"]))
+    tokenizer, rows = AutoTokenizer.from_pretrained(folder, local_files_only=True), int(config["vocab_size"])
+    leave_out_unembedded(tokenizer, rows)
+    tokens = token_fields(tokenizer, rows)
     planned = _plan(folder, config, architecture, kind)
     writer = gguf.GGUFWriter(path, architecture)
     try:

@@ -254,7 +254,8 @@ def _load_bitsandbytes(resolved: ResolvedModel, weights: str, place: str) -> Any
 
 
 def load_tokenizer(resolved: ResolvedModel, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer: pad token never the end token, always a chat template; both from existing tokens and said in a line.
+    """The tokenizer: pad token never the end token, always a chat template; both from existing tokens and said in a line. Special tokens that
+    the model of the same folder does not embed are left out.
 
     Raises:
         ConfigError: if it has no end token, or needs its own code.
@@ -262,14 +263,17 @@ def load_tokenizer(resolved: ResolvedModel, *, trust_remote_code: bool = False) 
     """
     from transformers import AutoTokenizer
 
-    from accord.models.tokens import ensure_pad, ensure_template
+    from accord.models.tokens import ensure_pad, ensure_template, leave_out_unembedded
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(resolved.folder, local_files_only=True, trust_remote_code=trust_remote_code)
     except Exception as error:  # tokenizers raises bare Exception for a damaged tokenizer.json
         reason = " ".join(str(error).split())[:200]
         raise MachineError(f"The tokenizer of {resolved.name} cannot be read from {resolved.folder}: {reason}") from error
-    for note in (ensure_pad(tokenizer), ensure_template(tokenizer)):
+    described = (Path(resolved.folder) / "config.json").is_file()
+    text = load_config(resolved, trust_remote_code=trust_remote_code).get_text_config() if described else None
+    rows = getattr(text, "vocab_size", None) or len(tokenizer)
+    for note in (ensure_pad(tokenizer), ensure_template(tokenizer), leave_out_unembedded(tokenizer, rows)):
         if note:
             say(f"{resolved.name}: {note}.")
     return tokenizer

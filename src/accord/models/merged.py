@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from accord.models.allocator import give_back_freed
 from accord.models.few_rows import few_rows_linear, runs_few_rows
 from accord.models.free_memory import available_memory
 from accord.models.fuse import read_together
@@ -86,26 +87,30 @@ def merged_weights(
     def weight_of(base: nn.Linear) -> Tensor:
         return merging[base]() if base in merging else _dense(base)
 
+    def make_second_set() -> None:
+        if product is not None:
+            for bases, parent in _products(policy, rest, packed=packed, joins=joins):
+                biases: list[Tensor] = [base.bias for base in bases if base.bias is not None]
+                function = product(_one([weight_of(base) for base in bases]), _one(biases) if biases else None)
+                if parent is None:
+                    replace(bases[0], "forward", function)
+                    continue
+                replace(parent, "joined", partial(_split, function, [base.out_features for base in bases]))
+                for base in bases:
+                    replace(base, "forward", _runs_joined)
+        for base in merging:
+            if product and prepackable(base):
+                continue
+            if isinstance(base, SmallLinear):
+                replace(base, "forward", partial(F.linear, weight=weight_of(base), bias=base.bias))
+            else:
+                swapped.append((base, cast("nn.Parameter", base.weight)))
+                base._parameters["weight"] = nn.Parameter(weight_of(base), requires_grad=False)
+
+    give_back_freed()
     try:
         with torch.no_grad():
-            if product is not None:
-                for bases, parent in _products(policy, rest, packed=packed, joins=joins):
-                    biases: list[Tensor] = [base.bias for base in bases if base.bias is not None]
-                    function = product(_one([weight_of(base) for base in bases]), _one(biases) if biases else None)
-                    if parent is None:
-                        replace(bases[0], "forward", function)
-                        continue
-                    replace(parent, "joined", partial(_split, function, [base.out_features for base in bases]))
-                    for base in bases:
-                        replace(base, "forward", _runs_joined)
-            for base in merging:
-                if product and prepackable(base):
-                    continue
-                if isinstance(base, SmallLinear):
-                    replace(base, "forward", partial(F.linear, weight=weight_of(base), bias=base.bias))
-                else:
-                    swapped.append((base, cast("nn.Parameter", base.weight)))
-                    base._parameters["weight"] = nn.Parameter(weight_of(base), requires_grad=False)
+            make_second_set()
         with policy.using(stack, packed=packed):
             for layer in policy.tuner_layers():
                 if (base := layer.get_base_layer()) in rest:
@@ -118,6 +123,8 @@ def merged_weights(
             del module.__dict__[name]
             if before is not None:
                 module.__dict__[name] = before
+        replaced.clear()
+        give_back_freed()
 
 
 def _adapted(policy: PolicyModel, stack: Sequence[str]) -> tuple[dict[nn.Linear, Callable[[], Tensor]], dict[Any, list[str]]]:

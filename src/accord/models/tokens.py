@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -61,6 +62,44 @@ def ensure_template(tokenizer: Any) -> str | None:
     adds_bos = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     tokenizer.chat_template = PLAIN_TEMPLATE.replace("{BOS}", "{{ bos_token }}" if adds_bos else "")
     return f"no chat template (a base model), so {PLAIN_TEMPLATE_NAME} is used: ### User: / ### Assistant:, answers end with {tokenizer.eos_token}"
+
+
+def leave_out_unembedded(tokenizer: Any, rows: int) -> str | None:
+    """Take special tokens beyond the model's embeddings out of a fast tokenizer: the model could not read them, and without them text that
+    names one is text like any other. Gemma 3's tokenizer has the mark of an image at every size; its models without eyes do not embed it.
+
+    A tokenizer that pads, starts or ends answers with such a token is left as it is: it belongs to another model.
+
+    Args:
+        rows: of the model's embeddings.
+    Returns:
+        one line saying what is left out; None when every token is embedded, or none may go.
+    """
+    used = {*stop_token_ids(tokenizer), tokenizer.bos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id}
+    beyond = {
+        index: token.content
+        for index, token in tokenizer.added_tokens_decoder.items()
+        if index >= rows and token.special and index not in used
+    }
+    if not beyond or not hasattr(tokenizer, "_tokenizer"):
+        return None
+    from tokenizers import Tokenizer
+
+    names = set(beyond.values())
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    backend["added_tokens"] = [token for token in backend["added_tokens"] if token["id"] not in beyond]
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(backend))
+    # transformers would add them again, when the tokenizer is saved and loaded
+    tokenizer._special_tokens_map = {role: None if str(token) in names else token for role, token in tokenizer._special_tokens_map.items()}
+    tokenizer._extra_special_tokens = [token for token in tokenizer._extra_special_tokens if str(token) not in names]
+    kept = tokenizer.init_kwargs
+    for key in ("model_specific_special_tokens", "added_tokens_decoder", "extra_special_tokens"):
+        if isinstance(kept.get(key), dict):
+            kept[key] = {name: token for name, token in kept[key].items() if str(token) not in names}
+        elif isinstance(kept.get(key), list):
+            kept[key] = [token for token in kept[key] if str(token) not in names]
+    listed = ", ".join(f"{token} (id {index})" for index, token in sorted(beyond.items()))
+    return f"the model embeds {rows} tokens, so {listed} is left out of its tokenizer"
 
 
 def stop_token_ids(tokenizer: Any, generation_config: Any = None) -> list[int]:

@@ -16,7 +16,7 @@ from accord.data.render import Renderer
 from accord.data.snapshots import fitting
 from accord.errors import ConfigError, DataError
 from accord.models.adapters import PolicyModel, Stack
-from accord.models.tokens import stop_token_ids
+from accord.models.tokens import leave_out_unembedded, stop_token_ids
 from accord.training import processes
 from accord.types import Example
 
@@ -74,6 +74,8 @@ def prepare(
         )
     tokenizer = tokenizer if tokenizer is not None else loaded or _tokenizer_of(policy)
     rows = int(policy.model.get_input_embeddings().weight.shape[0])
+    if note := leave_out_unembedded(tokenizer, rows):
+        say(f"{note[0].upper()}{note[1:]}.")
     if len(tokenizer) > rows:
         raise ConfigError(
             f"The tokenizer has {len(tokenizer)} tokens and the model embeds {rows}: they do not belong together. Pass the model's own tokenizer."
