@@ -16,8 +16,9 @@ from accord.commands.plan import asked_for, decide, hours_of, plan_situation
 from accord.config.base import field_help
 from accord.config.plan import FEEDBACK, GOALS, AdviseOptions, PlanOptions
 from accord.errors import ConfigError
-from accord.planning.advise import METHODS, SOURCES, advise
+from accord.planning.advise import METHODS, SOURCES, Stage, advise
 from accord.planning.recipe_files import write_recipes
+from accord.recipes.stage_plans import stage_plans
 from planning.situations import SITUATIONS, Situation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,6 +146,46 @@ def test_too_little_time_for_rounds_with_a_judge_leaves_the_judge() -> None:
     asked = AdviseOptions(feedback="judge", labels=500, online=True)
     assert advise(asked).method == "rounds"
     assert [stage.command for stage in advise(asked, instead_of="rounds").stages] == ["judge", "dpo"]
+
+    assert "two answers to each prompt that are there already" in said(advise(asked, instead_of="rounds"))
+
+
+@pytest.mark.parametrize("told", [{"feedback": "judge", "online": True}, {"feedback": "principles"}, {"feedback": "thumbs", "labels": 900}])
+def test_a_base_model_answers_before_anything_else(told: dict[str, object]) -> None:
+    stages = advise(AdviseOptions(base=True, model="Qwen/Qwen2.5-0.5B", **told)).stages  # type: ignore[arg-type]
+    assert stages[0].command == "sft" and stages[0].options["model"] == "Qwen/Qwen2.5-0.5B"
+    assert stages[-1].options["model"] == stages[0].options["output_dir"] and stages[-1].base == "Qwen/Qwen2.5-0.5B"
+
+
+def test_what_a_reader_has_to_put_in_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Principles are the reader's own, and their critic is nobody that a recipe can name."""
+    monkeypatch.chdir(tmp_path)
+    asked = AdviseOptions(feedback="principles", labels=200, model="smollm2-135m", hardware="laptop", data="tempting.jsonl")
+    assert plan_situation(asked) == 0
+    text, recipe = capsys.readouterr().out, Path("recipe.yaml").read_text(encoding="utf-8")
+    for place in (text, recipe):
+        assert "First put your own in place of PRINCIPLES.yaml (" in place and "#MODEL (" in place and "DATA.jsonl" not in place
+    assert "mark harmless ones harmful: false" in text and "for prompts of 100 and answers of 150 tokens" in text
+    asked = AdviseOptions(feedback="pairs", labels=300, model="smollm2-135m", hardware="laptop", data="mine.csv", overwrite=True)
+    assert plan_situation(asked) == 0 and "put your own" not in capsys.readouterr().out
+
+
+def test_the_users_file_is_what_recipes_read() -> None:
+    (annotate,) = advise(AdviseOptions(feedback="prompts", labels=300, data="mine.jsonl")).stages
+    reward, ppo = advise(AdviseOptions(feedback="pairs", labels=5000, online=True, data="mine.jsonl")).stages
+    assert annotate.options["data"] == reward.options["data"] == ppo.options["data"] == "mine.jsonl"
+    assert reward.options["max_new_tokens"] == ppo.options["max_new_tokens"], "a reward's scale is set on answers as long as PPO's"
+
+
+def test_rankings_are_planned_as_what_they_are() -> None:
+    """Of four answers: six pairs for DPO, and one row with four answers for a reward model."""
+    stage = Stage("align", {"model": "smollm2-135m", "data": "mine.jsonl", "method": "dpo"}, 1000)
+    pairs, rankings = (
+        stage_plans([stage], AdviseOptions(feedback=feedback, labels=1000, hardware="laptop"))[0] for feedback in ("pairs", "rankings")
+    )
+    assert rankings[0].plan.work == pairs[0].plan.work, "the best answer is imitated"
+    assert (pairs[1].plan.work.longest, rankings[1].plan.work.longest) == (100 + 2 * 150, 100 + 4 * 150)
+    assert rankings[2].plan.work.steps == 6 * pairs[2].plan.work.steps
 
 
 def test_hours_that_do_not_suffice_are_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ from accord.models.load import resolve
 from accord.models.opened import open_model
 from accord.models.save import save_policy
 from accord.recipes import take_home as module
-from accord.recipes.take_home import take_home
+from accord.recipes.take_home import serving_lines, take_home
 
 IDS = torch.tensor([[5, 6, 7, 8, 90, 31]])
 FORMS: dict[str, tuple[str, ...]] = {
@@ -152,6 +152,47 @@ def test_what_a_licence_wants_beside_every_copy_goes_along(tmp_path: Path) -> No
     (folder / "NOTICE.txt").write_text("Provided under terms.\n", encoding="utf-8")
     take_home(str(folder), "gguf-q4_0", tmp_path / "out", prompts=1)
     assert (tmp_path / "out" / "NOTICE.txt").read_text(encoding="utf-8") == "Provided under terms.\n"
+
+
+def test_a_merged_folder_has_what_llama_cpps_converter_reads_a_tokenizer_from(tmp_path: Path) -> None:
+    folder, _ = tiny_gguf.saved(tmp_path / "base", "gemma3_text")
+    (folder / "tokenizer.model").write_bytes(b"pieces")
+    for form, kept in (("merged", True), ("gguf-f16", False)):
+        take_home(str(folder), form, tmp_path / form, prompts=1)
+        assert (tmp_path / form / "tokenizer.model").exists() == kept
+
+
+@pytest.mark.parametrize(
+    "changes, room",
+    [
+        ({"r": 4}, 8),
+        ({"r": 300}, 320),
+        ({"r": 384}, 512),
+        ({"r": 16, "rank_pattern": {"q_proj": 40}}, 64),
+        ({"r": 600}, None),
+        ({"r": 8, "use_dora": True}, None),
+        ({"r": 8, "bias": "lora_only"}, None),
+        ({"peft_type": "IA3"}, None),
+    ],
+)
+def test_vllm_is_told_what_it_reads(changes: dict[str, Any], room: int | None, tmp_path: Path) -> None:
+    """vLLM knows these ranks, neither DoRA nor biases, and of tokenizer, template and stops the base's, unless it is told."""
+    config = {"peft_type": "LORA", "base_model_name_or_path": "org/base", **changes}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    at = tmp_path.as_posix()
+    lines = list(serving_lines("adapter", tmp_path, "mine"))
+    assert lines == ([] if room is None else [f"vllm serve org/base --enable-lora --max-lora-rank {room} --lora-modules mine={at}"])
+    for name in ("tokenizer_config.json", "generation_config.json"):
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+    own = f"vllm serve org/base --tokenizer {at} --generation-config {at} --enable-lora"
+    assert all(line.startswith(own) for line in serving_lines("adapter", tmp_path, "mine"))
+
+
+def test_an_adapter_that_vllm_does_not_read_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_gguf.saved(tmp_path / "base", "llama")
+    run, _ = saved_run(tmp_path / "run", tmp_path / "base", tiny.lora(use_dora=True))
+    said = exported(capsys, run, "adapter", tmp_path / "out")
+    assert "vLLM does not read an adapter of this kind" in said and "vllm serve" not in said
 
 
 def test_differences_are_counted_on_the_first_models_answers() -> None:

@@ -13,7 +13,7 @@ from accord.config.options import BestOfOptions, TrainOptions
 from accord.config.plan import FEEDBACK, GOALS, AdviseOptions, PlanOptions
 from accord.errors import ConfigError
 from accord.planning.advise import METHODS, SLOWER, Advice, Stage, advise
-from accord.planning.recipe_files import TRAINING, command_line, write_recipes
+from accord.planning.recipe_files import TRAINING, command_line, put_in, write_recipes
 
 if TYPE_CHECKING:
     from accord.recipes.stage_plans import Planned
@@ -178,6 +178,8 @@ def plan_situation(asked: AdviseOptions) -> int:
     told: set[str] = set()
     for index, (stage, found) in enumerate(zip(advice.stages, plans, strict=True)):
         print(f"  {command_line(stage, files[index]) if written else 'accord ' + stage.command}")
+        if written and stage.placeholders():
+            print(f"    {put_in(stage)}")
         for one in found:
             print("    " + str(one.without(told)).replace("\n", "\n    "))
             told.update(one.plan.notes)

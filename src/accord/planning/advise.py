@@ -17,12 +17,21 @@ LABELS_AN_HOUR = 60
 """Comparisons that one person judges in an hour, at a minute each."""
 JUDGE = "http://127.0.0.1:8000/v1#MODEL"
 """The judge of a recipe, to be replaced by one's own."""
+PLACEHOLDERS = {
+    "DATA.jsonl": "your file",
+    "DEMONSTRATIONS.jsonl": "answers to imitate",
+    "PROMPTS.jsonl": "prompts to answer",
+    "PRINCIPLES.yaml": "your principles, by docs/constitution.md; everyday for accord's own",
+    JUDGE: "who judges: a server and its model, or the name of a model here",
+}
+"""What of a recipe stands for something that only its reader has, and what that is."""
 SOURCES = {
     "accord": "measured here: LOG.md",
     "arithmetic": "arithmetic: docs/choosing.md",
     "cai": "Bai et al. 2022, arXiv:2212.08073",
     "davids": "Gekhman et al. 2024, arXiv:2405.05904",
     "dpo": "Rafailov et al. 2023, arXiv:2305.18290",
+    "falling": "Pal et al. 2024, arXiv:2402.13228",
     "grpo": "Shao et al. 2024, arXiv:2402.03300",
     "instructgpt": "Ouyang et al. 2022, arXiv:2203.02155",
     "kto": "Ethayarajh et al. 2024, arXiv:2402.01306",
@@ -63,6 +72,11 @@ class Stage:
     base: str = ""
     """The model that its own model, a run of an earlier stage, will be a run of; "" where it is no such run."""
 
+    def placeholders(self) -> list[str]:
+        """What is to be put in before it is run, each with what it stands for."""
+        given = [str(one) for value in self.options.values() for one in (value if isinstance(value, list) else [value])]
+        return [f"{name} ({what})" for name, what in PLACEHOLDERS.items() if any(name in one for one in given)]
+
 
 @dataclass
 class Advice:
@@ -92,6 +106,7 @@ METHODS = {
     "collect": "collect labels first",
     "none": "no training",
 }
+THERE_ALREADY = Reason("it compares two answers to each prompt that are there already; rounds (online) have the model write them")
 SLOWER = {"ppo": "dpo", "grpo": "rejection", "rounds": "dpo"}
 """What to fall back on where the hours do not suffice. A judge that need not be asked in rounds labels once: rlaif."""
 LABELLED = ("demonstrations", "pairs", "rankings", "ratings", "thumbs", "steps")
@@ -111,6 +126,7 @@ def advise(asked: AdviseOptions, *, instead_of: str | None = None) -> Advice:
         method = "rlaif" if asked.feedback == "judge" else SLOWER[method]
         reasons = [
             *reasons,
+            *([THERE_ALREADY] if method == "rlaif" else []),
             Reason(f"{METHODS[slower]} would be the better choice with more time or a faster machine: {_why_slow(slower)}"),
         ]
     advice = Advice(method, METHODS[method], reasons, _stages(method, asked), _labels(method, asked), _cautions(method, asked))
@@ -185,7 +201,9 @@ def _of_comparisons(asked: AdviseOptions, count: int) -> tuple[str, list[Reason]
     return "dpo", [
         *reasons,
         Reason(
-            "comparisons, and no sampling while training: DPO learns from them directly, with no reward model to make or to fool", "dpo"
+            f"comparisons, {'too few for a reward model' if asked.online else 'and no sampling while training'}: DPO learns from them directly, "
+            "with no reward model to make or to fool",
+            "dpo",
         ),
         Reason("it is the cheapest: a pass over the reference once, then plain training"),
     ]
@@ -194,7 +212,11 @@ def _of_comparisons(asked: AdviseOptions, count: int) -> tuple[str, list[Reason]
 def _of_single_answers(asked: AdviseOptions, count: int) -> tuple[str, list[Reason]]:
     reasons = [
         Reason("answers judged one by one, each to another prompt, are no comparisons: KTO needs none", "kto"),
-        Reason("it stands uneven numbers of good and bad ones: weights bring their product near 1", "kto"),
+        Reason(
+            "uneven numbers of good and bad ones are evened out: weight times count of the good over that of the bad is to be 1 to 1.5, so with many "
+            "good ones set undesirable_weight to about good / bad, with many bad ones desirable_weight to bad / good",
+            "kto",
+        ),
     ]
     if asked.feedback == "ratings":
         reasons.append(
@@ -226,7 +248,11 @@ def _of_checkable(asked: AdviseOptions, count: int) -> tuple[str, list[Reason]]:
 def _of_principles(asked: AdviseOptions, count: int) -> tuple[str, list[Reason]]:
     return "cai", [
         Reason("principles can label: a critic revises answers by them (to imitate), a judge compares answers by them (to prefer)", "cai"),
-        Reason("under 2 billion weights the model is no critic of itself: let rules or a larger model criticise", "cai"),
+        Reason(
+            "a small model is no critic of itself (of 40 revisions by one of 135 million weights none won in both orders): let a larger one "
+            "criticise, or rules that your principles name",
+            "accord",
+        ),
     ]
 
 
@@ -238,7 +264,7 @@ def _of_a_judge(asked: AdviseOptions, count: int) -> tuple[str, list[Reason]]:
         ),
     ]
     if not asked.online:
-        reasons.append(Reason("it compares two answers to each prompt that are there already; rounds (online) have the model write them"))
+        reasons.append(THERE_ALREADY)
     if asked.online:
         return "rounds", [
             *reasons,
@@ -285,7 +311,7 @@ def _labels(method: str, asked: AdviseOptions) -> str:
         "prm": f"{count} solutions with labelled steps: 500 to 1,000 for one kind of problem; `accord prm label` makes more by sampling",
         "cai": "no labels: 100 to 1,000 prompts that tempt the model, as many harmless ones, and 5 to 15 principles",
         "rlaif": f"100 to 200 comparisons of people, to measure the judge with; then {MANY} and more of its own",
-        "rounds": "50 to 250 fresh comparisons a round, 3 to 8 rounds; a tenth of them on held-out prompts",
+        "rounds": "50 to 250 fresh comparisons a round, 3 to 8 rounds; a fifth of them on held-out prompts",
         "collect": f"{SOME} comparisons ({hours}), {SHARED} of them by everybody, to see whether people agree",
         "none": "none",
     }[method]
@@ -297,7 +323,7 @@ def _cautions(method: str, asked: AdviseOptions) -> list[Reason]:
     if method in ("dpo", "ppo", "rounds") and asked.feedback in ("pairs", "rankings") and count < 200:
         found.append(Reason("under 200 comparisons expect a change of form, not of habits; read what it writes", "accord"))
     if method in ("dpo", "rlaif"):
-        found.append(Reason("the log-probability of chosen answers falls too; sft_coefficient keeps them likely", "dpo"))
+        found.append(Reason("the log-probability of chosen answers falls too; sft_coefficient keeps them likely", "falling"))
     if method in ("ppo", "rounds"):
         found.append(
             Reason("any learned reward is exploited in the end: watch length and a reward model of other labels", "overoptimization")
@@ -316,6 +342,10 @@ def _cautions(method: str, asked: AdviseOptions) -> list[Reason]:
         )
     if asked.goal == "reasoning" and method in ("dpo", "kto", "ppo"):
         found.append(Reason("preferences teach what solutions look like; if a program can check them, GRPO learns what is right", "grpo"))
+    if method == "cai":
+        found.append(
+            Reason("a prompt without a column harmful counts as asking for what the principles forbid: mark harmless ones harmful: false")
+        )
     if method == "sft" and count < 50:
         found.append(Reason("under 50 demonstrations a few of them in the prompt do as much"))
     return found
@@ -326,7 +356,11 @@ def _stages(method: str, asked: AdviseOptions) -> list[Stage]:
     model, count, data = asked.model or "smollm2-135m", asked.labels or 0, asked.data
     start, first = model, []
     under = ""
-    if asked.base and method in ("dpo", "kto", "grpo", "rejection", "rlaif") and asked.feedback not in ("pairs", "rankings"):
+    if (
+        asked.base
+        and method in ("dpo", "kto", "grpo", "rejection", "rlaif", "rounds", "cai")
+        and asked.feedback not in ("pairs", "rankings")
+    ):
         start, under = "runs/plan-sft", model
         first = [Stage("sft", {"model": model, "data": "DEMONSTRATIONS.jsonl", "num_train_epochs": 2, "output_dir": start}, SOME)]
     both = {"model": start, "data": data}
@@ -341,17 +375,17 @@ def _stages(method: str, asked: AdviseOptions) -> list[Stage]:
     if method == "ppo" and (asked.base or count < MANY):
         return [Stage("align", {**both, "method": "ppo", "output_dir": "runs/plan-align"}, count)]
     if method == "ppo":
-        reward = {**both, "num_train_epochs": 1, "output_dir": "runs/plan-reward"}
+        longest = 128
+        reward = {**both, "num_train_epochs": 1, "max_new_tokens": longest, "output_dir": "runs/plan-reward"}
         policy = {
-            "model": model,
-            "data": "PROMPTS.jsonl",
+            **both,
             "reward_model": ["runs/plan-reward"],
             "num_iterations": 50,
             "prompts_per_iteration": 16,
         }
         return [
             Stage("reward", reward, count),
-            Stage("ppo", {**policy, "max_new_tokens": 128, "kl_coef": 0.05, "output_dir": "runs/plan-ppo"}, count),
+            Stage("ppo", {**policy, "max_new_tokens": longest, "kl_coef": 0.05, "output_dir": "runs/plan-ppo"}, count),
         ]
     if method == "kto":
         return [*first, Stage("kto", {**both, "beta": 0.1, "num_train_epochs": 2, "output_dir": "runs/plan-kto"}, count, under)]
@@ -379,7 +413,8 @@ def _stages(method: str, asked: AdviseOptions) -> list[Stage]:
     if method == "prm":
         return [Stage("prm", {**both, "num_train_epochs": 2, "output_dir": "runs/plan-prm"}, count)]
     if method == "cai":
-        return [Stage("constitution", {**both, "rl": "dpo", "output_dir": "runs/plan-constitution"}, count or SOME)]
+        own = {"constitution": "PRINCIPLES.yaml", "critic": JUDGE, "rl": "dpo", "output_dir": "runs/plan-constitution"}
+        return [*first, Stage("constitution", {**both, **own}, count or SOME, under)]
     if method == "rlaif":
         judged = {"data": data, "judge": JUDGE, "to": "judged.jsonl"}
         return [Stage("judge", judged), *first, Stage("dpo", {**preference, "data": "judged.jsonl"}, count or MANY, under)]
@@ -395,5 +430,5 @@ def _stages(method: str, asked: AdviseOptions) -> list[Stage]:
             first = [Stage("dpo", preference, count)]
         return [*first, Stage("align", {**both, "model": start, "method": "ppo", "rounds": 4, "labels": 100, **who}, 100, under)]
     if method == "collect":
-        return [Stage("annotate", {"project": "labels", "data": "PROMPTS.jsonl", "model": model})]
+        return [Stage("annotate", {"project": "labels", "data": data if asked.feedback == "prompts" else "PROMPTS.jsonl", "model": model})]
     return []

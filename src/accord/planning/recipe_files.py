@@ -50,6 +50,11 @@ def command_line(stage: Stage, path: Path) -> str:
     return f"accord {stage.command} --config {shlex.quote(path.as_posix())}"
 
 
+def put_in(stage: Stage) -> str:
+    """What to do with the placeholders of a stage."""
+    return f"First put your own in place of {'; '.join(stage.placeholders())}."
+
+
 def write_recipes(advice: Advice, recipe: str, *, overwrite: bool) -> list[Path]:
     """Write a file a stage; returns their paths.
 
@@ -68,6 +73,7 @@ def write_recipes(advice: Advice, recipe: str, *, overwrite: bool) -> list[Path]
             )
     for stage, path in zip(advice.stages, found, strict=True):
         head = [f"# {command_line(stage, path)}", *(f"# {reason}" for reason in advice.reasons)]
+        head += [f"# {put_in(stage)}"] if stage.placeholders() else []
         body = yaml.safe_dump(stage.options, sort_keys=False, allow_unicode=True)
         write_text(path, "\n".join([*head, body]))
     return found

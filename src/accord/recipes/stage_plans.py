@@ -17,11 +17,13 @@ from accord.planning.advise import SOME, Stage
 from accord.planning.here import planned
 from accord.planning.plan import Plan
 from accord.planning.recipe_files import TRAINING, filled, split_options
-from accord.planning.work import data_like
+from accord.planning.work import Data, data_counted, data_like
 from accord.recipes.align import settings_of
 
 TYPICAL = (100, 150)
 """Tokens of a prompt and of an answer, where a situation says nothing of them."""
+RANKED = 4
+"""Answers of a ranking, likewise."""
 PRACTISED = 0.8
 """Share of the prompts that `accord align` trains on."""
 
@@ -69,19 +71,31 @@ def stage_plans(stages: Sequence[Stage], asked: AdviseOptions, *, quick: bool = 
 
 
 def _planned(run: Run, stage: Stage, asked: AdviseOptions, quick: bool) -> Planned:
-    data = data_like(run.config.method, run.rows, *TYPICAL)
+    ranked = asked.feedback == "rankings" and not stage.options.get("rounds")  # rounds ask about pairs
     plan = planned(
         run.options,
         run.config,
-        data,
+        _data(run, ranked),
         hardware=asked.hardware,
         memory_gb=asked.memory_gb,
         sampled=run.sampled,
-        notes=run.notes,
+        notes=(
+            *run.notes,
+            "for prompts of {} and answers of {} tokens".format(*TYPICAL) + (f", {RANKED} of them in a ranking" if ranked else ""),
+        ),
         quick=quick,
         base=stage.base,
     )
     return Planned(plan, run.times)
+
+
+def _data(run: Run, ranked: bool) -> Data:
+    """Rows of the usual lengths. A reward model reads a ranking as one row; DPO takes it apart into its pairs."""
+    method, prompt, answer = run.config.method, *TYPICAL
+    if ranked and method == "reward":
+        one = data_counted([(prompt, [answer] * RANKED)])
+        return replace(one, rows=run.rows, epoch=one.epoch * run.rows)
+    return data_like(method, run.rows * math.comb(RANKED, 2) if ranked and method == "dpo" else run.rows, prompt, answer)
 
 
 def runs_of(stage: Stage) -> list[Run]:

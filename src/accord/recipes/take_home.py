@@ -41,6 +41,8 @@ ADAPTERS = "stack"
 """Where a run folder keeps each adapter of its stack."""
 PLAIN = ("merged", "adapter")
 """Forms that Python loads; the others are GGUF files."""
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Values of its `--max-lora-rank` from 8 on."""
 _NO_PART = shutil.ignore_patterns("checkpoint-*", ".*", "*.jsonl", "*.html", "*.yaml", "*.sqlite*")
 
 
@@ -134,13 +136,24 @@ def serving_lines(form: str, folder: Path, name: str, *, ollama: bool = True, fo
         if not folder_of_base:
             return
         config = read_json(folder / ADAPTER)
-        room = next((one for one in (8, 16, 32, 64, 128, 256) if one >= config["r"]), config["r"]) if "r" in config else 16
+        if (room := _vllm_rank(config)) is None:
+            return
         base = shlex.quote(config["base_model_name_or_path"])
-        yield f"vllm serve {base} --enable-lora --max-lora-rank {room} --lora-modules {name}={at()}"
+        # vLLM takes the base's tokenizer, template and stops; the run has its own
+        own = f"--tokenizer {at()} " if (folder / "tokenizer_config.json").is_file() else ""
+        own += f"--generation-config {at()} " if (folder / "generation_config.json").is_file() else ""
+        yield f"vllm serve {base} {own}--enable-lora --max-lora-rank {room} --lora-modules {name}={at()}"
     else:
         yield f"llama-server -m {at(_file(name, form))} --jinja"
         if ollama:
             yield f"ollama create {name} -f {at('Modelfile')} && ollama run {name}"
+
+
+def _vllm_rank(config: dict[str, Any]) -> int | None:
+    """The `--max-lora-rank` with which vLLM reads a peft adapter; None for what it does not read: DoRA, biases, other kinds, ranks above 512."""
+    plain = config.get("peft_type") == "LORA" and not config.get("use_dora") and config.get("bias", "none") == "none"
+    ranks = (config["r"], *config.get("rank_pattern", {}).values()) if plain else ()
+    return next((room for room in VLLM_RANKS if room >= max(ranks)), None) if plain else None
 
 
 # -- one form -----------------------------------------------------------------------------------------------------------------------
@@ -163,23 +176,25 @@ class _Written:
         """Copy the adapter, or merge the model into a folder, which of a GGUF file goes away again."""
         if self.form == "adapter":
             shutil.copytree(self.source, staged, ignore=left_behind, dirs_exist_ok=True)
-            self._licences(staged)
+            self._brought(staged, "LICENSE*", "NOTICE*")
             return
         weights = measured(opened.policy.model, opened.policy.adapters).parameters
         if not self.force:
             # In float32: what was held in fewer bits, a copy with the adapters added, and the model that is written.
             copies = 3 if self.held else 2
-            require(4 * copies * weights, available_memory(str(opened.policy.device)), what="accord export", fitting="--to adapter")
+            require(4 * copies * weights, available_memory("cpu"), what="accord export", fitting="--to adapter")
         widen(opened.policy.model)
         export_merged(opened.policy, opened.stack, self.tokenizer, staged if self.form == "merged" else staged / "merged")
-        self._licences(staged)
+        self._brought(staged, "LICENSE*", "NOTICE*")
+        if self.form == "merged":  # llama.cpp's converter reads a Gemma by this file; transformers writes tokenizer.json alone
+            self._brought(staged, "tokenizer.model")
         if (self.source / RECORD).is_file():
             shutil.copy(self.source / RECORD, staged)
 
-    def _licences(self, staged: Path) -> None:
-        """The base's licence and notice; of a run of all weights, which is its own base, they lie where that started."""
+    def _brought(self, staged: Path, *patterns: str) -> None:
+        """Files that the base came with; of a run of all weights, which is its own base, they lie where that started."""
         for folder in self.base_folder, self.started:
-            for path in [*folder.glob("LICENSE*"), *folder.glob("NOTICE*")] if folder is not None else ():
+            for path in [path for pattern in patterns for path in folder.glob(pattern)] if folder is not None else ():
                 if path.is_file() and not (staged / path.name).exists():
                     shutil.copy(path, staged)
 
@@ -205,13 +220,20 @@ class _Written:
         """What to say of an adapter."""
         if self.held == "gguf":
             return ["vLLM wants the base as a folder of safetensors: accord export BASE --to merged writes one."]
+        notes = (
+            [] if _vllm_rank(read_json(self.source / ADAPTER)) else ["vLLM does not read an adapter of this kind: --to merged is for it."]
+        )
         if elsewhere := self._held_by_bitsandbytes():
-            return [f"The adapter was trained on its base held in {elsewhere} by bitsandbytes, and compared on the base in full precision."]
+            return [
+                *notes,
+                f"The adapter was trained on its base held in {elsewhere} by bitsandbytes, and compared on the base in full precision.",
+            ]
         released = read_json(self.base_folder / "config.json")
         if self.held is None or (self.held == "bf16" and "bfloat16" in (released.get("dtype"), released.get("torch_dtype"))):
-            return []  # it is the base as it was released
+            return notes  # it is the base as it was released
         return [
-            f"The adapter was trained on its base held in {self.held}; on the base in full precision its log-probs differ by that rounding."
+            *notes,
+            f"The adapter was trained on its base held in {self.held}; on the base in full precision its log-probs differ by that rounding.",
         ]
 
     def on_full_precision(self) -> list[str]:
