@@ -126,6 +126,11 @@ SAMPLES: list[Sample] = [
     one("alpaca", {"instruction": "Add.", "input": "2 and 3", "output": "5"}, "Add.\n\n2 and 3", ["5"]),
     one("alpaca", {"instruction": "Name a color.", "input": "", "output": "Red.", "system": "", "history": []}, "Name a color.", ["Red."]),
     one("alpaca", {"instruction": "More?", "input": "", "output": "No.", "system": "Be brief.", "history": [["Hi", "Yo"]]}, "More?", ["No."]),
+    one(
+        "labelled", {"system": "Be kind.", "prompt": "Hi?", "completion": "Yo.", "label": True}, "Hi?", ["Yo."], exact=False, label=True
+    ),
+    one("preference", {"prompt": [user("Hi?")], "chosen": [assistant("Yo.")], "rejected": [assistant("No.")], "system": "Be kind."}, "Hi?", ["Yo.", "No."], exact=False),
+    one("safe_rlhf", {"prompt": "Hi?", "response_0": "No.", "response_1": "Yo.", "better_response_id": 1, "safer_response_id": 0}, "Hi?", ["Yo.", "No."]),
     one("alpaca_preference", {"instruction": "Add.", "input": "2 and 3", "chosen": "5", "rejected": "6"}, "Add.\n\n2 and 3", ["5", "6"]),
     one("dolly", {"instruction": "Who?", "context": "Ann came.", "response": "Ann.", "category": "closed_qa"}, "Who?\n\nAnn came.", ["Ann."]),
     one(

@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from layout_samples import SAMPLES, Sample
 
+from accord.cli import main
 from accord.data.formats import FORMATS, detect, named
 from accord.data.read import read_examples
 from accord.data.write import write_examples
@@ -121,6 +122,67 @@ def test_common_prompt_is_cut_at_turns_not_inside_words() -> None:
     (example,) = read_examples([{"chosen": chosen, "rejected": rejected}])
     assert example.prompt == (Message("user", "Hi"),)
     assert [c.text for c in example.completions] == ["I like tea.", "I like tennis."]
+
+
+@pytest.mark.parametrize("kind", ["preference", "labelled", "prompt", "ranking", "prompt_completion", "winner"])
+def test_a_system_column_is_the_first_turn(kind: str, tmp_path: Path) -> None:
+    """As distilabel's and OpenOrca's rows have it, and whatever the layout is; what is written is read back the same."""
+    row = next(sample for sample in SAMPLES if sample.format == kind).rows[0]
+    (example,) = read_examples([{**row, "system": "Be kind."}])
+    (plain,) = read_examples([row])
+    assert example.prompt == (Message("system", "Be kind."), *plain.prompt) and not example.plain
+    write_examples([example], tmp_path / "a.jsonl", format=kind)
+    (again,) = read_examples(tmp_path / "a.jsonl")
+    assert (again.prompt, again.completions) == (example.prompt, example.completions)
+    (mapped,) = read_examples([{**row, "system_prompt": "Be kind."}], columns={"system": "system_prompt"})
+    assert mapped.prompt == example.prompt
+    assert next(iter(read_examples([{**row, "system": ""}]))).prompt == plain.prompt
+
+
+def test_a_winner_counted_from_0_is_who_it_says() -> None:
+    rows = [{"q": "Hi?", "out_0": "No.", "out_1": "Yo.", "best": best} for best in (1, 0, "1", 1.0)]
+    columns = {"prompt": "q", "answer_a": "out_0", "answer_b": "out_1", "winner": "best"}
+    chosen = [example.completions[0].text for example in read_examples(rows, columns=columns)]
+    assert chosen == ["Yo.", "No.", "Yo.", "Yo."]
+
+
+def test_a_vote_on_the_first_turn_learns_the_first_turn() -> None:
+    """MT-Bench writes both turns down whichever was voted on."""
+    texts = (["a", "b"], ["c", "d"])
+    sides = [
+        [
+            {"role": role, "content": text}
+            for question, answer in zip("QR", side, strict=True)
+            for role, text in (("user", question), ("assistant", answer))
+        ]
+        for side in texts
+    ]
+    row = {"conversation_a": sides[0], "conversation_b": sides[1], "winner": "model_b"}
+    for turn, wanted in ((1, [["c"], ["a"]]), (2, [["c", "R", "d"], ["a", "R", "b"]])):
+        (example,) = read_examples([{**row, "turn": turn}])
+        assert [[m.content for m in c.messages] for c in example.completions] == wanted
+
+
+def test_what_is_not_learned_may_have_no_weight() -> None:
+    turns = [{"from": "human", "value": "Hi?", "weight": 0.0}, {"from": "gpt", "value": "Yo.", "weight": 1.0}]
+    (example,) = read_examples([{"conversations": turns}])
+    assert example.completions[0].text == "Yo."
+
+
+def test_a_conversation_becomes_a_row_for_each_answer(tmp_path: Path) -> None:
+    """For templates that rewrite earlier answers once later ones follow, as Qwen 3's does with thoughts."""
+    turns = [{"role": role, "content": text} for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))]
+    rows = [{"messages": turns, "system": "Be kind."}, {"messages": turns[:2]}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert main(["data", "convert", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), "--each-answer"]) == 0
+    found = [([m.content for m in one.prompt], one.completions[0].text) for one in read_examples(tmp_path / "b.jsonl")]
+    assert found == [(["Be kind.", "a"], "b"), (["Be kind.", "a", "b", "c"], "d"), (["a"], "b")]
+
+
+def test_chats_beside_an_instruction_are_chats() -> None:
+    user, good, bad = ({"role": r, "content": t} for r, t in (("user", "Hi"), ("assistant", "Yo"), ("assistant", "Hm")))
+    (example,) = read_examples([{"instruction": "Hi", "chosen": [user, good], "rejected": [user, bad]}])
+    assert example.prompt == (Message("user", "Hi"),) and [c.text for c in example.completions] == ["Yo", "Hm"]
 
 
 def test_answers_that_part_early_keep_their_first_common_question() -> None:

@@ -148,6 +148,66 @@ def test_a_tokenizer_that_adds_a_beginning_adds_no_second_one(name: str | None) 
     assert [begin, *rendered.prompt_ids[1:], *rendered.completions[0].ids].count(begin) == 1 and rendered.prompt_ids[0] == begin
 
 
+def test_two_ends_behind_an_answer_are_one() -> None:
+    """Phi's templates write the turn's end, and the text's where nothing follows: the first is learned, and a cut answer has neither."""
+    text = (
+        "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% else %}{{ eos_token }}{% endif %}"
+    )
+    made = tokenizer(Template(text, "<|endoftext|>", ("<|user|>", "<|assistant|>", "<|end|>")))
+    assert learned(made, (ASK,), (RED,))[0] == "Red<|end|>"
+    assert learned(made, (ASK,), (RED,), finished=False)[0] == "Red"
+    assert learned(made, (ASK,), (BLUE, AGAIN, RED))[0] == "Blue, of course.<|end|>Red<|end|>"
+
+
+THINKING = "{% for m in messages %}<|{{ m.role }}|>{{ m.content.split('</think>')[-1] }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+ASKS = {"cuts thoughts": "<|assistant|>", "opens thoughts": "<|assistant|><think>\n"}
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_a_template_that_rewrites_thoughts_is_gone_round(name: str) -> None:
+    """DeepSeek's templates drop what stands before </think>, the later ones open <think> in the prompt: what was written is learned."""
+    text = f"{THINKING}{{% if add_generation_prompt %}}{ASKS[name]}{{% endif %}}"
+    made = tokenizer(Template(text, "<end>", ("<|user|>", "<|assistant|>")))
+    thought = Message("assistant", "<think>\nThe sky.\n</think>\nBlue")
+    counted, whole = learned(made, (ASK,), (thought,))
+    assert whole == "<|user|>Which colour?<|assistant|><think>\nThe sky.\n</think>\nBlue<end>" and counted.endswith("</think>\nBlue<end>")
+    if name == "cuts thoughts":
+        assert learned(made, (ASK,), (RED,))[0] == "Red<end>"
+        return
+    with pytest.raises(DataError, match="would be learned as a thought"):
+        learned(made, (ASK,), (RED,))
+    assert learned(made, (ASK,), (Message("assistant", "The sky"),), finished=False)[0] == "The sky"
+
+
+def test_a_template_that_opens_thoughts_and_keeps_them_is_used() -> None:
+    """Qwen 3's thinking models: the prompt opens <think>, and an answer is written anew behind it, its blanks put right."""
+    text = (
+        "{% for m in messages %}<|{{ m.role }}|>{% if '</think>' in m.content %}<think>\n{{ m.content.split('</think>')[0].split('<think>')[-1].strip() }}\n</think>\n\n"
+        "{{ m.content.split('</think>')[-1].strip() }}{% else %}{{ m.content }}{% endif %}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
+    )
+    made = tokenizer(Template(text, "<end>", ("<|user|>", "<|assistant|>")))
+    assert learned(made, (ASK,), (Message("assistant", "<think>why</think>Ans"),))[0] == "why\n</think>\n\nAns<end>"
+
+
+def test_thoughts_that_a_template_cuts_off_earlier_turns_are_said() -> None:
+    text = f"{THINKING}{{% if add_generation_prompt %}}<|assistant|>{{% endif %}}"
+    made = tokenizer(Template(text, "<end>", ("<|user|>", "<|assistant|>")))
+    with pytest.raises(DataError, match="cuts thoughts off turn 2.*--each-answer"):
+        learned(made, (ASK,), (Message("assistant", "<think>a</think>b"), AGAIN, RED))
+
+
+def test_a_template_that_moves_the_system_text_is_gone_round() -> None:
+    """Mistral 0.3 writes it before the last turn, if that is a question: behind an answer it is gone from the prompt."""
+    text = (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {% if loop.last and messages[0].role == 'system' %}"
+        "{{ messages[0].content }}\n\n{% endif %}{{ m.content }} [/INST]{% elif m.role == 'assistant' %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+    )
+    made = tokenizer(Template(text, "</s>", (), "<s>"))
+    assert learned(made, (SYSTEM, ASK), (RED,)) == (" Red</s>", "<s>[INST] Be brief.\n\nWhich colour? [/INST] Red</s>")
+
+
 def test_a_template_without_the_system_role_says_so() -> None:
     with pytest.raises(DataError, match="row 1.*system"):
         learned(tokenizer(TEMPLATES["turns"]), (SYSTEM, ASK), (BLUE,))

@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import tiny
+from accord.cli import main
 from accord.errors import AccordError, ConfigError, MachineError
 from accord.models import folders
 from accord.models.cache import RECORD, build_once, cache_folder, read_record
 from accord.models.load import load_model, load_tokenizer, pick_device, pick_dtype, resolve
 from accord.models.opened import open_model
-from accord.models.tokens import PLAIN_TEMPLATE_NAME, ensure_pad, ensure_template, set_stops, stop_token_ids
+from accord.models.tokens import PLAIN_TEMPLATE_NAME, cuts_as_written, ensure_pad, ensure_template, set_stops, stop_token_ids
 
 IDS = torch.tensor([[5, 17, 99, 200, 31]])
 
@@ -290,6 +291,68 @@ def test_stops_are_the_end_of_turn_the_end_and_the_generation_configs() -> None:
     set_stops(model, tokenizer)
     assert model.generation_config.eos_token_id == [2, 0, 7]
     assert model.generation_config.pad_token_id == 1
+
+
+def test_a_start_token_that_is_the_end_token_too_is_the_end(tmp_path: Path) -> None:
+    """GPT-2, GPT-NeoX, Pythia: one token for both. Such a model is opened, trained and saved, and answers end with it."""
+    tokenizer = tiny.tokenizer(template=False)
+    tokenizer.bos_token = tokenizer.eos_token
+    assert stop_token_ids(tokenizer) == [tokenizer.eos_token_id]
+    tiny.model("gpt2").save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    run = tmp_path / "run"
+    given = ["--model", str(tmp_path / "base"), "--data", str(tiny.pairs_file(tmp_path)), "--output_dir", str(run), "--max_steps", "1"]
+    assert main(["dpo", *given]) == 0
+    assert open_model(str(run)).renderer.end_ids == [tokenizer.eos_token_id]
+
+
+def test_text_is_cut_as_the_folder_says(folder: Path) -> None:
+    """SmolLM2's folder on the hub names GPT-2's class, whose rule transformers 5 puts in place of the folder's own, which splits digits."""
+    written = tiny.tokenizer()
+    written.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    written.save_pretrained(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "tokenizer_class": "GPT2Tokenizer"}), encoding="utf-8")
+    found = load_tokenizer(resolve(folder))
+    rule = json.loads(found.backend_tokenizer.to_str())["pre_tokenizer"]
+    assert "Digits" in json.dumps(rule) and cuts_as_written(found, folder)
+    text = "Steps:\n\n1. the  12 of\n    3"
+    assert found.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text) == written.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
+    assert (found.eos_token, found.pad_token, found.chat_template) == (written.eos_token, written.pad_token, written.chat_template)
+
+
+def test_gpt2s_folder_says_little_and_is_read(tmp_path: Path) -> None:
+    """An old tokenizer.json without `use_regex`, and settings that name no token: the class knows them."""
+    tiny.model("gpt2").save_pretrained(tmp_path)
+    tokens = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate([*tokens, "<|endoftext|>"])}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.add_special_tokens(["<|endoftext|>"])
+    file = json.loads(backend.to_str())
+    file["pre_tokenizer"].pop("use_regex")
+    (tmp_path / "tokenizer.json").write_text(json.dumps(file), encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 1024}), encoding="utf-8")
+    found = load_tokenizer(resolve(tmp_path))
+    assert (found.eos_token, found.bos_token, found.pad_token) == ("<|endoftext|>", "<|endoftext|>", "ÿ") and cuts_as_written(
+        found, tmp_path
+    )
+    assert stop_token_ids(found) == [256]
+
+
+def test_published_settings_of_sampling_stop_no_save(tmp_path: Path) -> None:
+    """Llama 2's have a temperature and no `do_sample`: transformers warns of it, and refuses to save it once anything else is changed."""
+    tokenizer, model = tiny.tokenizer(), tiny.model("llama")
+    model.generation_config.eos_token_id = 0
+    model.generation_config.temperature, model.generation_config.top_p = 0.9, 0.6
+    set_stops(model, tokenizer)
+    model.save_pretrained(tmp_path / "out")
+    kept = json.loads((tmp_path / "out" / "generation_config.json").read_text(encoding="utf-8"))
+    assert kept["eos_token_id"] == [2, 0] and (kept["do_sample"], kept["temperature"], kept["top_p"]) == (True, 0.9, 0.6)
+    greedy = tiny.model("llama")
+    set_stops(greedy, tokenizer)
+    assert greedy.generation_config.do_sample is not True
 
 
 # -- the cache ----------------------------------------------------------------------------------------------------------------------

@@ -191,8 +191,8 @@ def test_unknown_attention_arguments_are_rejected(keyword: dict[str, Any]) -> No
         packed_attention(module, query, key, key, None, packed=layout, **keyword)
 
 
-def two_adapters(*, checkpointing: bool) -> PolicyModel:
-    policy = tiny.policy()
+def two_adapters(*, checkpointing: bool, packed: bool = True) -> PolicyModel:
+    policy = tiny.policy(packed=packed)
     for name in ("sft", "ppo", "value"):
         policy.add_adapter(name, tiny.lora(), seed=len(policy.adapters))
     tiny.shake(policy, "sft", "ppo", "value")
@@ -202,11 +202,12 @@ def two_adapters(*, checkpointing: bool) -> PolicyModel:
     return policy
 
 
-def test_checkpointing_recomputes_with_the_same_stack() -> None:
+@pytest.mark.parametrize("packed", [True, False])
+def test_checkpointing_recomputes_with_the_same_stack(packed: bool) -> None:
     """Two stacks run forward before either is differentiated: recomputation must not see the other's adapters."""
     found = []
     for checkpointing in (False, True):
-        policy = two_adapters(checkpointing=checkpointing)
+        policy = two_adapters(checkpointing=checkpointing, packed=packed)
         made = batch()
         logprobs = policy.forward(made, ("sft", "ppo")).logprobs
         states = policy.forward(made, ("sft", "value"), Want(logprobs=False, states=True)).states
@@ -218,12 +219,15 @@ def test_checkpointing_recomputes_with_the_same_stack() -> None:
         assert float((found[1][name] - expected).norm()) <= 1e-6 * float(expected.norm()), name
 
 
-def test_checkpointing_really_recomputes() -> None:
-    policy = two_adapters(checkpointing=True)
+@pytest.mark.parametrize("packed", [True, False])
+def test_checkpointing_really_recomputes(packed: bool) -> None:
+    """Row by row as well: there each answer is a forward pass of its own."""
+    policy, made = two_adapters(checkpointing=True, packed=packed), batch()
     calls: list[int] = []
     policy.layers[0].self_attn.register_forward_hook(lambda *arguments: calls.append(1))
-    policy.forward(batch(), ("sft", "ppo")).logprobs.sum().backward()
-    assert len(calls) == 2
+    policy.forward(made, ("sft", "ppo")).logprobs.sum().backward()
+    assert len(calls) == 2 * (1 if packed else sum(len(unit.branches) for unit in made.units))
+    assert not any(module.training for module in policy.model.modules())
 
 
 def test_checkpointing_in_a_ppo_step(tmp_path: Path) -> None:

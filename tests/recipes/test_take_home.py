@@ -188,6 +188,21 @@ def test_vllm_is_told_what_it_reads(changes: dict[str, Any], room: int | None, t
     assert all(line.startswith(own) for line in serving_lines("adapter", tmp_path, "mine"))
 
 
+def test_an_adapter_on_a_model_of_the_hub_names_it_as_other_machines_know_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = tmp_path / "models--org--tiny" / "snapshots" / "abc123"
+    tiny_gguf.saved(base, "llama")
+    run, _ = saved_run(tmp_path / "run", base, tiny.lora(), tiny.lora())
+    said = exported(capsys, run, "adapter", tmp_path / "out")
+    for path in (tmp_path / "out").rglob("adapter_config.json"):
+        its = json.loads(path.read_text(encoding="utf-8"))
+        assert (its["base_model_name_or_path"], its["revision"]) == ("org/tiny", "abc123")
+    assert json.loads((tmp_path / "out" / "stack.json").read_text(encoding="utf-8"))["base"] == "org/tiny@abc123"
+    assert "vllm serve org/tiny --tokenizer" in said and "--revision abc123" in said and "folder of this machine" not in said
+    assert "base_model: org/tiny\n" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    local = trained(tmp_path)
+    assert "Its base is a folder of this machine" in exported(capsys, local, "adapter", tmp_path / "local")
+
+
 def test_an_adapter_that_vllm_does_not_read_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_gguf.saved(tmp_path / "base", "llama")
     run, _ = saved_run(tmp_path / "run", tmp_path / "base", tiny.lora(use_dora=True))

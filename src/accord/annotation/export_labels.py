@@ -228,7 +228,7 @@ def _fits(example: Example, layout: Format, *, cells: bool) -> bool:
     """Whether a layout can hold the example, and a tie as a tie. cells: True wants every value in a cell of a table; False takes lists too."""
     try:
         row = layout.write([example])
-        (again,) = layout.parse(Fields(row, example.where, layout.needs))
+        (again,) = layout.read(Fields(row, example.where, layout.needs))
     except (DataError, ValueError):
         return False
     if cells and any(isinstance(value, (list, dict)) for value in row.values()):

@@ -143,7 +143,7 @@ def _located(path: Path, format: str, columns: Mapping[str, str] | None, on_erro
     layout = named(format)
     for row, where in rows:
         try:
-            found = layout.parse(Fields(row, where, layout.needs))
+            found = layout.read(Fields(row, where, layout.needs))
         except DataError as error:
             if on_error is None:
                 raise

@@ -44,6 +44,12 @@ def run(given: Sequence[str]) -> int:
     convert.add_argument("--to", metavar="LAYOUT", help="layout to write, alpaca say; left out, accord's own for what the rows are")
     convert.add_argument("--columns", nargs="+", metavar="PART=COLUMN", help=_COLUMNS)
     convert.add_argument("--skip-bad", "--skip_bad", action="store_true", help="leave out rows that cannot be used, and say which")
+    convert.add_argument(
+        "--each-answer",
+        "--each_answer",
+        action="store_true",
+        help="a row for each answer of a conversation, what was said before it as its prompt",
+    )
     summary = "a small example file to start from"
     template = verbs.add_parser("template", help=summary, description=f"accord data template: {summary}.")
     template.add_argument(
@@ -67,7 +73,8 @@ def _dispatch(chosen: argparse.Namespace) -> int:
         return int(data_template(chosen.kind, chosen.path) or 0)
     columns = parse_columns(chosen.columns) if chosen.columns else None
     if chosen.verb == "convert":
-        return int(data_convert(chosen.source, chosen.target, to=chosen.to, columns=columns, skip_bad=chosen.skip_bad) or 0)
+        how = {"to": chosen.to, "columns": columns, "skip_bad": chosen.skip_bad, "each": chosen.each_answer}
+        return int(data_convert(chosen.source, chosen.target, **how) or 0)
     tokenizer, end_ids = _tokenizer(chosen.model) if chosen.model else (None, None)
     return data_check(
         chosen.path,

@@ -10,6 +10,7 @@ from accord.data.fields import Row, one_line
 from accord.errors import ConfigError, DataError
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
+    "system": ("system_prompt", "system_message"),
     "prompt": ("question", "query", "instruction", "input", "user", "user_input", "task", "problem", "request", "context"),
     "chosen": ("best", "better", "preferred", "good", "win", "winning", "accepted", "positive", "response_chosen", "chosen_response"),
     "rejected": (
@@ -51,7 +52,7 @@ _PARTS_OF_KIND = {
     "text": (("text",),),
 }
 _ANY_KIND = (*_PARTS_OF_KIND["preference"], ("prompt", "completion"), ("messages",), ("text",))
-_SIDES = (("a", "b"), ("1", "2"), ("left", "right"), ("first", "second"), ("A", "B"))
+_SIDES = (("a", "b"), ("1", "2"), ("left", "right"), ("first", "second"), ("A", "B"), ("0", "1"))
 
 
 def parse_columns(pairs: Iterable[str]) -> dict[str, str]:
@@ -95,6 +96,21 @@ def map_row(row: Row, columns: Mapping[str, str], where: str) -> Row:
         if name not in columns.values():
             mapped[f"original_{name}" if name in mapped else name] = value
     return mapped
+
+
+def from_one(row: Row, columns: Mapping[str, str], where: str) -> Row:
+    """A mapped row whose winner is the number of one of two columns that are counted from 0, said as A or B: 1 would be the first elsewhere.
+
+    Raises:
+        DataError: if the winner is counted from 1 and the columns are not.
+    """
+    counted = columns.get("answer_a", "").endswith("0") and columns.get("answer_b", "").endswith("1")
+    said = str(row.get("winner")).removesuffix(".0")
+    if counted and said == "2":
+        raise DataError(
+            f'{where}: "{columns["winner"]}" is 2, and its answers are counted from 0 ({columns["answer_a"]}, {columns["answer_b"]}). Write A or B.'
+        )
+    return {**row, "winner": "AB"[int(said)]} if counted and said in ("0", "1") else row
 
 
 def winner_columns(row: Mapping[str, object]) -> dict[str, str] | None:

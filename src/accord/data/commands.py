@@ -12,6 +12,7 @@ from typing import Any
 
 from accord.config.base import TrainingConfig
 from accord.data.check import CheckReport, check
+from accord.data.kinds import each_answer
 from accord.data.read import read_located, read_source
 from accord.data.template_rows import write_template
 from accord.data.write import write_examples
@@ -69,7 +70,7 @@ def data_check(
 
 
 def data_convert(
-    source: str, target: str, *, to: str | None = None, columns: Mapping[str, str] | None = None, skip_bad: bool = False
+    source: str, target: str, *, to: str | None = None, columns: Mapping[str, str] | None = None, skip_bad: bool = False, each: bool = False
 ) -> int:
     """Write a dataset in another layout or file type.
 
@@ -79,6 +80,7 @@ def data_convert(
         to: name of the layout; None: accord's own for what the rows are.
         columns: which column plays which part.
         skip_bad: True leaves out rows that cannot be used and says how many and why; False stops at the first.
+        each: True makes a row of each answer of a conversation (as prompt and completion, where `to` says nothing); False keeps conversations whole.
     """
     from rich.console import Console
 
@@ -89,7 +91,8 @@ def data_convert(
 
     on_error = note if skip_bad else None
     located = read_located(read_source(source, on_error=on_error), columns=columns, on_error=on_error)
-    report = write_examples((example for _, example in located), target, format=to)
+    found = (one for _, example in located for one in (each_answer(example) if each else (example,)))
+    report = write_examples(found, target, format="prompt_completion" if each and to is None else to)
     lines = [f"Wrote {report.examples} examples in {report.rows} rows to {report.path} (format {report.format})."]
     lines += [f"The format {report.format} has no place for: {name} ({count} examples)." for name, count in report.lost.most_common()]
     lines += [f"Left out: {line}" for line in skipped[:5]]

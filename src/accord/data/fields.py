@@ -207,7 +207,8 @@ class Fields:
             self._wrong(place, 'a chat message {"role": ..., "content": ...}', entry)
         message = cast("Mapping[str, object]", entry)
         for key in _TRAINING_FIELDS:
-            if message.get(key) not in (None, [], {}, "", 1):
+            learned = key != "weight" or message.get("role") == "assistant"  # what others said is not learned in any case
+            if learned and message.get(key) not in (None, [], {}, "", 1):
                 self.fail(f'chat message "{place}" has "{key}", which would change what is learned and is not supported. Remove it.')
         missing = [key for key in ("role", "content") if key not in message]
         if missing:

@@ -55,6 +55,18 @@ def as_kind(example: Example, kind: str) -> Iterator[Example]:
     yield from found
 
 
+def each_answer(example: Example) -> Iterator[Example]:
+    """A demonstration of several turns as one for each answer, with what was said before it as the prompt. Anything else stays."""
+    if example.kind != "demonstration":
+        yield example
+        return
+    (whole,) = example.completions
+    for index, message in enumerate(whole.messages):
+        if message.role == "assistant":
+            answer = replace(whole, messages=(message,), finished=whole.finished or index < len(whole.messages) - 1)
+            yield replace(_changed(example, "demonstration", (answer,)), prompt=(*example.prompt, *whole.messages[:index]))
+
+
 def can_become(found: str, kind: str) -> bool:
     """True if examples of kind `found` can be turned into `kind` by `as_kind` (single ones may still not, such as a tie into labels)."""
     return found == kind or kind in _BECOMES.get(found, ())

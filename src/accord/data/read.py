@@ -8,7 +8,7 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from accord.data.columns import complete, map_row, unknown_columns, winner_columns
+from accord.data.columns import complete, from_one, map_row, unknown_columns, winner_columns
 from accord.data.fields import Fields, Row, describe
 from accord.data.files import OnError, data_suffix, read_rows
 from accord.data.formats import detect
@@ -70,7 +70,7 @@ def read_located(
                 names = frozenset(row)
             elif frozenset(row) != names:
                 _check_same_layout(layout, row, where)
-            found = layout.parse(Fields(row, where, layout.needs))
+            found = layout.read(Fields(row, where, layout.needs))
             for example in found:
                 _check_text(example)
             if kind is not None:
@@ -104,7 +104,7 @@ def _mapped(rows: Iterable[tuple[Row, str]], columns: Mapping[str, str] | None, 
         if mapping is None:
             mapping = complete(row, columns) if columns else winner_columns(row) or {}
         try:
-            yield map_row(row, mapping, where) if mapping else row, where
+            yield from_one(map_row(row, mapping, where), mapping, where) if mapping else row, where
         except DataError as error:
             if on_error is None:
                 raise

@@ -17,6 +17,7 @@ from jinja2 import TemplateError
 
 from accord.data.fields import MESSAGE_FIELDS
 from accord.data.packing import Branch, Unit
+from accord.data.system_column import NAME as SYSTEM
 from accord.errors import ConfigError, DataError
 from accord.types import Completion, Example, Message
 
@@ -24,6 +25,8 @@ Tools = list[dict[str, Any]] | None
 """Tool descriptions for a chat template; None: there are none."""
 _OTHER_THAN_TEXT = ("images", "videos", "audios")
 """Columns of TRL's rows for models that see and hear."""
+_THINK, _THOUGHT = "<think>", "</think>"
+"""What reasoning models write around their thoughts."""
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 """Where chat APIs put what a model thought, beside the content of its message."""
 
@@ -108,6 +111,8 @@ class Renderer:
     def _render(self, example: Example) -> RenderedExample:
         if thoughts := _thoughts(example.columns):
             self.report["messages whose reasoning is not learned (it stands apart from their content)"] += thoughts
+        if example.prompt and example.prompt[0].role == "system" and example.prompt[0].content == example.columns.get(SYSTEM):
+            self.report["prompts that begin with the text of their column system"] += 1
         tools = self._tools(example.columns)
         prompt_text = self._prompt_text(example.prompt, tools)
         prompt_ids = self._ids(prompt_text)
@@ -228,7 +233,13 @@ class Renderer:
         """Text after the prompt, and the character spans in it that the assistant wrote (turn terminator included)."""
         messages = [*example.prompt, *completion.messages]
         full = self._template(messages, add_generation_prompt=False, tools=tools)
-        if not full.startswith(prompt_text):
+        kept = full.startswith(prompt_text)
+        opened = prompt_text.rstrip().endswith(_THINK)
+        moved = not kept and (opened or any(message.role == "system" for message in example.prompt))
+        cut = kept and not _keeps_thoughts(completion.text, prompt_text, full)
+        if len(completion.messages) == 1 and (moved or cut):
+            return self._as_it_is(completion, prompt_text)
+        if not kept:
             raise DataError(
                 "the chat template does not keep the prompt as a prefix of prompt + answer, so training and sampling would see different text. "
                 "Use a prefix-stable template (tokenizer.chat_template)."
@@ -239,12 +250,42 @@ class Renderer:
                 continue
             before = self._template(messages[:index], add_generation_prompt=True, tools=tools)
             after = self._template(messages[: index + 1], add_generation_prompt=False, tools=tools)
+            if not full.startswith(after) and self.tokenizer.eos_token:  # written where the conversation ends alone (Phi)
+                after = after.removesuffix(self.tokenizer.eos_token)
             if not (full.startswith(before) and (full.startswith(after) or index == len(messages) - 1)):
                 raise DataError(
-                    f"the chat template rewrites turn {index + 1} when later turns follow, so its tokens cannot be marked. Split the conversation."
+                    f"the chat template rewrites turn {index + 1} when later turns follow, so its tokens cannot be marked. "
+                    "Make a row of each answer: accord data convert FILE NEW --each-answer."
+                )
+            if not _keeps_thoughts(messages[index].content, before, after):
+                raise DataError(
+                    f"the chat template cuts thoughts off turn {index + 1}. Make a row of each answer: accord data convert FILE NEW --each-answer."
                 )
             spans.append((len(before) - len(prompt_text), len(after) - len(prompt_text)))
         return full[len(prompt_text) :], spans
+
+    def _as_it_is(self, completion: Completion, prompt_text: str) -> tuple[str, list[tuple[int, int]]]:
+        """An answer behind the prompt without the template, which would cut its thoughts off, or write the prompt anew once there is an answer."""
+        text = completion.text
+        if prompt_text.rstrip().endswith(_THINK):
+            text = text.strip().removeprefix(_THINK).lstrip()
+            if completion.finished and _THOUGHT not in text:
+                raise DataError(
+                    f"the chat template opens {_THINK} in the prompt, and an answer has no {_THOUGHT}: all of it would be learned as a thought. "
+                    f"Write its reasoning and {_THOUGHT} before it, or use a template that does not (tokenizer.chat_template)."
+                )
+        else:
+            text = self._blanks_before_answers() + text
+        self.report["answers learned as they are written, because the chat template rewrites them"] += 1
+        return text, [(0, len(text))]
+
+    def _blanks_before_answers(self) -> str:
+        """What the template puts between its prompt and an answer, if that is blank."""
+        question, answer = Message("user", "?"), "Blue."
+        before = self._template([question], add_generation_prompt=True)
+        both = self._template([question, Message("assistant", answer)], add_generation_prompt=False)
+        found = both[len(before) :].partition(answer)[0] if both.startswith(before) else ""
+        return found if found.isspace() else ""
 
     def _suffix_ids(self, prompt_text: str, prompt_ids: list[int], rest: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids of `rest` after the prompt with character offsets into `rest`; joint tokenization where it keeps the prompt's ids."""
@@ -261,7 +302,10 @@ class Renderer:
         """Cut after the last counted token; make sure of exactly one end token, or of none where the answer was cut off."""
         last = max((index for index, is_counted in enumerate(counted) if is_counted), default=-1)
         ends = [index for index in range(last + 1) if counted[index] and ids[index] in self.end_ids]
-        final = ends[-1] if ends and all(ids[i] in self.end_ids or self._blank(ids[i]) for i in range(ends[-1], last + 1)) else None
+        closing = last + 1  # where ends and blanks begin that nothing follows: a template may write an end of the turn and one of the text
+        while closing > 0 and (ids[closing - 1] in self.end_ids or self._blank(ids[closing - 1])):
+            closing -= 1
+        final = next((index for index in ends if index >= closing), None)
         if final is not None:
             stop = final + 1 if finished else final
         else:
@@ -305,6 +349,14 @@ def _descriptions(columns: Mapping[str, object], name: str) -> list[dict[str, An
     if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in cast("list[object]", found)):
         raise DataError(f"its column {name} is no list of tool descriptions. Rename the column if it means something else.")
     return cast("list[dict[str, Any]]", found)
+
+
+def _keeps_thoughts(answer: str, before: str, full: str) -> bool:
+    """Whether a template writes an answer with its thoughts as it is, blanks aside; the prompt before it may open them. True where it has none."""
+    if _THOUGHT not in answer and not answer.lstrip().startswith(_THINK):
+        return True
+    opened = _THINK if before.rstrip().endswith(_THINK) else ""
+    return "".join((opened + full[len(before) :]).split()).startswith("".join(answer.split()))
 
 
 def _thoughts(columns: Mapping[str, object]) -> int:

@@ -105,7 +105,7 @@ def _check_read_back(examples: Sequence[Example], row: Row, layout: Format) -> C
         f"does not fit into the format {layout.name} without losing something of its prompt, answers or labels; choose another format."
     )
     try:
-        again = layout.parse(Fields(row, where, layout.needs))
+        again = layout.read(Fields(row, where, layout.needs))
     except DataError as error:
         raise DataError(f"{where} {problem} ({error})") from error
     if [_content(example) for example in again] != [_content(example) for example in examples]:

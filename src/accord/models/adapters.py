@@ -24,7 +24,7 @@ from accord.models import packed_attention
 from accord.models.adapter_kinds import check_adapter, check_head, head_weight
 from accord.models.allocator import return_freed_memory
 from accord.models.answer_features import answer_features, likelihoods
-from accord.models.checkpointing import checkpointed_modules, run_checkpointed
+from accord.models.checkpointing import checkpointed_modules, checkpointing, run_checkpointed
 from accord.models.flex_attention import SHORTEST, FlexLayout
 from accord.models.fuse import fuse
 from accord.models.heads import Reading
@@ -139,6 +139,11 @@ class PolicyModel:
         return getattr(self.model, self.model.base_model_prefix)
 
     @property
+    def decoder(self) -> Any:
+        """The part of the backbone that reads text: all of it, but in a model that sees or hears too."""
+        return self.backbone if self.text_config is self.config else self.model.get_decoder()
+
+    @property
     def hidden_size(self) -> int:
         return int(self.text_config.hidden_size)
 
@@ -149,18 +154,17 @@ class PolicyModel:
     @property
     def layers(self) -> nn.ModuleList:
         """The decoder layers, found by their number: the one ModuleList with `num_hidden_layers` entries nearest the root."""
-        for module in self.backbone.modules():
+        for module in self.decoder.modules():
             if isinstance(module, nn.ModuleList) and len(module) == self.num_layers:
                 return module
-        raise ConfigError(
-            f"{type(self.model).__name__} has no list of {self.num_layers} decoder layers: middle-layer features are not available for it."
-        )
+        name = type(self.model).__name__
+        raise ConfigError(f"{name} has no list of {self.num_layers} decoder layers: middle-layer features are not available for it.")
 
     @property
     def final_norm(self) -> nn.Module:
         for name in ("norm", "final_layernorm", "ln_f", "final_layer_norm"):
-            if hasattr(self.backbone, name):
-                return getattr(self.backbone, name)
+            if hasattr(self.decoder, name):
+                return getattr(self.decoder, name)
         return nn.Identity()
 
     def _prepare_modules(self) -> None:
@@ -410,18 +414,14 @@ class PolicyModel:
             return self.layers[layer - 1].register_forward_hook(hook)
 
         hooks = [keep(layer) for layer in layers if layer < stop]
-        if self.checkpointing and torch.is_grad_enabled():
-            for module in checkpointed_modules(self.model):
-                module.training = True
         inputs = {"input_ids": tokens[None]} if start is None else {"inputs_embeds": start.states[None]}
         partly = only_layers(self.layers, start.layer if start else 0, stop) if start or stop < self.num_layers else nullcontext()
         try:
-            with self.using(stack), partly:
+            with self.using(stack), partly, checkpointing(self.model, self.checkpointing):
                 output = self.backbone(**inputs, position_ids=positions[None], use_cache=False, packed=layout)
                 hidden = output.last_hidden_state[0]
                 middle = {layer: self.final_norm(captured[layer])[0] if layer in captured else hidden for layer in layers}
         finally:
-            self.model.eval()
             for hook in hooks:
                 hook.remove()
         return hidden, middle

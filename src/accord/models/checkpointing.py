@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -19,6 +20,22 @@ def checkpointed_modules(model: nn.Module) -> list[Any]:
 
     able = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
     return [module for module in able if isinstance(module, GradientCheckpointingLayer)] or able
+
+
+@contextmanager
+def checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Have these modules checkpoint where a gradient is wanted; afterwards the model is in evaluation, as it always is.
+
+    Args:
+        wanted: False checkpoints nothing.
+    """
+    try:
+        if wanted and torch.is_grad_enabled():
+            for module in checkpointed_modules(model):
+                module.training = True
+        yield
+    finally:
+        model.eval()
 
 
 def run_checkpointed(module: nn.Module, contexts: Contexts, function: Callable[..., Any], *inputs: Any, **more: Any) -> Any:

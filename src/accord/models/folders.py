@@ -171,6 +171,20 @@ def weights_sha256(folder: Path) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode("ascii")).hexdigest()
 
 
+def on_the_hub(folder: Path) -> tuple[str, str] | None:
+    """ORG/NAME and revision of a folder in the hub's own cache; None for any other folder."""
+    *_, model, snapshots, revision = ("", "", "", *folder.parts)
+    organisation, _, name = model.removeprefix("models--").partition("--")
+    known = name and model.startswith("models--") and snapshots == "snapshots"
+    return (f"{organisation}/{name}", revision) if known else None
+
+
+def title(base: str) -> str:
+    """What to call the model of a folder: its name on the hub, or the folder's."""
+    hub = on_the_hub(Path(base))
+    return hub[0] if hub else Path(base).name
+
+
 def licence(folder: Path) -> str:
     """What the model card says about the licence, or "not stated"."""
     card = folder / "README.md"

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,11 @@ def resolve(
 
     Args:
         name_or_path: a pinned name (`smollm2-135m`), a transformers folder, a `.gguf` file, or `ORG/NAME`, which asks the hub and
-            nothing else. What exists on this disk is taken from it.
+            nothing else, or `ORG/NAME@REVISION` of it. What exists on this disk is taken from it.
         cache: folder for converted models; None is the user's cache (ACCORD_CACHE).
         accept_licence: True accepts the licence of a model that wants it. False asks on the terminal.
         files: folder with a pinned model's files, for one that cannot be fetched (`stories260k`).
-        quiet: True says nothing when nothing had to be fetched. False prints the line.
+        quiet: True says nothing when nothing had to be fetched. False prints the line, once.
     Raises:
         ConfigError: if nothing has that name, or a licence was not accepted.
         MachineError: if it cannot be fetched, or is damaged.
@@ -68,12 +69,12 @@ def resolve(
         found = _folder(text, path, "local folder")
     elif path.suffix.lower() == ".gguf":
         found = _gguf(text, path, models)
-    elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text):
+    elif re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@[\w.-]+)?", text):
         found = _hub(text)
     else:
         raise registry.unknown_name(text)
     if not quiet:
-        say(str(found))
+        _say_once(str(found))
     return found
 
 
@@ -261,12 +262,20 @@ def load_tokenizer(resolved: ResolvedModel, *, trust_remote_code: bool = False) 
         ConfigError: if it has no end token, or needs its own code.
         MachineError: if the folder has no readable tokenizer.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    from accord.models.tokens import ensure_pad, ensure_template, leave_out_unembedded
+    from accord.models.tokens import cuts_as_written, ensure_pad, ensure_template, leave_out_unembedded
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(resolved.folder, local_files_only=True, trust_remote_code=trust_remote_code)
+        if not cuts_as_written(tokenizer, Path(resolved.folder)):
+            named = {
+                key: getattr(tokenizer, key) for key in ("bos_token", "eos_token", "unk_token", "pad_token")
+            }  # GPT-2's class knows them
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(resolved.folder, local_files_only=True)
+            for key, token in named.items():
+                if getattr(tokenizer, key) is None and token in tokenizer.get_vocab():
+                    setattr(tokenizer, key, token)
     except Exception as error:  # tokenizers raises bare Exception for a damaged tokenizer.json
         reason = " ".join(str(error).split())[:200]
         raise MachineError(f"The tokenizer of {resolved.name} cannot be read from {resolved.folder}: {reason}") from error
@@ -275,7 +284,7 @@ def load_tokenizer(resolved: ResolvedModel, *, trust_remote_code: bool = False) 
     rows = getattr(text, "vocab_size", None) or len(tokenizer)
     for note in (ensure_pad(tokenizer), ensure_template(tokenizer), leave_out_unembedded(tokenizer, rows)):
         if note:
-            say(f"{resolved.name}: {note}.")
+            _say_once(f"{resolved.name}: {note}.")
     return tokenizer
 
 
@@ -304,6 +313,12 @@ def say(text: str) -> None:
     """One line for the user, from the first of several processes."""
     if os.environ.get("RANK", "0") == "0":
         print(text, file=sys.stderr, flush=True)
+
+
+@cache
+def _say_once(text: str) -> None:
+    """Where a model comes from: a command opens it more than once."""
+    say(text)
 
 
 # -- the four forms ---------------------------------------------------------------------------------------------------------------
@@ -369,13 +384,14 @@ def _folder(name: str, path: Path, source: str) -> ResolvedModel:
 
 
 def _hub(name: str) -> ResolvedModel:
-    """A model of the hub, through huggingface_hub's own cache; pickles are not even downloaded."""
+    """A model of the hub, at a revision if one is named, through huggingface_hub's own cache; pickles are not even downloaded."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    wanted = ["*.safetensors", "*.json", "*.jinja", "*.py", "*.txt", "tokenizer.model", "README.md"]
+    wanted = ["*.safetensors", "*.json", "*.jinja", "*.py", "*.txt", "tokenizer.model", "README.md", "LICENSE*", "NOTICE*"]
     try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*", "consolidated*"]))
+        name, _, revision = name.partition("@")
+        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=wanted, ignore_patterns=["*/*", "consolidated*"]))
     except GatedRepoError as error:
         raise MachineError(
             f"{name} wants its licence accepted on its hub page first; then log in with `hf auth login` and run again."
@@ -419,7 +435,8 @@ def _refuse_foreign_code(resolved: ResolvedModel, config: dict[str, Any], truste
     if kind not in CONFIG_MAPPING:
         if config.get("auto_map"):
             raise ConfigError(
-                f"{resolved.name} needs Python code of its own ({kind}). Read it in {resolved.folder}, then ask for trust_remote_code."
+                f"{resolved.name} needs Python code of its own ({kind}), and accord runs none that came with a model. Choose another model "
+                "(in Python, once you have read it: load_model(resolve(name), trust_remote_code=True))."
             )
         raise ConfigError(
             f"{resolved.name}: this transformers does not know the model type {kind!r}. Upgrade transformers, or choose another model."

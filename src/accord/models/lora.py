@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -41,11 +43,24 @@ def lora_config(
             if not any(key == name or key.endswith(f".{name}") for key in modules):
                 raise ConfigError(f"lora_target: this model has no module {name!r}. Its layers have {', '.join(linear_names(policy))}.")
     options: dict[str, Any] = {}
-    if layers < 1:
+    if policy.text_config is not policy.model.config:  # a model that sees or hears: the text alone is trained
+        known = linear_names(policy)
+        if names != "all-linear" and (other := sorted(set(names) - set(known))):
+            raise ConfigError(
+                f"lora_target: of a model that sees, its layers of text are trained: {', '.join(known)}; not {', '.join(other)}."
+            )
+        names = _in_text_layers(policy, known if names == "all-linear" else names, upper_layers(policy.num_layers, layers))
+    elif layers < 1:
         if names == "all-linear":
             names = linear_names(policy)
         options["layers_to_transform"] = list(upper_layers(policy.num_layers, layers))
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, task_type="CAUSAL_LM", **options)
+
+
+def _in_text_layers(policy: PolicyModel, names: list[str], layers: Iterable[int]) -> str:
+    """A pattern of the modules with these last names in these decoder layers: those that see have modules of the same names."""
+    stem = next(key for key, module in policy.model.named_modules() if module is policy.layers)
+    return rf"{re.escape(stem)}\.({'|'.join(map(str, layers))})\.(.*\.)?({'|'.join(map(re.escape, names))})"
 
 
 def linear_names(policy: PolicyModel) -> list[str]:

@@ -33,6 +33,7 @@ def open_model(
     name: str,
     *,
     dtype: str = "auto",
+    device: str = "auto",
     accept_licence: bool = False,
     before_loading: Callable[[Any], object] | None = None,
     weights_too: bool = False,
@@ -42,6 +43,7 @@ def open_model(
     """Load a base model, or a run folder with its base. A run's tokenizer, template and stops are those it was trained with.
 
     Args:
+        device: as in `load_model`.
         before_loading: called with the model's config before any weight is read; raises when the work cannot fit. None asks for
             memory for the weights alone.
         weights_too: True asks for the memory of the file's weights after `before_loading` as well; it may hold more than its config says.
@@ -59,7 +61,8 @@ def open_model(
         before_loading(load_config(resolved))
     chosen = weights if isinstance(weights, str) else weights()
     chosen = weights_of(folder) if chosen == "auto" and on_a_base else chosen
-    policy = PolicyModel(load_model(resolved, dtype=dtype, force=force or (before_loading is not None and not weights_too), weights=chosen))
+    unasked = force or (before_loading is not None and not weights_too)
+    policy = PolicyModel(load_model(resolved, dtype=dtype, device=device, force=unasked, weights=chosen))
     stack = load_stack(policy, folder) if adapters else ()
     if on_a_base and (folder / "generation_config.json").exists():
         policy.model.generation_config = _generation_config(folder)

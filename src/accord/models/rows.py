@@ -10,6 +10,7 @@ from torch import Tensor
 
 from accord.data.packing import PackedBatch, places_of
 from accord.models.answer_features import answer_features
+from accord.models.checkpointing import checkpointing
 from accord.objectives.logprobs import logprobs_from_logits
 from accord.objectives.segments import at_least_fp32
 
@@ -31,7 +32,7 @@ def forward_rows(policy: PolicyModel, batch: PackedBatch, stack: Sequence[str], 
             mine = batch.completion == completion
             sources, targets = batch.sources[mine], batch.targets[mine]
             rows = batch.prefix + torch.where(sources < prompt_end, sources - start, sources - first + (prompt_end - start))
-            with policy.using(stack, packed=False):
+            with policy.using(stack, packed=False), checkpointing(policy.model, policy.checkpointing):
                 output = policy.model(input_ids=tokens[None], use_cache=False, output_hidden_states=want.states or bool(want.ends))
             logits = at_least_fp32(output.logits[0, rows]) / temperature
             if want.logprobs:

@@ -215,7 +215,8 @@ def _save_sum(policy: PolicyModel, stack: Sequence[str], folder: Path) -> None:
             rights.append(right)
         tensors[f"base_model.model.{key}.lora_A.weight"] = torch.cat(lefts, 0)
         tensors[f"base_model.model.{key}.lora_B.weight"] = torch.cat(rights, 1)
-        targets.add(key.rsplit(".", 1)[-1])
+        seeing = policy.text_config is not policy.config  # what sees has modules of the same last names
+        targets.add(key if seeing else key.rsplit(".", 1)[-1])
     rank = sum(ranks.values())
     chosen = [policy.peft.peft_config[name].layers_to_transform for name in stack]
     some = None if None in chosen else sorted({index for one in chosen for index in ([one] if isinstance(one, int) else one)})

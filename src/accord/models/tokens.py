@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from accord.errors import ConfigError
@@ -16,6 +17,10 @@ PLAIN_TEMPLATE = (
 )
 """Fallback template for base models: headings in plain words, every answer ended by the tokenizer's own end token."""
 
+SAMPLING: dict[str, float | None] = {
+    "temperature": 1.0, "top_p": 1.0, "top_k": 50, "top_h": None, "min_p": None, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0,
+}  # fmt: skip
+"""Settings of transformers' generation that are for sampling alone, with the values that say nothing."""
 _PAD_NAMES = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>")
 _NEVER_IN_TEXT = ("<0xFF>", "ÿ")
 """The byte 255, which no UTF-8 text contains, as sentencepiece and as byte-level BPE write it."""
@@ -62,6 +67,37 @@ def ensure_template(tokenizer: Any) -> str | None:
     adds_bos = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     tokenizer.chat_template = PLAIN_TEMPLATE.replace("{BOS}", "{{ bos_token }}" if adds_bos else "")
     return f"no chat template (a base model), so {PLAIN_TEMPLATE_NAME} is used: ### User: / ### Assistant:, answers end with {tokenizer.eos_token}"
+
+
+def cuts_as_written(tokenizer: Any, folder: Path) -> bool:
+    """Whether a byte-level tokenizer cuts text into words by the rule of its folder's tokenizer.json.
+
+    transformers 5 rebuilds some by the class that tokenizer_config.json names, and loses rules that this class has not: SmolLM2's folder names
+    GPT-2's, without which digits stay together with the blanks before them (huggingface/transformers#45920).
+    """
+    file = folder / "tokenizer.json"
+    if not hasattr(tokenizer, "backend_tokenizer") or not file.is_file():
+        return True
+    stated = json.loads(file.read_text(encoding="utf-8")).get("pre_tokenizer")
+    if "ByteLevel" not in json.dumps(stated):
+        return True
+    from tokenizers import Tokenizer
+
+    empty = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}, "pre_tokenizer": stated}
+    rules = [
+        one.pre_tokenizer for one in (Tokenizer.from_str(json.dumps(empty)), tokenizer.backend_tokenizer)
+    ]  # with all that was left unsaid
+    whole, built = (None if rule is None else json.loads(rule.__getstate__()) for rule in rules)
+    return _steps(whole) == _steps(built)
+
+
+def _steps(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The steps of a rule, one sequence inside another taken apart; without offsets, and the blank before the first word, which settings decide."""
+    if rule is None:
+        return []
+    if rule.get("type") == "Sequence":
+        return [step for part in rule["pretokenizers"] for step in _steps(part)]
+    return [{key: value for key, value in rule.items() if key not in ("trim_offsets", "add_prefix_space")}]
 
 
 def leave_out_unembedded(tokenizer: Any, rows: int) -> str | None:
@@ -111,7 +147,9 @@ def stop_token_ids(tokenizer: Any, generation_config: Any = None) -> list[int]:
     more = getattr(generation_config, "eos_token_id", None)
     listed = list(more) if isinstance(more, (list, tuple)) else [more]
     found = [_end_of_turn(tokenizer), tokenizer.eos_token_id, *listed]
-    return list(dict.fromkeys(int(token) for token in found if token is not None and token != tokenizer.bos_token_id))
+    # GPT-2 and its like start and end a text with one token: it is no end of a turn, and the only end that there is
+    starts = {tokenizer.bos_token_id} - {tokenizer.eos_token_id}
+    return list(dict.fromkeys(int(token) for token in found if token is not None and token not in starts))
 
 
 def set_stops(model: Any, tokenizer: Any) -> list[int]:
@@ -119,6 +157,9 @@ def set_stops(model: Any, tokenizer: Any) -> list[int]:
     stops = stop_token_ids(tokenizer, model.generation_config)
     model.generation_config.eos_token_id = stops if len(stops) > 1 else stops[0]
     model.generation_config.pad_token_id = tokenizer.pad_token_id
+    config = model.generation_config
+    if config.do_sample is not True and any(getattr(config, name, None) not in (None, plain) for name, plain in SAMPLING.items()):
+        config.do_sample = True  # so servers read what was published; transformers saves no changed config that says one without the other
     return stops
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import re
 import shlex
 import shutil
@@ -16,7 +17,7 @@ from accord.errors import ConfigError, MachineError
 from accord.evaluation.same_answers import Answers, Difference, difference, greedy_answers
 from accord.models.adapters import PolicyModel, Stack
 from accord.models.export import export_merged
-from accord.models.folders import read_json
+from accord.models.folders import on_the_hub, read_json
 from accord.models.free_memory import available_memory, require
 from accord.models.gguf import read_tokenizer
 from accord.models.gguf_settings import architecture_of
@@ -25,6 +26,7 @@ from accord.models.gguf_write import check_gguf, load_written, write_gguf
 from accord.models.load import ResolvedModel, load_model, load_tokenizer, resolve
 from accord.models.modelfile import modelfile
 from accord.models.opened import Opened, base_of, open_model, weights_of
+from accord.models.save import STACK
 from accord.models.size import measured
 from accord.models.small import widen
 from accord.models.tokens import stop_token_ids
@@ -89,7 +91,8 @@ def take_home(source: str, form: str, folder: Path, *, prompts: int = 8, force: 
             f"--to adapter copies a run's adapter, and {source} has no {ADAPTER}: it is a whole model, or its adapters add up to none that peft "
             "reads. Use --to merged."
         )
-    opened = open_model(source, dtype="float32", force=force)  # adapters add up exactly in no half type
+    # Adapters add up exactly in no half type. What a CPU held in fewer bits is widened here, which no GPU does.
+    opened = open_model(source, dtype="float32", device=_device(Path(source)), force=force)
     if form not in PLAIN:
         architecture_of(opened.policy.model.config.to_dict())
     written = _Written(source, form, opened, force=force)
@@ -109,6 +112,8 @@ def take_home(source: str, form: str, folder: Path, *, prompts: int = 8, force: 
             notes.append("Four bits cost this model much, as they do small ones: --to gguf-q8_0 stays nearer.")
         shutil.rmtree(staged / "merged", ignore_errors=True)
         written.card(staged, found)
+        if form == "adapter" and written.held != "gguf":
+            notes += _elsewhere(staged)
     lines = serving_lines(form, folder, written.name, ollama=written.for_ollama, folder_of_base=written.held != "gguf")
     return Taken(form, folder, found, tuple(notes), tuple(lines))
 
@@ -142,11 +147,25 @@ def serving_lines(form: str, folder: Path, name: str, *, ollama: bool = True, fo
         # vLLM takes the base's tokenizer, template and stops; the run has its own
         own = f"--tokenizer {at()} " if (folder / "tokenizer_config.json").is_file() else ""
         own += f"--generation-config {at()} " if (folder / "generation_config.json").is_file() else ""
+        own += f"--revision {config['revision']} " if config.get("revision") else ""
         yield f"vllm serve {base} {own}--enable-lora --max-lora-rank {room} --lora-modules {name}={at()}"
     else:
         yield f"llama-server -m {at(_file(name, form))} --jinja"
         if ollama:
             yield f"ollama create {name} -f {at('Modelfile')} && ollama run {name}"
+
+
+def _elsewhere(staged: Path) -> list[str]:
+    """Name the base of an adapter as other machines know it, by its name on the hub; returns what to say where it has none."""
+    hub = on_the_hub(Path(base_of(staged)))
+    if hub is None:
+        return ["Its base is a folder of this machine: take that along, or export the run --to merged."]
+    for path in [staged / STACK, *staged.rglob(ADAPTER)]:
+        if path.is_file():
+            said = read_json(path)
+            said |= {"base": "@".join(hub)} if path.name == STACK else {"base_model_name_or_path": hub[0], "revision": hub[1]}
+            path.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    return []
 
 
 def _vllm_rank(config: dict[str, Any]) -> int | None:
@@ -169,7 +188,7 @@ class _Written:
         self.started = _started(self.source)
         self.tokenizer = opened.tokenizer
         self.stops = stop_token_ids(opened.tokenizer, opened.policy.model.generation_config)
-        self.held = opened.policy.held
+        self.held, self.device = opened.policy.held, _device(self.source)
         self.for_ollama = True
 
     def model(self, opened: Opened, staged: Path) -> None:
@@ -186,8 +205,10 @@ class _Written:
         widen(opened.policy.model)
         export_merged(opened.policy, opened.stack, self.tokenizer, staged if self.form == "merged" else staged / "merged")
         self._brought(staged, "LICENSE*", "NOTICE*")
-        if self.form == "merged":  # llama.cpp's converter reads a Gemma by this file; transformers writes tokenizer.json alone
-            self._brought(staged, "tokenizer.model")
+        if (
+            self.form == "merged"
+        ):  # llama.cpp's converter reads a Gemma by the first, which transformers does not write; servers read pictures by the others
+            self._brought(staged, "tokenizer.model", "preprocessor_config.json", "processor_config.json")
         if (self.source / RECORD).is_file():
             shutil.copy(self.source / RECORD, staged)
 
@@ -255,7 +276,7 @@ class _Written:
         """What was written, as whoever gets it loads it: of a run folder what peft reads, of a GGUF file what the file says."""
         if self.form == "adapter":
             base = resolve(base_of(staged), quiet=True)
-            policy = PolicyModel(load_model(base, dtype="float32", force=force, weights=weights_of(staged)))
+            policy = PolicyModel(load_model(base, dtype="float32", device=self.device, force=force, weights=weights_of(staged)))
             policy.load_adapter("taken", str(staged))
             return policy, ("taken",), self._renderer(self.tokenizer)
         if self.form == "merged":
@@ -292,6 +313,11 @@ def _started(source: Path) -> Path | None:
         return None
     base = read_json(source / RECORD).get("base")
     return Path(base) if isinstance(base, str) and base and Path(base).is_dir() else None
+
+
+def _device(source: Path) -> str:
+    """Where a model is opened and compared: what a run held in fewer bits on a CPU, on a CPU."""
+    return "cpu" if weights_of(source) != "auto" else "auto"
 
 
 def _kind(form: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accord.config.base import SMALL_WEIGHTS, TrainingConfig
+from accord.models.folders import title
 from accord.types import content_hash
 from accord.writing import write_text
 
@@ -87,7 +88,7 @@ def exported_card(record: dict[str, Any] | None, base: str, form: str, checked: 
     about = f"## Export\n\nWritten as {form}, loaded again and compared with the model it was made from: {checked}.\n"
     if record is not None:
         return f"{model_card(record, form=form)}\n{about}"
-    name = Path(base).name
+    name = title(base)
     return f"---\nbase_model: {name}\ntags: [accord]\n---\n\n# {name}\n\nOnly exported by accord, not trained. The model's own licence applies.\n\n{about}"
 
 
@@ -109,7 +110,7 @@ def model_card(record: dict[str, Any], *, form: str | None = None) -> str:
         if record.get("weights") in SMALL_WEIGHTS and record["weights"] != "gguf"
         else ""
     )
-    base = Path(record["base"]).name or "a model made in memory"  # a cache folder's name has the model's name and hash in it
+    base = title(record["base"]) or "a model made in memory"  # a cache folder's name has the model's name and hash in it
     library = ("peft" if record["adapters"] and form != "merged" else "transformers") if form in (None, "adapter", "merged") else None
     lines = load_lines("this folder", adapters=library == "peft") if library and record["method"] not in JUDGES else ""
     load = f"\n```python\n{lines}\n```\n" if lines else ""

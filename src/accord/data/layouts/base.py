@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from accord.data.fields import MESSAGE_FIELDS, Fields, Row
+from accord.data.system_column import with_system
 from accord.types import Example, Kind
 
 
@@ -28,6 +29,10 @@ class Format:
     """Key shared by consecutive examples that came from one row (trees, solutions with alternatives); None: a row is one example."""
     join_on: str | None = None
     """Column whose equal values in consecutive rows make them one unit {"rows": [...]} (one rated answer a row); None: no joining."""
+
+    def read(self, fields: Fields) -> list[Example]:
+        """`parse`, with a column `system` as the first turn."""
+        return [with_system(example) for example in self.parse(fields)]
 
 
 def single(write: Callable[[Example], Row]) -> Callable[[Sequence[Example]], Row]:

@@ -53,10 +53,17 @@ def signed(name: str) -> Judge:
 
 
 def parse_arena(fields: Fields) -> list[Example]:
-    """Chatbot Arena: two conversations that begin alike, and a winner."""
-    first, second = fields.messages("conversation_a"), fields.messages("conversation_b")
+    """Chatbot Arena: two conversations that begin alike, and a winner; MT-Bench's votes are on the turn that they name, and both are written down."""
+    first, second = (_until(fields, fields.messages(name)) for name in ("conversation_a", "conversation_b"))
     prompt, answers = split_turns(fields, first, second, names=("conversation_a", "conversation_b"))
     return [judged(fields, prompt, [Completion(answer) for answer in answers], _ARENA)]
+
+
+def _until(fields: Fields, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The conversation up to the answer that was voted on: the one whose number, counted from 1, is in the column `turn`. No such column: all."""
+    turn = fields.row.get("turn")
+    answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    return messages[: answers[turn - 1] + 1] if isinstance(turn, int) and 1 <= turn < len(answers) else messages
 
 
 def write_arena(example: Example) -> Row:
@@ -126,6 +133,13 @@ def helpsteer_text(example: Example) -> Row:
     return {"prompt": first.content + "".join(f"\n<extra_id_1>{m.role.capitalize()}\n{m.content}" for m in later)}
 
 
+def _read_better(fields: Fields) -> Verdict:
+    better = fields.integer("better_response_id")
+    if better not in (0, 1):
+        fields.fail(f'field "better_response_id" is {better}; it is 0 (response_0) or 1.')
+    return Verdict(1.0 - better)
+
+
 def _read_choice(fields: Fields) -> Verdict:
     choice = fields.integer("choice")
     if choice not in (0, 1):
@@ -158,6 +172,7 @@ def _hh_scored(row: Mapping[str, object]) -> bool:
 
 ANNOTATORS = Judge(_read_annotators, _write_annotators)
 SUMMARY_CHOICE = Judge(_read_choice, lambda verdict: {"choice": 0})
+_BETTER = Judge(_read_better, lambda verdict: {"better_response_id": 0})
 _ARENA = winner("winner", "model_a")
 _SCORES = Judge(_read_scores, lambda verdict: {"score": [0.5, 0.5] if verdict.vote == 0.5 else [1.0, 0.0]})
 _SHP = Judge(lambda fields: Verdict(float(fields.flag("labels"))), lambda verdict: {"labels": 1})
@@ -199,6 +214,13 @@ FORMATS = [
         ("response1", "response2"),
         signed("overall_preference"),
         _CONTEXT,
+    ),
+    two_answers(
+        "safe_rlhf",
+        ("prompt", "response_0", "response_1", "better_response_id"),
+        ("response_0", "response_1"),
+        _BETTER,
+        text_prompt("prompt"),
     ),
     two_answers("shp", ("history", "human_ref_A", "human_ref_B", "labels"), ("human_ref_A", "human_ref_B"), _SHP, text_prompt("history")),
     two_answers("pandalm", ("instruction", "response1", "response2", "annotator1"), ("response1", "response2"), ANNOTATORS, _INSTRUCTION),

@@ -10,6 +10,7 @@ from typing import cast
 from accord.data.fields import Fields, Row, message_rows
 from accord.data.layouts.base import Format, has, single, with_columns
 from accord.data.layouts.trl import demonstration, pair, split_turns
+from accord.data.system_column import without_system
 from accord.types import Completion, Example, Message
 
 _HH_TURN = re.compile(r"\n\n(Human|Assistant): ?")
@@ -52,12 +53,12 @@ def write_hh(example: Example) -> Row:
 def parse_sharegpt(fields: Fields) -> list[Example]:
     """ShareGPT: {"conversations": [{"from": "human", "value": ...}, ...]}."""
     entries: list[Row] = [_from_sharegpt(record) for record in fields.records("conversations")]
-    return [_with_system(demonstration(fields, fields.as_messages(entries, "conversations"), "conversations"))]
+    return [demonstration(fields, fields.as_messages(entries, "conversations"), "conversations")]
 
 
 def write_sharegpt(example: Example) -> Row:
     """The inverse of `parse_sharegpt`."""
-    messages = (*_without_system(example), *example.completions[0].messages)
+    messages = (*without_system(example).prompt, *example.completions[0].messages)
     return with_columns({"conversations": _sharegpt_rows(messages, "conversations", example)}, example)
 
 
@@ -65,12 +66,12 @@ def parse_sharegpt_preference(fields: Fields) -> list[Example]:
     """ShareGPT with `chosen` and `rejected` turns after the conversation."""
     prompt = fields.as_messages([_from_sharegpt(record) for record in fields.records("conversations")], "conversations")
     answers = [fields.as_messages([_from_sharegpt(fields.record(name))], name) for name in ("chosen", "rejected")]
-    return [_with_system(pair(prompt, Completion(answers[0]), Completion(answers[1]), fields))]
+    return [pair(prompt, Completion(answers[0]), Completion(answers[1]), fields)]
 
 
 def write_sharegpt_preference(example: Example) -> Row:
     """The inverse of `parse_sharegpt_preference`."""
-    row: Row = {"conversations": _sharegpt_rows(_without_system(example), "conversations", example)}
+    row: Row = {"conversations": _sharegpt_rows(without_system(example).prompt, "conversations", example)}
     for name, completion in zip(("chosen", "rejected"), example.completions, strict=True):
         row[name] = _sharegpt_rows(completion.messages, name, example)[0]
     return with_columns(row, example)
@@ -156,19 +157,6 @@ def _sharegpt_rows(messages: Sequence[Message], name: str, example: Example) -> 
     return rows
 
 
-def _with_system(example: Example) -> Example:
-    system = example.columns.get("system")
-    if not isinstance(system, str) or not system:
-        return example
-    return replace(example, prompt=(Message("system", system), *example.prompt))
-
-
-def _without_system(example: Example) -> tuple[Message, ...]:
-    first = example.prompt[0] if example.prompt else None
-    stated = first is not None and first.role == "system" and first.content == example.columns.get("system")
-    return example.prompt[1:] if stated else example.prompt
-
-
 def alpaca_prompt(fields: Fields, extra: str) -> tuple[Message, ...]:
     """The prompt of an instruction with its input (the column `extra`), after the system text and the history where there are any."""
     messages = [Message("system", fields.optional_text("system"))] if fields.optional_text("system") else []
@@ -202,6 +190,10 @@ def _hh(row: Mapping[str, object]) -> bool:
     return "prompt" not in row and all(isinstance(side, str) for side in sides) and any("\n\nAssistant:" in str(side) for side in sides)
 
 
+def _alpaca_preference(row: Mapping[str, object]) -> bool:
+    return "instruction" in row and all(isinstance(row.get(side), str) for side in ("chosen", "rejected"))
+
+
 def _openai_preference(row: Mapping[str, object]) -> bool:
     return "input" in row and ("preferred_output" in row or "preferred_completion" in row)
 
@@ -229,7 +221,7 @@ FORMATS = [
         "alpaca_preference",
         "preference",
         "Alpaca preference rows need instruction, chosen, rejected.",
-        has("instruction", "chosen", "rejected"),
+        _alpaca_preference,
         parse_alpaca_preference,
         single(write_alpaca_preference),
     ),

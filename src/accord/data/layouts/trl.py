@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from accord.data.fields import Fields, Row, common_turns, message_rows
+from accord.data.fields import Fields, Row, common_turns, describe, message_rows
 from accord.data.layouts.base import Format, has, single, with_columns
 from accord.types import Completion, Example, Message
 
 
 def parse_text(fields: Fields) -> list[Example]:
     """{"text"}: plain text to continue."""
+    if fields.has("message_tree_id") and fields.has("role"):
+        fields.fail(
+            "is one message of a conversation tree (OASST), without what it answers. Take the dataset's file of whole trees, ..._ready.trees.jsonl.gz."
+        )
     text = fields.text("text")
     completion = Completion((Message("assistant", text),), fields.optional_flag("finished", default=True), fields.source("source"))
     return [Example("text", (), (completion,), plain=True, columns=fields.rest(), where=fields.where)]
@@ -98,7 +102,9 @@ def write_preference(example: Example) -> Row:
 def parse_implicit(fields: Fields) -> list[Example]:
     """{"chosen", "rejected"} whose common beginning is the prompt: whole turns of a chat, whole words of plain text."""
     if fields.is_text("chosen") and fields.is_text("rejected"):
-        prompt, answers = _split_words(fields.text("chosen"), fields.text("rejected"))
+        (first,), (second,) = (fields.turns(name, "assistant") for name in ("chosen", "rejected"))
+        prompt, answers = _split_words(first.content, second.content)
+        _check_prompt(fields, prompt)
         turns = (Message("user", prompt),) if prompt else ()
         completions = tuple(
             _completion(fields, (Message("assistant", a),), side) for a, side in zip(answers, ("chosen", "rejected"), strict=True)
@@ -108,6 +114,18 @@ def parse_implicit(fields: Fields) -> list[Example]:
     prompt, answers = split_turns(fields, chosen, rejected)
     completions = tuple(_completion(fields, a, side) for a, side in zip(answers, ("chosen", "rejected"), strict=True))
     return [_preference(fields, prompt, completions, plain=False)]
+
+
+def _check_prompt(fields: Fields, prompt: str) -> None:
+    """Two answers may begin alike by chance, and their question be in a column of its own."""
+    shared = "".join(prompt.split())
+    for name in QUESTIONS:
+        column = fields.row.get(name)
+        if isinstance(column, str) and len(column.split()) > 1 and "".join(column.split()) not in shared:
+            fields.fail(
+                f'has no "prompt", and its column "{name}" ({describe(column)}) is no part of what its answers share. '
+                f"Say --columns prompt={name}, or remove that column."
+            )
 
 
 def write_implicit(example: Example) -> Row:
@@ -255,6 +273,8 @@ def _implicit(row: Mapping[str, object]) -> bool:
     return "chosen" in row and "rejected" in row and "prompt" not in row
 
 
+QUESTIONS = ("question", "query", "instruction", "input", "user_input", "problem")
+"""Columns that hold a prompt elsewhere."""
 PAIR_NEEDS = "Preference rows need prompt, chosen, rejected."
 
 FORMATS = [
