@@ -1,13 +1,15 @@
 """Does DPO on a base in 16, 8 or 4 bits learn what it learns in float32? Loss curves of the starter, step by step on the same pairs.
 
-python benchmarks/small_curves.py             # five runs of forty steps, twelve minutes on two cores
+python benchmarks/small_curves.py             # seven runs of forty steps, twenty minutes on two cores
 python benchmarks/small_curves.py --model gemma3-270m
 python benchmarks/small_curves.py --write     # puts table and chart into docs/small-weights.md, where a test compares them with the results
 
 `accord dpo` with LoRA on packaged pairs: the same rows in the same order, the same start of the adapter; only the base differs. The margin is
 stated beforehand: a curve follows the float32 one where the mean of its distance, step by step, is below a tenth of what the float32 loss falls
 from its first five steps to its last five, and the loss on pairs that are not trained on below the same tenth from the float32 one. nf4-as-fp32 is an
-ordinary float32 model with the numbers that nf4 stands for: what it is away from float32 is the rounding's, what nf4 is away from it is ours.
+ordinary float32 model with the numbers that nf4 stands for: what it is away from float32 is the rounding's, what nf4 is away from it is ours. gguf
+holds the four-bit blocks of the file that the starter is packaged in, which float32 widened. fp32-other-start begins at another draw of the
+adapter: what any two runs are apart that nobody would tell from one another.
 """
 
 from __future__ import annotations
@@ -24,8 +26,12 @@ from kept import alone, put, standing
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "small_curves.json", ROOT / "docs" / "small-weights.md"
 CHART = ROOT / "docs" / "images" / "small-curves.svg"
-WAYS = ("fp32", "bf16", "int8", "nf4", "nf4-as-fp32")
+WAYS = ("fp32", "bf16", "int8", "gguf", "nf4", "nf4-as-fp32", "fp32-other-start")
+CHARTED = ("fp32", "bf16", "int8", "nf4", "fp32-other-start")
+"""The others lie on one of these."""
 STEPS, PAIRS, EVERY, RATE = 40, 8, 5, 1e-4
+START, OTHER_START = 1, 2
+"""Seeds: of the rows' order and the adapter, and of the adapter alone."""
 MARGIN = 0.1
 """Of the fall of the float32 loss: stated before anything was run."""
 HEADER = (
@@ -39,13 +45,18 @@ def child(model: str, weights: str) -> dict[str, Any]:
     from accord import DPOConfig, DPOTrainer
     from accord.models.lora import lora_config
     from accord.models.opened import open_model
+    from accord.models.registry import PINNED, fetch_weights
     from accord.recipes.demo_rows import pairs
     from accord.recipes.stages import peak_rss_gb
 
     with tempfile.TemporaryDirectory() as folder:
         if weights == "nf4-as-fp32":
             model, weights = widened(model, Path(folder) / "widened"), "fp32"
+        if weights == "gguf":
+            model = str(fetch_weights(PINNED[model], Path(folder)))
+        start, weights = (OTHER_START, "fp32") if weights == "fp32-other-start" else (START, weights)
         opened = open_model(model, dtype="float32", weights=weights)
+        opened.policy.add_adapter("dpo", lora_config(opened.policy, rank=16), seed=start)
         config = DPOConfig(
             output_dir=f"{folder}/run",
             weights=weights,
@@ -54,7 +65,7 @@ def child(model: str, weights: str) -> dict[str, Any]:
             learning_rate=RATE,
             eval_strategy="steps",
             eval_steps=STEPS,
-            seed=1,
+            seed=START,
         )
         trainer = DPOTrainer(
             opened.policy,
@@ -62,7 +73,6 @@ def child(model: str, weights: str) -> dict[str, Any]:
             train_dataset=pairs("train"),
             eval_dataset=pairs("heldout"),
             processing_class=opened.tokenizer,
-            peft_config=lora_config(opened.policy, rank=16),
         )
         trainer.train()
         rows = trainer.log_history
@@ -131,7 +141,7 @@ def chart(results: dict[str, Any]) -> str:
     starts = range(0, STEPS, EVERY)
     lines = [
         Line(f"{model} {weights}", [start + EVERY for start in starts], [statistics.mean(runs[weights]["loss"][start : start + EVERY]) for start in starts], dashed=weights != "fp32")
-        for weights in WAYS[:-1]  # the last lies on nf4
+        for weights in CHARTED
         if weights in runs
     ]  # fmt: skip
     return standing(line_chart(lines, x_label="step", y_label="DPO loss, mean of five steps"))
