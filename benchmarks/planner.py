@@ -60,7 +60,7 @@ RUNS = (
     Run("smollm2-135m", "sft", 56, 200, 48),
     Run("smollm2-135m", "sft", 56, 200, 32, {"lora_r": 0}),
     Run("smollm2-135m", "dpo", 112, 400, 24),
-    Run("smollm2-135m", "dpo", 224, 800, 16, {"gradient_checkpointing": True}),
+    Run("smollm2-135m", "dpo", 224, 800, 8, {"gradient_checkpointing": True}),
     Run("smollm2-135m", "dpo", 112, 400, 24, {"lora_layers": 0.5}),
     Run("smollm2-135m", "kto", 56, 200, 48),
     Run("smollm2-135m", "reward", 56, 200, 24),
@@ -72,7 +72,7 @@ RUNS = (
     Run("qwen2.5-0.5b", "sft", 112, 400, 16),
     Run("qwen2.5-0.5b", "dpo", 56, 200, 12),
     Run("qwen2.5-0.5b", "grpo", 64, 64, 16, GROUPS),
-    Run("llama-3.2-1b", "dpo", 112, 400, 8, {"gradient_checkpointing": True}),
+    Run("llama-3.2-1b", "dpo", 112, 400, 4, {"gradient_checkpointing": True}),
 )
 STARTER = "smollm2-135m"
 
