@@ -32,8 +32,8 @@ from kept import alone, put
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "small_weights.json", ROOT / "docs" / "small-weights.md"
 HEADER = (
-    "| shape, longest row in tokens | weights | peak memory GB | planned | loading s | tokens/s | training s | planned | other programs |",
-    "|---|---|---|---|---|---|---|---|---|",
+    "| shape, longest row in tokens | weights | peak memory GB | planned | loading s | tokens/s | training s | planned | other programs | processor |",
+    "|---|---|---|---|---|---|---|---|---|---|",
 )
 STARTER = "smollm2-135m"
 DISTURBED = 0.05
@@ -226,12 +226,12 @@ def line(name: str, found: dict[str, Any]) -> str:
     """One row of the table."""
     shape, weights = name.split(" ")
     if "failed" in found:
-        return f"| {shape} | {weights} | {found['failed']} | | | | | | |"
+        return f"| {shape} | {weights} | {found['failed']} | | | | | | | |"
     other = f"{found['foreign share']:.0%}" if found["foreign share"] > DISTURBED else ""
     memory, seconds = (f"{found[name]:{form}}" if name in found else "" for name, form in (("planned GB", ".2f"), ("planned s", ".0f")))
     return (
         f"| {shape}, {found['longest']} | {weights} | {found['peak GB']:.2f} | {memory} | {found['loading s']:.0f} | {found['tokens/s']:.1f} "
-        f"| {found['training s']:.0f} | {seconds} | {other} |"
+        f"| {found['training s']:.0f} | {seconds} | {other} | {found['capability']} |"
     )
 
 

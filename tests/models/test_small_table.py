@@ -12,11 +12,21 @@ def test_the_table_is_what_was_measured() -> None:
     results = json.loads(small_weights.RESULTS.read_text(encoding="utf-8")) if small_weights.RESULTS.exists() else {}
     page = small_weights.PAGE.read_text(encoding="utf-8")
     assert small_weights.written(page, results) == page, "run python benchmarks/small_weights.py --write"
-    found = {"longest": 1024, "peak GB": 3.456, "loading s": 12.3, "tokens/s": 21.04, "training s": 99.6, "foreign share": 0.2}
-    assert small_weights.line("llama-3.2-1b nf4", found) == "| llama-3.2-1b, 1024 | nf4 | 3.46 |  | 12 | 21.0 | 100 |  | 20% |"
+    found = {
+        "longest": 1024,
+        "peak GB": 3.456,
+        "loading s": 12.3,
+        "tokens/s": 21.04,
+        "training s": 99.6,
+        "foreign share": 0.2,
+        "capability": "AVX2",
+    }
+    assert small_weights.line("llama-3.2-1b nf4", found) == "| llama-3.2-1b, 1024 | nf4 | 3.46 |  | 12 | 21.0 | 100 |  | 20% | AVX2 |"
     planned = {**found, "planned GB": 3.4, "planned s": 90.2}
-    assert small_weights.line("llama-3.2-1b nf4", planned) == "| llama-3.2-1b, 1024 | nf4 | 3.46 | 3.40 | 12 | 21.0 | 100 | 90 | 20% |"
-    assert small_weights.line("llama-3.2-1b fp32", {"failed": "> 60 s"}) == "| llama-3.2-1b | fp32 | > 60 s | | | | | | |"
+    assert (
+        small_weights.line("llama-3.2-1b nf4", planned) == "| llama-3.2-1b, 1024 | nf4 | 3.46 | 3.40 | 12 | 21.0 | 100 | 90 | 20% | AVX2 |"
+    )
+    assert small_weights.line("llama-3.2-1b fp32", {"failed": "> 60 s"}) == "| llama-3.2-1b | fp32 | > 60 s | | | | | | | |"
 
 
 def test_the_curves_are_what_was_measured() -> None:
