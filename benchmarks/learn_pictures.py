@@ -168,6 +168,14 @@ def laptop() -> str:
     return bars([(weights, found[weights]) for weights in ("fp32", "bf16", "int8", "nf4")], "GB", max(found.values()), 1)
 
 
+def rounds() -> str:
+    found = read("rounds")
+    start = statistics.mean(seed["start"]["true reward"] for seed in found["by seed"])
+    names = {"at once": "all at once", "at once, KL 0.1": "the same, KL 0.1", "rounds": "eight rounds"}
+    ends = {"the start": start} | {short: found["arms"][name]["true reward"][0] for name, short in names.items()}
+    return bar_rows([(name, value, f"{value:.2f}") for name, value in ends.items()], maximum=max(ends.values()))
+
+
 PICTURES: dict[str, Callable[[], str]] = {
     "1-base-models": base_models,
     "2-sft": imitation,
@@ -181,6 +189,7 @@ PICTURES: dict[str, Callable[[], str]] = {
     "12-rlhf-or-dpo": rlhf_or_dpo,
     "13-how-many-labels": how_many_labels,
     "14-on-a-laptop": laptop,
+    "15-what-is-next": rounds,
 }
 """By the page that shows it. Pages without one show a picture that another benchmark draws."""
 

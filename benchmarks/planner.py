@@ -1,6 +1,6 @@
 """The planner against reality: predicted and measured peak memory and time of whole runs, each in a process of its own.
 
-python benchmarks/planner.py                           # every run: about half an hour on two quiet cores, up to 12 GB
+python benchmarks/planner.py                           # every run: about half an hour on two quiet cores, up to 7 GB
 python benchmarks/planner.py --only "smollm2-135m dpo 512" "smollm2-135m grpo 128"
 python benchmarks/planner.py --again-planned          # plans again, with the planner of now, what was measured before: five minutes
 python benchmarks/planner.py --write                   # puts the table into docs/planner.md, where a test compares it with the results
@@ -53,12 +53,13 @@ class Run:
         )
 
 
-NAMED = ("gradient_checkpointing", "lora_r", "lora_layers", "backbone")
+NAMED = ("gradient_checkpointing", "lora_r", "lora_layers", "backbone", "optim")
 ROUNDS = {"num_iterations": 2, "prompts_per_iteration": 8, "num_generations": 8, "max_new_tokens": 64}
 GROUPS = {"per_device_train_batch_size": 64, "num_generations": 8, "max_completion_length": 64, "max_steps": 2}
 RUNS = (
     Run("smollm2-135m", "sft", 56, 200, 48),
     Run("smollm2-135m", "sft", 56, 200, 32, {"lora_r": 0}),
+    Run("smollm2-135m", "sft", 56, 200, 32, {"lora_r": 0, "optim": "adamw_8bit"}),
     Run("smollm2-135m", "dpo", 112, 400, 24),
     Run("smollm2-135m", "dpo", 224, 800, 8, {"gradient_checkpointing": True}),
     Run("smollm2-135m", "dpo", 112, 400, 24, {"lora_layers": 0.5}),

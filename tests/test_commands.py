@@ -327,7 +327,7 @@ HELP = """
 import contextlib, io, json, sys
 from accord.cli import COMMANDS, main
 found = {}
-for given in [[], *([name] for name in COMMANDS), *(["data", verb] for verb in ("check", "convert", "template"))]:
+for given in [[], *([name] for name in COMMANDS), *(["data", verb] for verb in ("check", "convert", "template", "demo"))]:
     with contextlib.redirect_stdout(io.StringIO()) as out:
         code = main([*given, "--help"])
     heavy = [name for name in ("torch", "transformers", "peft", "datasets", "numpy") if name in sys.modules]
@@ -344,7 +344,7 @@ def test_help_of_every_command_is_light_and_short() -> None:
         assert (code, heavy) == (0, []), f"accord {name} --help"
         assert 3 <= len(text.splitlines()) <= 40, f"accord {name} --help"
         assert sum(line.lstrip().startswith("-") for line in text.splitlines()) <= 15, f"accord {name} --help"
-    assert all(verb in found["data"][2] for verb in ("check", "convert", "template"))
+    assert all(verb in found["data"][2] for verb in ("check", "convert", "template", "demo"))
 
 
 @pytest.mark.parametrize("name", ["grpo", "dr_grpo", "rloo", "reinforce_pp", "dapo", "gspo", "cispo"])

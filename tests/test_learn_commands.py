@@ -1,4 +1,4 @@
-"""The learning pages' commands, each page's in its order and to its end: the same words, on a tiny model, with a step or two of everything.
+"""The learning pages from an empty folder, in their order and to their end: the same words, on a tiny model, with a step or two of everything.
 
 What stands for what is in `STANDS_FOR`, what is made smaller in `SMALLER`; a command on a page that fits neither fails here.
 """
@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,18 +18,18 @@ from typing import Any
 
 import pytest
 
-import tiny
 import tiny_demo
 import tiny_gguf
 from accord.annotation.project import Project
 from accord.cli import COMMANDS, main
 from accord.recipes import align
 from accord.recipes.demo import QUICK
-from pages import commands
+from pages import commands, in_order
 from tiny_rounds import prefer_e
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted((ROOT / "docs" / "learn").glob("*.md"))
+LEARN = ROOT / "docs" / "learn"
+PAGES = sorted(LEARN.glob("*.md"))
 STANDS_FOR = {
     "smollm2-135m": "model",
     "gemma3-270m": "model",
@@ -39,7 +37,6 @@ STANDS_FOR = {
     "judge=MODEL": "judge=model",
     "x": "model",
     "http://127.0.0.1:8000/v1#NAME": "rules",
-    "runs/...": "runs/my-sft",
 }
 ELSEWHERE = {
     "demo": "tests/recipes/test_routes.py, test_hacking.py, test_reasoning.py and test_constitution.py run every route on a tiny model",
@@ -58,13 +55,13 @@ SMALLER: dict[str, dict[str, str | None]] = {
     "sample": {"max_new_tokens": "4"},
     "chat": {"max_new_tokens": "4"},
     "align": {"iterations": "1", "max_new_tokens": "8"},
-    "annotate": {"max_new_tokens": "4", "port": "0", "open_browser": "false"},
+    "annotate": {"limit": "24", "max_new_tokens": "4", "port": "0", "open_browser": "false"},
     "ui": {"port": "0", "open_browser": "false"},
     "audit": {"limit": "2", "max_new_tokens": "4"},
     "lab": {"level": "exact", "seeds": "1"},
     "export": {"prompts": "2", "force": None},
-    "judge": {"use_noise": None},
-    "judge check": {},
+    "judge": {"limit": "24", "use_noise": None},
+    "judge check": {"limit": "24"},
     "debate": {"count": "4"},
     "constitution": {"max_new_tokens": "8"},
     "doctor": {"quick": None},
@@ -77,65 +74,26 @@ those of a file are labelled."""
 SERVES = ("ui", "annotate")
 ALONE = ("doctor", "lab", "ui")
 """Commands that need no more than their name; of others a name alone, or with an option, is spoken of and not to be typed (`accord plan` asks, on a terminal: tests/planning)."""
-FUNCTIONS = """
+CHANCE = """
 def right(completions, **columns):
     return [float(len(completion[0]["content"]) % 2) for completion in completions]
-
-def final(completions, **columns):
-    return [completion[0]["content"][-1:] or None for completion in completions]
 """
 
 
-def rows() -> dict[str, list[dict[str, Any]]]:
-    pairs = [{"prompt": f"Pick {i}", "chosen": f"Blue {i}.", "rejected": "No."} for i in range(24)]
-    prompts = [{"prompt": f"Tell me about {word} {i}"} for i, word in enumerate((tiny.WORDS * 2)[:20])]
-    steps = [{"prompt": f"Add {i}", "completions": [f"{i}+1={i + 1}", f"{i}+2={i}"], "labels": [True, i % 2 == 0]} for i in range(6)]
-    return {
-        "demonstrations.jsonl": [{"prompt": f"Say {i}", "completion": f"It is {i}."} for i in range(6)],
-        "pairs.jsonl": pairs,
-        "heldout.jsonl": pairs[:4],
-        "people.jsonl": pairs,
-        "prompts.jsonl": prompts,
-        "problems.jsonl": prompts[:4],
-        "heldout-problems.jsonl": prompts[4:8],
-        "red-team.jsonl": [{**prompt, "harmful": True} for prompt in prompts[:12]],
-        "heldout-steps.jsonl": steps,
-    }
+def read_in() -> list[Path]:
+    """The pages in the order in which their index names them."""
+    index = LEARN / "README.md"
+    linked = re.findall(r"\]\(([\w-]+\.md)\)", index.read_text(encoding="utf-8"))
+    return [index, *(LEARN / name for name in linked)]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the pages take for granted: a model, files, a project with labels, and a run of each kind."""
-    folder = tmp_path_factory.mktemp("learn")
-    tiny_gguf.saved(folder / "model", "llama")
-    for name, found in rows().items():
-        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
-    llmbar = [{"input": f"Pick {i}", "output_1": f"Blue {i}.", "output_2": "No idea.", "label": 1 + i % 2} for i in range(10)]
-    (folder / "llmbar.json").write_text(json.dumps(llmbar), encoding="utf-8")
-    for name in ("check.py", "reward.py"):
-        (folder / name).write_text(FUNCTIONS, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        ran(["sft", "demonstrations.jsonl", "--output_dir", "runs/my-sft"])
-        ran(["reward", "pairs.jsonl", "--output_dir", "runs/my-reward"])
-        ran(["prm", "heldout-steps.jsonl", "--output_dir", "runs/my-prm"])
-        ran(["ppo", "prompts.jsonl", "--reward_model", "runs/my-reward", "--output_dir", "runs/ppo"])
-        for source, copy in (("my-sft", "sft"), ("my-reward", "reward"), ("my-reward", "other")):
-            shutil.copytree(f"runs/{source}", f"runs/{copy}")
-        labelled("labels")
-    return folder
-
-
-def labelled(project: str) -> None:
-    """A project of twenty comparisons that somebody who likes the letter e has judged."""
-    assert main(["project", "new", project]) == 0
-    assert main(["project", "import-tasks", project, "pairs.jsonl"]) == 0
+def judged(project: str) -> None:
+    """What happens on the page of `accord annotate`: somebody who likes the letter e judges what there is."""
     store = Project(project).open_store()
     try:
         assert prefer_e(store, store.add_annotator("Ann").id) > 0
     finally:
         store.close()
-    assert main(["project", "snapshot", project]) == 0
 
 
 def named(words: Sequence[str]) -> str:
@@ -146,7 +104,7 @@ def named(words: Sequence[str]) -> str:
 def whole(words: Sequence[str]) -> bool:
     """Whether there is a file, a folder or a question to work on."""
     rest = words[len(named(words).split()) :]
-    return words[0] in ALONE or (bool(rest) and (not rest[0].startswith("--") or any("--data" in word for word in rest)))
+    return words[0] in ALONE or (bool(rest) and (not rest[0].startswith("--") or any(word in ("--data", "--to") for word in rest)))
 
 
 def smaller(words: Sequence[str]) -> list[str]:
@@ -154,14 +112,16 @@ def smaller(words: Sequence[str]) -> list[str]:
     name = named(words)
     found = [STANDS_FOR.get(word, word) for word in words]
     options: dict[str, str | None] = dict(SMALLER[name])
-    if name in ("sft", "reward", "prm", "prm label", "dpo", "ppo", "grpo", "align", "constitution") and "--model" not in found:
+    if name in ("sft", "reward", "prm", "prm label", "dpo", "ppo", "grpo", "align", "constitution", "plan") and "--model" not in found:
         options["model"] = "model"
+    if "--best-of" in found and name == "sft":
+        options["reward"] = "chance.py:right"  # a model of random weights is right on nothing, and nothing is then imitated
     if "--best-of" in found:
         options |= {"best_of": "2", **({"sample_tokens": "8"} if name == "sft" else {"max_new_tokens": "8"})}
     if "--rounds" in found:
         options |= {
             "feedback": "simulated",
-            "reward": "reward.py:right",
+            "reward": "chance.py:right",
             "labels": "8",
             "comparisons": "4",
             "rounds": "2",
@@ -208,20 +168,55 @@ def served(words: Sequence[str]) -> None:
         process.stdout.close()
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
-def test_the_commands_of_a_page(page: Path, made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    place = tmp_path / "place"
-    shutil.copytree(made, place)
-    monkeypatch.chdir(place)
+def typed(words: Sequence[str]) -> bool:
+    """Whether this is to be typed as it stands, and not one that is run elsewhere or only spoken of."""
+    return bool(words) and words[0] not in ELSEWHERE and whole(words)
+
+
+def python(block: str, names: dict[str, Any]) -> None:
+    """A block that says which file it is, is that file; others run, each where the ones before it on the page left off."""
+    for word, other in STANDS_FOR.items():
+        block = block.replace(f'"{word}"', f'"{other}"')
+    if named := re.match(r"# (\w+\.py)\n", block):
+        Path(named[1]).write_text(block, encoding="utf-8")
+    else:
+        exec(compile(block, "a page's block", "exec"), names)
+
+
+def test_the_pages_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a folder with nothing in it but a model: what a page needs, an earlier one has made."""
+    monkeypatch.chdir(tmp_path)
+    tiny_gguf.saved(tmp_path / "model", "llama")
+    (tmp_path / "chance.py").write_text(CHANCE, encoding="utf-8")
     monkeypatch.setattr(align, "QUICK", tiny_demo.small(QUICK))  # sizes alone: the code is the command's own
-    typed = 0
-    for _, *words in commands(page):
-        if not words or words[0] in ELSEWHERE or not whole(words):
-            continue
-        monkeypatch.setattr("sys.stdin", io.StringIO())
-        served(words) if words[0] in SERVES else ran(words)  # each insists on the exit code
-        typed += 1
-    assert typed or all(len(words) < 2 or words[1] in ELSEWHERE or not whole(words[1:]) for words in commands(page))
+    for page in read_in():
+        names: dict[str, Any] = {}
+        for part in in_order(page):
+            if isinstance(part, str):
+                python(part, names)
+            elif typed(part[1:]):
+                monkeypatch.setattr("sys.stdin", io.StringIO())
+                served(part[1:]) if part[1] in SERVES else ran(part[1:])  # each insists on the exit code
+                if part[1] == "annotate":
+                    judged(part[2])
+
+
+def test_no_page_is_left_out() -> None:
+    assert sorted(read_in()) == PAGES
+
+
+def test_what_the_pages_write_scores_as_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """check.py and reward.py on an answer that ends rightly, one that names the result on the way, and one that says nothing."""
+    answers = [[{"role": "assistant", "content": text}] for text in ("4 * 3 = 12\n12 + 5 = 17\n#### 17", "12 + 5 = 17\n#### 117", "")]
+    names: dict[str, dict[str, Any]] = {}
+    for page in PAGES:
+        for part in in_order(page):
+            if isinstance(part, str) and (name := re.match(r"# (\w+\.py)\n", part)):
+                exec(part, names.setdefault(name[1], {}))
+    assert set(names) == {"check.py", "reward.py"}
+    for functions in names.values():
+        assert functions["right"](answers, answer=["17", "17", "17"]) == [1.0, 0.0, 0.0]
+    assert names["check.py"]["final"](answers, prompt=["", "", ""]) == ["17", "117", None]
 
 
 def test_what_is_made_smaller_is_on_a_page() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import libraries
 import small_curves
 import small_weights
 
@@ -34,6 +35,13 @@ def test_the_curves_are_what_was_measured() -> None:
     page = small_curves.PAGE.read_text(encoding="utf-8")
     assert small_curves.written(page, results) == page, "run python benchmarks/small_curves.py --write"
     assert small_curves.CHART.read_text(encoding="utf-8") == small_curves.chart(results), "run python benchmarks/small_curves.py --write"
+
+
+def test_the_libraries_are_as_measured() -> None:
+    page = libraries.PAGE.read_text(encoding="utf-8")
+    results = json.loads(libraries.RESULTS.read_text(encoding="utf-8"))
+    assert libraries.written(page, results) == page, "run python benchmarks/libraries.py --write"
+    assert {part: set(rows) for part, rows in results.items()} == {part: set(libraries.WAYS) for part in libraries.HEADERS}
 
 
 def test_a_curve_follows_within_a_tenth_of_the_fall() -> None:

@@ -17,6 +17,7 @@ from accord.config.base import field_help
 from accord.config.plan import FEEDBACK, GOALS, AdviseOptions, PlanOptions
 from accord.errors import ConfigError
 from accord.planning.advise import METHODS, SOURCES, Stage, advise
+from accord.planning.machine import HARDWARE
 from accord.planning.recipe_files import write_recipes
 from accord.recipes.stage_plans import stage_plans
 from planning.situations import SITUATIONS, Situation
@@ -233,12 +234,16 @@ def test_what_does_not_fit_is_said_by_the_exit_code(capsys: pytest.CaptureFixtur
 
 
 def test_what_is_missing_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    answers = iter(["pears", "2", "many", "3,000", "reasoning", "n", "yes", "2", "5"])
+    answers = iter(["pears", "2", "many", "3,000", "reasoning", "abacus", "rtx4090", "n", "yes", "2", "5"])
     found = asked_for(AdviseOptions(), ask=lambda _: next(answers))
-    assert found == AdviseOptions(feedback="pairs", labels=3000, goal="reasoning", base=False, online=True, people=2, hours=5.0)
+    assert found == AdviseOptions(feedback="pairs", labels=3000, goal="reasoning", hardware="rtx4090", online=True, people=2, hours=5.0)
     assert next(answers, None) is None
-    assert "comparisons of two answers" in capsys.readouterr().out
-    answers = iter(["principles", "style", "n", "n", "1.5", "²", "3", "0", "0.5"])  # no count is asked; people are whole, hours above 0
+    shown = capsys.readouterr().out
+    assert "comparisons of two answers" in shown and "1 this            this machine" in shown
+    assert all(f"{name} " in shown and known.title in shown for name, known in HARDWARE.items())
+    answers = iter(
+        ["principles", "style", "1", "n", "n", "1.5", "²", "3", "0", "0.5"]
+    )  # no count is asked; people are whole, hours above 0
     found = asked_for(AdviseOptions(), ask=lambda _: next(answers))
     assert found == AdviseOptions(feedback="principles", goal="style", people=3, hours=0.5) and next(answers, None) is None
     assert asked_for(AdviseOptions(feedback="pairs", hours=3.0), ask=lambda _: "70") == AdviseOptions(

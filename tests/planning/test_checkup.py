@@ -9,8 +9,11 @@ import pytest
 
 import tiny
 from accord.cli import main
+from accord.config.options import DemoOptions
+from accord.errors import MachineError
 from accord.planning import checkup
-from accord.planning.checkup import machine_findings, model_findings, slow_findings
+from accord.planning.checkup import demo_bytes, machine_findings, model_findings, slow_findings
+from accord.recipes.demo import QUICK, demo_plan
 
 
 def saved(folder: Path, **changes: Any) -> str:
@@ -27,7 +30,7 @@ def test_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ACCORD_CACHE", str(tmp_path / "not there yet"))
     found = [str(finding) for finding in machine_findings()]
     assert any("threads on" in line and "instructions" in line for line in found)
-    assert any(line.startswith("memory ") and "the demo needs 4 GB" in line for line in found)
+    assert any(line.startswith("memory ") and "the demo needs 2.5 GB" in line for line in found)
     assert sum(line.startswith("disk ") for line in found) == 2 and any(str(tmp_path) in line for line in found)
 
 
@@ -35,7 +38,51 @@ def test_too_little_memory_and_disk_have_advice(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(checkup, "available_memory", lambda _device: int(1e9))
     monkeypatch.setattr(checkup, "STARTER_BYTES", 1e18)
     found = "\n".join(map(str, machine_findings()))
-    assert "1.0 GB free; the demo needs 4 GB; close programs" in found and "set ACCORD_CACHE to another disk" in found
+    assert (
+        "1.0 GB free; the demo needs 2.5 GB; close programs; even in four bits it takes" in found
+        and "set ACCORD_CACHE to another disk" in found
+    )
+
+
+@pytest.mark.parametrize(("free", "weights"), [(1.5, None), (2.1, "nf4"), (3.0, "auto")])
+def test_the_demo_runs_where_it_is_advised(
+    free: float, weights: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the doctor says of the demo is what the demo decides, and what it advises is not refused."""
+    for name in ("accord.planning.checkup", "accord.planning.here"):
+        monkeypatch.setattr(f"{name}.available_memory", lambda _device: free * 1e9)
+    said = next(str(finding) for finding in machine_findings() if str(finding).startswith("memory "))
+    assert ("close programs" in said) is (weights != "auto") and ("or in four bits" in said) is (weights == "nf4")
+    for one in ("auto", "nf4"):
+        refused = one == "auto" if weights == "nf4" else weights is None
+        options = DemoOptions(weights=one)
+        if refused:
+            with pytest.raises(MachineError, match=r"accord demo rlhf on smollm2-135m needs \d\.\d GB of memory") as error:
+                demo_plan("rlhf", "smollm2-135m", QUICK, options)
+            assert ("--weights " in str(error.value)) is (weights == "nf4")
+        else:
+            need = demo_plan("rlhf", "smollm2-135m", QUICK, options).need
+            assert need is not None and need.total == demo_bytes(one, "cpu", free * 1e9)
+            assert "Plan: demo rlhf on smollm2-135m fits: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("route", ["rlhf", "dpo", "hacking", "reasoning", "constitution"])
+def test_every_route_asks_for_the_memory_of_its_weights(
+    route: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three free GB, which once were refused whatever the weights; too few are refused before a model is fetched, unless that is to be ignored."""
+
+    def reached(*_: Any, **__: Any) -> Any:
+        raise MachineError("far enough")
+
+    for name in ("demo.Pipeline", "hacking.Pipeline", "constitution.open_model", "reasoning.open_model"):
+        monkeypatch.setattr(f"accord.recipes.{name}", reached)
+    given = ["demo", route, "--output-dir", str(tmp_path), "--weights", "nf4"]
+    for free, more, told in ((3.0, [], "far enough"), (1.0, [], "needs "), (1.0, ["--ignore-memory"], "far enough")):
+        monkeypatch.setattr("accord.planning.here.available_memory", lambda _, free=free: free * 1e9)
+        assert main([*given, *more]) == 4
+        said = capsys.readouterr().err
+        assert told in said and (f"Plan: demo {route} on smollm2-135m " in said) is (told == "far enough")
 
 
 def test_what_will_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:

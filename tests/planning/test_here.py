@@ -120,3 +120,61 @@ def test_a_checkpoint_in_half_is_planned_as_it_is_held() -> None:
         ).need.weights
         == 4 * size_of("llama-3.2-1b").parameters
     )
+
+
+# -- how the base will be held ----------------------------------------------------------------------------------------------------------
+
+
+def shaped(folder: Path, **more: Any) -> str:
+    """A folder that holds the config of Llama-3.2-1B, with more in it."""
+    folder.mkdir(parents=True)
+    config = {**config_of("llama-3.2-1b").to_dict(), "architectures": ["LlamaForCausalLM"], "dtype": "float32", **more}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return str(folder)
+
+
+FOUR_BIT = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+
+
+def held_folders(place: Path) -> dict[str, str]:
+    """A checkpoint of bitsandbytes, a run whose base was held in nf4, and that base."""
+    base, run = shaped(place / "base"), place / "run"
+    run.mkdir()
+    (run / "stack.json").write_text(json.dumps({"base": base, "adapters": ["sft"], "weights": "nf4"}), encoding="utf-8")
+    return {"base": base, "bitsandbytes": shaped(place / "bnb", quantization_config=FOUR_BIT), "run": str(run)}
+
+
+@pytest.mark.parametrize("kind", ["bitsandbytes", "run"])
+def test_a_base_in_four_bits_is_planned_so(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`accord plan METHOD` finds room for what training does, which holds these in nf4 without being asked; asked for fp32, it does not."""
+    found = held_folders(tmp_path)
+    given = ["--hardware", "laptop", "--memory_gb", "4", "--gradient_checkpointing", "true", "--tokens_per_microbatch", "256"]
+    assert main(["plan", "dpo", "--model", found[kind], *given]) == 0
+    automatic = capsys.readouterr().out
+    assert automatic.startswith(f"dpo on {found[kind]} fits: ")
+    assert main(["plan", "dpo", "--model", found["base"], *given]) == 4
+    capsys.readouterr()
+    assert main(["plan", "dpo", "--model", found["base"], *given, "--weights", "nf4"]) == 0
+    assert capsys.readouterr().out.split("memory: ")[1].splitlines()[0] == automatic.split("memory: ")[1].splitlines()[0]
+    if kind == "run":
+        assert main(["plan", "dpo", "--model", found[kind], *given, "--weights", "fp32"]) == 4
+    capsys.readouterr()
+    assert main(["plan", "dpo", "--model", found[kind], *given, "--lora_r", "0"]) == 2
+    assert "weights='nf4' holds the base frozen" in capsys.readouterr().err
+
+
+def test_the_run_holds_its_base_as_it_was_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accord.recipes.train.available_memory", lambda _: 64e9)
+    for name, folder in held_folders(tmp_path).items():
+        options, config = TrainOptions(model=folder), DPOConfig(tokens_per_microbatch=256)
+        need = plan_memory(config_of(folder), options, config)
+        plan = planned(options, replace(config, weights="auto"), data_like("dpo", 4, 20, 20), memory_gb=64.0, quick=True)
+        assert config.weights == ("auto" if name == "base" else "nf4")
+        assert plan.need.weights == need.weights
+
+
+def test_blocks_of_a_gguf_file_are_not_planned_on_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    for hardware, code in (("a100", 2), ("laptop", 0)):
+        given = ["--model", "smollm2-135m", "--hardware", hardware, "--weights", "gguf"]
+        assert main(["plan", "dpo", *given]) == code
+    assert "weights='gguf' is computed with on a CPU. On a GPU use bf16, int8 or nf4." in capsys.readouterr().err

@@ -167,6 +167,16 @@ def test_the_upper_half_of_the_layers_is_a_way_out() -> None:
     assert "upper half" not in suggest(size, between, token_budget=256, rank=0) + suggest(size, between, token_budget=256, rank=None)
 
 
+def test_eight_bit_moments_are_a_way_out_of_full_fine_tuning() -> None:
+    size = model_size(KNOWN["SmolLM2-1.7B"][0])
+    every, eight = (predict(size, token_budget=256, rank=None, optim=optim).total for optim in ("adamw", "adamw_8bit"))
+    between = (every + eight) / 2
+    assert suggest(size, between, token_budget=256, rank=None).startswith("Adam's moments in eight bits: --optim adamw_8bit")
+    assert "eight bits" not in suggest(size, between, token_budget=256) + suggest(
+        size, eight - 1, token_budget=256, rank=None, optim="adamw_8bit"
+    )
+
+
 SHAPES = {
     "small vocabulary": dict(zip(_COLUMNS, (2000, 512, 1408, 8, 8, 4, 64, False), strict=True)),
     "large vocabulary": dict(zip(_COLUMNS, (60000, 384, 1024, 6, 6, 2, 64, True), strict=True)),
@@ -202,6 +212,7 @@ def test_need_adds_up_by_hand() -> None:
     size = model_size(tiny.model("llama").config)
     full = predict(size, rank=None)
     assert full.weights + full.gradients + full.optimizer == 16 * size.parameters
+    assert predict(size, rank=None, optim="adamw_8bit").optimizer == int((2 + 4 / 256) * size.parameters)
     assert full.adapters == full.merged == 0
     lora = predict(size, rank=4, adapters=3, trained_adapters=2, sample_rows=10, sample_tokens=100)
     one = count_lora(size, 4)

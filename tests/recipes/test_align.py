@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoConfig
 
 import tiny
@@ -20,12 +21,14 @@ from accord.config.options import AlignOptions
 from accord.data.kinds import as_kind
 from accord.errors import DataError, MachineError
 from accord.evaluation.accuracy import accuracy_table
+from accord.planning.shapes import config_of
 from accord.recipes import align
-from accord.recipes.align import check_memory, expectations, run_align, settings_of, split
+from accord.recipes.align import expectations, run_align, settings_of, split
 from accord.recipes.demo import QUICK
 from accord.recipes.look import look
 from accord.recipes.pairs import pairs_of
-from accord.recipes.pipeline import Pipeline, PipelineData
+from accord.recipes.pipeline import Pipeline, PipelineData, Settings
+from accord.recipes.pipeline_plan import PipelinePlan
 from accord.recipes.stages import Stages
 from accord.types import Completion, Example, Message
 
@@ -207,7 +210,7 @@ def test_expectations_under_200() -> None:
 
 def test_memory_is_checked_before_loading(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = csv_of_pairs(tmp_path / "pairs.csv")
-    monkeypatch.setattr(align, "available_memory", lambda: 100_000_000)
+    monkeypatch.setattr("accord.planning.here.available_memory", lambda _: 100_000_000)
     columns = {"prompt": "question", "chosen": "best", "rejected": "worst"}
     with pytest.raises(MachineError, match=r"accord align on .* needs \d.\d GB of memory and 0.1 GB are free"):
         run_align(AlignOptions(data=str(path), model=model, columns=columns, output_dir=str(tmp_path / "run")))
@@ -218,7 +221,7 @@ def test_a_base_held_in_four_bits(model: str, tmp_path: Path, monkeypatch: pytes
     """It is planned for in its size, and held so; where only that fits, the refusal names it."""
     monkeypatch.setattr(align, "QUICK", tiny_demo.small(QUICK))
     settings, config = settings_of(AlignOptions(data="x.csv")), AutoConfig.from_pretrained(model)
-    needs = {weights: check_memory(config, settings, model, weights).total for weights in WEIGHTS}
+    needs = {weights: needed(config, settings, model, weights) for weights in WEIGHTS}
     assert needs["nf4"] < needs["int8"] < needs["bf16"] < needs["fp32"] == needs["auto"]
     path, folder = csv_of_pairs(tmp_path / "pairs.csv"), tmp_path / "run"
     given = ["align", "--data", str(path), "--model", model, "--columns", "prompt=question", "chosen=best", "rejected=worst"]
@@ -226,10 +229,79 @@ def test_a_base_held_in_four_bits(model: str, tmp_path: Path, monkeypatch: pytes
     assert main([*given, "nf4"]) == 0
     assert json.loads((folder / "dpo" / "run.json").read_text(encoding="utf-8"))["weights"] == "nf4"
     assert ">nf4<" in (folder / "report.html").read_text(encoding="utf-8")
-    monkeypatch.setattr(align, "available_memory", lambda: needs["nf4"] + 1)
+    monkeypatch.setattr("accord.planning.here.available_memory", lambda _: needs["nf4"] + 1)
     capsys.readouterr()
     assert main([*given, "fp32"]) == 4
     assert "--weights nf4" in capsys.readouterr().err
+
+
+def needed(config: Any, settings: Settings, model: str, weights: str) -> int:
+    plan = PipelinePlan("align", model, settings, weights)
+    plan(config)
+    assert plan.need is not None
+    return plan.need.total
+
+
+@pytest.mark.parametrize("stored", ["bfloat16", "float32"])
+def test_the_most_exact_way_that_fits_is_offered_first(
+    stored: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint in bfloat16 is held as it is, in a line, where float32 does not fit; one in float32 is refused, and bf16 named first, then eight bits."""
+    config = config_of("llama-3.2-1b")
+    config.dtype = getattr(torch, stored)
+    settings = settings_of(AlignOptions(data="x.csv"))
+    needs = {weights: needed(config, settings, "one", weights) for weights in ("fp32", "bf16", "int8", "nf4")}
+    for have, offered in ((needs["bf16"], ("bf16", "int8")), (needs["int8"], ("int8", "nf4")), (needs["nf4"], ("nf4",)), (1e9, ())):
+        monkeypatch.setattr("accord.planning.here.available_memory", lambda _, have=have: have)
+        plan = PipelinePlan("align", "one", settings)
+        capsys.readouterr()
+        if stored == "bfloat16" and offered and offered[0] == "bf16":
+            plan(config)
+            said = capsys.readouterr().err
+            assert plan.weights == "bf16" and "weights bf16: the checkpoint is, and in float32 it does not fit" in said and "fits: " in said
+            continue
+        with pytest.raises(MachineError) as error:
+            plan(config)
+        found = re.findall(r"--weights (\w+)", str(error.value))
+        assert tuple(found) == offered
+        assert "Plan: " not in capsys.readouterr().err
+    forced = PipelinePlan("align", "one", settings, ignore_memory=True)
+    forced(config)
+    assert "Plan: align on one does not fit: " in capsys.readouterr().err
+
+
+def test_a_base_held_in_four_bits_already_is_planned_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose base was held in nf4 and a checkpoint of bitsandbytes fit where the same model in float32 does not."""
+    config, settings = config_of("llama-3.2-1b"), settings_of(AlignOptions(data="x.csv"))
+    (tmp_path / "stack.json").write_text(json.dumps({"base": "one", "weights": "nf4"}), encoding="utf-8")
+    have = needed(config, settings, "one", "nf4") + 1
+    monkeypatch.setattr("accord.planning.here.available_memory", lambda _: have)
+    with pytest.raises(MachineError):
+        PipelinePlan("align", "one", settings)(config)
+    run = PipelinePlan("align", str(tmp_path), settings)
+    run(config)
+    config.quantization_config = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    checkpoint = PipelinePlan("align", "one", settings)
+    checkpoint(config)
+    assert run.weights == checkpoint.weights == "nf4"
+
+
+def test_the_plan_of_all_stages_is_said_first_and_can_be_ignored(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(align, "QUICK", tiny_demo.small(QUICK))
+    path = csv_of_pairs(tmp_path / "pairs.csv")
+    given = ["align", "--data", str(path), "--model", model, "--columns", "prompt=question", "chosen=best", "rejected=worst"]
+    given += ["--output-dir", str(tmp_path / "run"), "--max-new-tokens", "6", "--dry-run"]
+    for method in ("ppo", "dpo"):
+        assert main([*given, "--method", method]) == 0
+        said = capsys.readouterr().err
+        assert f"Plan: align on {model} fits: " in said
+        assert re.search(rf"  training: about .* \(.*\): sft .*, reward .*, {method} .*; the answers of the report apart", said)
+    monkeypatch.setattr("accord.planning.here.available_memory", lambda _: 1000)
+    assert main(given) == 4
+    assert main([*given, "--ignore-memory"]) == 0
+    assert f"Plan: align on {model} does not fit: " in capsys.readouterr().err
 
 
 def test_accept_licence_reaches_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

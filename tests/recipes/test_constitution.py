@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +25,12 @@ from accord.errors import ConfigError, DataError, MachineError
 from accord.evaluation.intervals import Interval
 from accord.models.opened import open_model
 from accord.recipes import demo_rows
-from accord.recipes.constitution import Constitutional, Plan, critic_of, finish, held_out, judge_for, run_demo
+from accord.recipes.constitution import Constitutional, Plan, critic_of, finish, held_out, judge_for, learned_from, run_demo
 from accord.recipes.constitution_page import change_of_refusals, over_refusal
 from accord.recipes.constitution_rows import ConstitutionRows, as_asked, packaged, rows_of
 from accord.recipes.demo import QUICK
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
+from accord.recipes.pipeline_plan import pipeline_runs
 from accord.recipes.stages import Stages
 from accord.types import Example, Message
 from ai_feedback.scripted import Scripted, shown
@@ -253,6 +255,15 @@ def prompts_file(folder: Path, count: int = 30, **more: Any) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize(("rl", "stages"), [("none", ["sft"]), ("dpo", ["sft", "dpo"]), ("ppo", ["sft", "reward", "ppo"])])
+def test_what_the_stages_learn_from_is_counted_before_they_run(rl: str, stages: list[str], tmp_path: Path) -> None:
+    """30 prompts, a fifth held out: 24 that ask for harm, as many helpful demonstrations and harmless prompts, two pairs to each of the 48."""
+    chosen = ConstitutionOptions(prompts_file(tmp_path), rl=rl)
+    found = learned_from(chosen, rows_of(chosen), pipeline_runs(settings(), "one"))
+    assert list(found) == stages and found["sft"].rows == 48
+    assert {name: data.rows for name, data in found.items() if name != "sft"} == {name: 48 if name == "ppo" else 96 for name in stages[1:]}
+
+
 def test_the_command(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, folder = prompts_file(tmp_path, 12), tmp_path / "run"
     safe = tmp_path / "safe.jsonl"
@@ -274,7 +285,9 @@ def test_the_command(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(given) == 0
     assert "Harmful requests answered" in (folder / "report.html").read_text(encoding="utf-8")
     assert len((folder / "revisions" / "revisions.jsonl").read_text(encoding="utf-8").splitlines()) == 10
-    capsys.readouterr()
+    said = capsys.readouterr().err
+    assert f"Plan: constitution on {model} fits: " in said
+    assert re.search(r"  training: about .*: sft [^,]*; answers, critiques and judgements apart", said)
     assert main([*given, "--dry-run"]) == 0
     assert "10 prompts whose answers are criticised, 20 whose answers are compared, 4 held out" in capsys.readouterr().out
     assert main([*given, "--critic", "rule:shorter"]) == 2 and "cannot write one" in capsys.readouterr().err

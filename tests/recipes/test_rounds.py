@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -396,9 +397,12 @@ def test_too_few_prompts(random_model: str, place: Path, capsys: pytest.CaptureF
 
 
 def test_a_dry_run_makes_nothing(random_model: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*command(random_model, *SIMULATED), "--dry-run"]) == 0
-    text = capsys.readouterr().out
-    assert "feedback: simulated" in text and "2 rounds" in text and "memory about" in text
+    for method in ("ppo", "dpo", "grpo"):
+        assert main([*command(random_model, *SIMULATED), "--dry-run", "--method", method]) == 0
+        said = capsys.readouterr()
+        assert "feedback: simulated" in said.out and "2 rounds" in said.out and "memory about" in said.out
+        assert f"Plan: align --rounds on {random_model} fits: " in said.err
+        assert re.search(rf"  training: about .*: reward .*, {method} .*; sampling what is judged, and judging it, apart", said.err)
     assert not Path("labels").exists() and not Path("runs").exists()
 
 

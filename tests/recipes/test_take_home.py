@@ -93,6 +93,11 @@ def test_a_run_on_a_held_base_goes_home_as_it_was_trained(stored: torch.dtype, t
     assert said.count("The adapter was trained on its base held in nf4") == 1
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
     assert type(merged.model.layers[0].mlp.up_proj) is torch.nn.Linear and {value.dtype for value in merged.parameters()} == {torch.float32}
+    cards = {form: (tmp_path / form / "README.md").read_text(encoding="utf-8") for form in ("merged", "adapter", "gguf-f16")}
+    assert all("The base was held in nf4 in training" in card for card in cards.values())
+    assert {form for form, card in cards.items() if "on the base in full precision the adapter's log-probs differ" in card} == {"adapter"}
+    assert {form for form, card in cards.items() if "merged onto the numbers that it was trained on" in card} == {"merged", "gguf-f16"}
+    assert "log-probs differ by that rounding" in (run / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("form", ["merged", "adapter"])

@@ -90,6 +90,9 @@ def build(method: str, folder: Path, callbacks: list[Any], changes: dict[str, An
             tiny.demonstrations(4),
             **common,
         )
+    if method == "sft_8bit":  # all weights, of which the embeddings are large enough for eight bits
+        common["peft_config"] = None
+        return SFTTrainer(tiny.policy(), SFTConfig(optim="adamw_8bit", **shared), tiny.demonstrations(), **common)
     if method == "reward":
         return RewardTrainer(tiny.policy(), RewardConfig(**shared), [*tiny.pairs(), *tiny.rankings()], **common)
     if method == "reward_heads":

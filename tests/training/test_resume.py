@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 SCRIPT = Path(__file__).with_name("run_training.py")
-METHODS = ("reward_heads", "sft", "reward", "prm", "dpo", "kto", "ppo", "grpo")
+METHODS = ("reward_heads", "sft", "reward", "prm", "dpo", "kto", "ppo", "grpo", "sft_8bit")
 STEPS = 10
 SETTINGS = {"max_steps": STEPS, "save_steps": 2, "save_total_limit": 2}
 

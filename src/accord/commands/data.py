@@ -1,4 +1,4 @@
-"""`accord data check | convert | template`."""
+"""`accord data check | convert | template | demo`."""
 
 from __future__ import annotations
 
@@ -58,6 +58,9 @@ def run(given: Sequence[str]) -> int:
         help="what its rows hold: see docs/data.md",
     )
     template.add_argument("path", help="the new file; its ending decides the file type")
+    summary = "the packaged rows as files, which the learning pages use"
+    demo = verbs.add_parser("demo", help=summary, description=f"accord data demo: {summary}. Nothing is overwritten.")
+    demo.add_argument("folder", help="where they go; it is made if it is not there")
     try:
         chosen = parser.parse_args(list(given))
     except SystemExit as stop:
@@ -67,10 +70,12 @@ def run(given: Sequence[str]) -> int:
 
 def _dispatch(chosen: argparse.Namespace) -> int:
     from accord.data.columns import parse_columns
-    from accord.data.commands import data_check, data_convert, data_template
+    from accord.data.commands import data_check, data_convert, data_demo, data_template
 
     if chosen.verb == "template":
         return int(data_template(chosen.kind, chosen.path) or 0)
+    if chosen.verb == "demo":
+        return data_demo(chosen.folder)
     columns = parse_columns(chosen.columns) if chosen.columns else None
     if chosen.verb == "convert":
         how = {"to": chosen.to, "columns": columns, "skip_bad": chosen.skip_bad, "each": chosen.each_answer}

@@ -13,11 +13,13 @@ from accord.config.options import BestOfOptions, TrainOptions
 from accord.config.plan import FEEDBACK, GOALS, AdviseOptions, PlanOptions
 from accord.errors import ConfigError
 from accord.planning.advise import METHODS, SLOWER, Advice, Stage, advise
+from accord.planning.machine import HARDWARE
 from accord.planning.recipe_files import TRAINING, command_line, put_in, write_recipes
 
 if TYPE_CHECKING:
     from accord.recipes.stage_plans import Planned
 
+HERE, HERE_TITLE = "this", "this machine, whose memory is asked and whose speed is measured"
 COUNTLESS = ("principles", "judge", "nothing", "prompts", "checkable")
 """Feedback that is planned without a number of rows, too."""
 
@@ -105,11 +107,13 @@ def asked_for(options: AdviseOptions, ask: Callable[[str], str] | None = None) -
     if options != AdviseOptions(feedback=options.feedback, labels=options.labels):
         return replace(options, feedback=feedback, labels=labels)
     goal = _pick(ask, "What should change?", GOALS)
+    hardware = _pick(ask, "Where will it run?", {HERE: HERE_TITLE, **{name: known.title for name, known in HARDWARE.items()}})
     return replace(
         options,
         feedback=feedback,
         labels=labels,
         goal=goal,
+        hardware=hardware,
         base=_yes(ask, "Is the model a base model, which only continues text?"),
         online=_yes(ask, "May it sample while it trains, and be judged again?"),
         people=int(_number(ask, "How many people can judge answers?", whole=True)),

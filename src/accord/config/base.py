@@ -20,6 +20,14 @@ SMALL_WEIGHTS = ("bf16", "int8", "nf4", "gguf")
 """Ways to hold a frozen base in fewer bits than it is computed with (`models.small`)."""
 WEIGHTS = ("auto", "fp32", *SMALL_WEIGHTS)
 """What `--weights` takes."""
+OPTIMIZERS = {
+    "adamw": "adamw",
+    "adamw_torch": "adamw",
+    "adamw_torch_fused": "adamw",
+    "adamw_8bit": "adamw_8bit",
+    "adamw_bnb_8bit": "adamw_8bit",
+}
+"""What `--optim` takes, other trainers' names too, and what it means."""
 
 
 @dataclass
@@ -50,6 +58,8 @@ class TrainingConfig:
     """Decay of AdamW's second moment, 0 to 1."""
     adam_epsilon: float = 1e-8
     """Added to AdamW's denominator. PPO uses 1e-5."""
+    optim: str = "adamw"
+    """adamw holds its two moments in float32 (8 bytes a trained number). adamw_8bit in eight bits (2 bytes): for full fine-tuning, an adapter's are small."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm. 0 turns clipping off."""
     max_length: int | None = 1024
@@ -126,6 +136,9 @@ class TrainingConfig:
         self.require("adam_beta1", 0 <= self.adam_beta1 < 1, "0 to 1")
         self.require("adam_beta2", 0 <= self.adam_beta2 < 1, "0 to 1")
         self.require("adam_epsilon", self.adam_epsilon > 0, "above 0")
+        self.choice("optim", tuple(OPTIMIZERS))
+        self.optim = OPTIMIZERS[self.optim]
+        self.require("optim", self.optim == "adamw" or not self.fully_shard, "adamw with fully_shard")
         self.require("max_grad_norm", self.max_grad_norm >= 0, "0 (off) or more")
         self.require("max_steps", self.max_steps >= -1, "-1 (off) or more")
         self.require("save_total_limit", self.save_total_limit is None or self.save_total_limit >= 1, "1 or more, or None")

@@ -50,6 +50,8 @@ class ConstitutionOptions:
     """How the frozen base is held in every stage: bf16, int8, nf4 (four bits) or gguf (a GGUF file's own blocks), widened to float32 as they are used; fp32; auto as the processor computes."""
     seed: int = 42
     """The same seed gives the same run."""
+    ignore_memory: bool = False
+    """True goes on when the predicted memory exceeds what is free. False refuses."""
     accept_licence: bool = False
     """True accepts the licence of a model that asks for it. False asks."""
     force: bool = False

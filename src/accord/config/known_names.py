@@ -54,7 +54,6 @@ HARMLESS = {
     "do_train": "call train()",
     "do_eval": "call evaluate()",
     "push_to_hub": "nothing is uploaded",
-    "optim": "AdamW is used",
     "gradient_checkpointing_kwargs": "recomputation is never reentrant",
     "log_level": "one progress line is shown",
     "log_completions": "every answer is written to rollouts.jsonl",

@@ -29,6 +29,8 @@ class DemoOptions:
     """Held-out prompts of each slice in the report, 1 to 60 (reasoning: four problems each). None is 12, 60 with --full, 25 for reasoning, 5 for hacking, 40 for constitution."""
     force: bool = False
     """True runs every stage again. False skips those whose inputs have not changed."""
+    ignore_memory: bool = False
+    """True goes on when the predicted memory exceeds what is free. False refuses."""
     accept_licence: bool = False
     """True accepts the licence of a model that asks for it (demo base). False asks."""
     dry_run: bool = False
@@ -76,6 +78,8 @@ class AlignOptions:
     """The same seed gives the same run. Which 20 % of the prompts are held out does not depend on it, so runs compare."""
     force: bool = False
     """True runs every stage again. False skips those whose inputs have not changed."""
+    ignore_memory: bool = False
+    """True goes on when the predicted memory exceeds what is free. False refuses."""
     accept_licence: bool = False
     """True accepts the licence of a model that asks for it. False asks."""
     dry_run: bool = False

@@ -1,4 +1,4 @@
-"""What `accord data check`, `accord data convert` and `accord data template` do; each prints and returns the exit code."""
+"""What `accord data check`, `convert`, `template` and `demo` do; each prints and returns the exit code."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from accord.config.base import TrainingConfig
 from accord.data.check import CheckReport, check
+from accord.data.demo_files import FILES, write_demo
 from accord.data.kinds import each_answer
 from accord.data.read import read_located, read_source
 from accord.data.template_rows import write_template
@@ -106,6 +107,13 @@ def data_template(kind: str, path: str) -> int:
     """Write a small example file of a kind (demonstration, preference, ranking, labelled, prompt, steps) to start from."""
     report = write_template(kind, path)
     print(f"Wrote {report.rows} example rows of kind {kind} to {path}. Replace them with your own, then: accord data check {path}")
+    return 0
+
+
+def data_demo(folder: str) -> int:
+    """Write the packaged rows into a folder as files of accord's layouts, and say what each is for."""
+    for name, count in write_demo(folder).items():
+        print(f"{(Path(folder) / name).as_posix()}: {count} rows, {FILES[name].purpose}")
     return 0
 
 

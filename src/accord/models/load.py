@@ -187,6 +187,16 @@ def load_model(
     return model.to(place).eval()
 
 
+def check_device(weights: str, device: str) -> None:
+    """Refuse, before anything is planned or read, what a device has no products for.
+
+    Raises:
+        ConfigError: for the blocks of a GGUF file on a GPU.
+    """
+    if weights == "gguf" and device.startswith("cuda"):
+        raise ConfigError("weights='gguf' is computed with on a CPU. On a GPU use bf16, int8 or nf4.")
+
+
 def _load_small(resolved: ResolvedModel, config: Any, weights: str, place: str, *, force: bool) -> Any:
     """On a GPU bitsandbytes holds int8 and nf4, and bf16 is a dtype that it computes in; elsewhere the weights are ours (`models.small`)."""
     from accord.models.small_load import load_small
@@ -194,8 +204,7 @@ def _load_small(resolved: ResolvedModel, config: Any, weights: str, place: str, 
     if weights == "gguf" and not resolved.gguf:
         raise ConfigError(f"weights='gguf' holds the blocks of a GGUF file, and {resolved.name} is none. Use bf16, int8 or nf4.")
     if place.startswith("cuda"):
-        if weights == "gguf":
-            raise ConfigError("weights='gguf' is computed with on a CPU. On a GPU use bf16, int8 or nf4.")
+        check_device(weights, place)
         _convert_once(resolved)
         if weights == "bf16":
             return load_model(resolved, dtype="bfloat16", device=place, force=force)

@@ -115,6 +115,11 @@ def measured(model: Any, adapters: Collection[str] = ()) -> ModelSize:
     )
 
 
+def moment_bytes(optim: str, number_bytes: float) -> float:
+    """Bytes of Adam's two moments of one trained number: with adamw_8bit a code each, and two bytes for 256 of them."""
+    return 2 * (1 + 2 / 256) if optim == "adamw_8bit" else 2 * number_bytes
+
+
 def held_bytes(kind: str, inputs: int, outputs: int) -> float:
     """Bytes of a linear layer's weight that is held as bf16, int8, nf4 or gguf (`models.small`), its scales included; gguf as Q8_0, the largest blocks."""
     numbers = inputs * outputs

@@ -9,19 +9,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from accord.config.base import TrainingConfig
 from accord.errors import AccordError
 from accord.models.cache import cache_folder, read_record
 from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
 from accord.models.tokens import PLAIN_TEMPLATE, PLAIN_TEMPLATE_NAME
 from accord.planning.machine import gemm_gflops, read_gb_per_second
+from accord.planning.pipeline import DEMO, pipeline_need
+from accord.planning.plan import place_of
+from accord.planning.shapes import size_of
 
 STARTER = "smollm2-135m"
 STARTER_BYTES = 0.75e9
 """Of the starter, as it is fetched and converted."""
-DEMO_BYTES = 4e9
 SLOW_GFLOPS, SLOW_GB = 40.0, 8.0
-"""A machine below either takes several times as long as the two cores that the times in the README are from (85 to 170 GF/s, 20 GB/s)."""
+"""A machine below either takes several times as long as the two cores that the times of the README's lesson are from (85 to 170 GF/s, 20 GB/s)."""
 BUSY = 0.5
 """Load above the number of processors' this share is said."""
 
@@ -49,12 +52,18 @@ def machine_findings() -> list[Finding]:
         Finding(f"device {device}, dtype {name}, {torch.get_num_threads()} threads on {os.cpu_count()} cores, instructions {instructions}")
     ]
     free = available_memory(device)
-    short = free < DEMO_BYTES
     where = "" if device == "cpu" else f" on {device}"
+    needed, in_four_bits = (demo_bytes(weights, device, free) for weights in ("auto", "nf4"))
+    least = f"in four bits it takes {in_four_bits / 1e9:.1f} GB"
+    advice = "" if needed <= free else "close programs"
+    if in_four_bits <= free < needed:
+        advice += f", or {least}: accord demo --weights nf4"
+    elif in_four_bits > free:
+        advice += f"; even {least}"
     found.append(
         Finding(
-            f"memory {_total_memory() / 1e9:.1f} GB, {free / 1e9:.1f} GB free{where}; the demo needs 4 GB",
-            "close programs; in four bits the demo takes less: accord demo --weights nf4" if short else "",
+            f"memory {_total_memory() / 1e9:.1f} GB, {free / 1e9:.1f} GB free{where}; the demo needs {needed / 1e9:.1f} GB",
+            advice,
         )
     )
     for folder, what, needed in ((cache_folder(), "models and reference log-probs", STARTER_BYTES), (Path.cwd(), "runs", 1e9)):
@@ -63,6 +72,12 @@ def machine_findings() -> list[Finding]:
         moved = " (ACCORD_CACHE moves it)" if what != "runs" else ""
         found.append(Finding(f"disk {left / 1e9:.1f} GB free for {what} in {folder}{moved}", advice))
     return found
+
+
+def demo_bytes(weights: str, device: str, free: float) -> int:
+    """What `accord demo` takes with its base held so, as it counts itself."""
+    place = place_of(TrainingConfig(weights=weights), free, device, pick_dtype(device).itemsize, half=False)
+    return pipeline_need(size_of(STARTER), place, **DEMO).total
 
 
 def slow_findings(*, measure: bool = True) -> list[Finding]:
@@ -102,7 +117,7 @@ def slow_findings(*, measure: bool = True) -> list[Finding]:
         slow = speed < SLOW_GFLOPS or memory < SLOW_GB
         found.append(
             Finding(
-                f"products {speed:.0f} GF/s, memory {memory:.0f} GB/s (the README's times are from a machine with 85 to 170 and 20)",
+                f"products {speed:.0f} GF/s, memory {memory:.0f} GB/s (the README's lesson is timed on two cores with 85 to 170 and 20)",
                 "training will take several times as long as it says there" if slow else "",
             )
         )

@@ -16,10 +16,11 @@ from accord.data.packing import Unit
 from accord.errors import DataError
 from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
-from accord.models.size import ModelSize, measured
+from accord.models.size import ModelSize, measured, model_size
+from accord.planning.holding import how_held
 from accord.planning.machine import Speeds, data_sheet, hardware_named, measure
-from accord.planning.plan import Place, Plan, held_in_half, place_of, plan_run
-from accord.planning.shapes import released_in_half, size_of
+from accord.planning.plan import Place, Plan, place_of, plan_run, smallest_need, trains_all
+from accord.planning.shapes import config_of, released_in_half
 from accord.planning.work import NORMALISED_ON, SAMPLED_TOGETHER, Data, data_counted, data_like, data_of
 from accord.types import Completion, Example
 
@@ -84,13 +85,19 @@ def planned(
         base: the model that is under `options.model`, where that is a run that an earlier stage will make. "": none.
     """
     name = base or options.model
-    size, half = size_of(name), released_in_half(name)
-    place = place_named(hardware, memory_gb, config, half=half)
-    smaller = held_in_half(size, options, config, place)
-    if smaller is not None:
-        place, config = smaller, replace(config, weights="bf16")
-        notes = (*notes, "weights bf16: the checkpoint is, and in float32 it does not fit")
-    run = partial(plan_run, size, config, options, place, data=data, sampled=sampled, below=int(bool(base)))
+    stored, half = config_of(name), released_in_half(name)
+    size = model_size(stored)
+    held = how_held(
+        config.weights,
+        name,
+        stored,
+        lambda weights: place_named(hardware, memory_gb, replace(config, weights=weights), half=half),
+        lambda place: smallest_need(size, options, config, place),
+        frozen=not trains_all(options, config),
+    )
+    config = replace(config, weights=held.weights)
+    notes = (*notes, held.note) if held.note else notes
+    run = partial(plan_run, size, config, options, held.place, data=data, sampled=sampled, below=int(bool(base)))
     if quick and not (found := run(notes=notes)).fits:
         return found
     rows = min(SAMPLED_TOGETHER, data.rows * sampled[0]) or rows_sampled(config)
@@ -143,21 +150,32 @@ def rows_of_data(options: TrainOptions, config: Any, plan: PlanOptions, kinds: S
     )
     if not answered:
         rows = list({row.prompt_id: row for row in rows}.values())
-    units = [(row, answers) for row in rows for answers in _units(config.method, row)] if answered else [(row, []) for row in rows]
-    units = units[: config.overfit or None]
-    if not units:
+    if not rows:
         raise DataError(f"{options.data} has no rows.")
-    lengths = [
-        _cut(
-            _tokens("".join(message.content for message in row.prompt), len(row.prompt)),
-            [_tokens("".join(message.content for message in answer.messages), 1) for answer in answers],
-            limit,
-        )
-        for row, answers in units
-    ]
-    found = data_counted(lengths)
-    told = f"{len(units)} rows of {options.data}, counted at {CHARACTERS_A_TOKEN:g} characters a token"
-    return (found if answered else replace(found, answer=plan.answer_tokens)), (told,)
+    found = counted(config, rows, answer_tokens=plan.answer_tokens)
+    return found, (f"{found.rows} rows of {options.data}, counted at {CHARACTERS_A_TOKEN:g} characters a token",)
+
+
+def counted(config: Any, rows: Sequence[Example], *, answer_tokens: float) -> Data:
+    """What rows are like, by their characters, cut as training cuts them.
+
+    Args:
+        answer_tokens: of sampled answers; the rows' own are read where a method learns from them.
+    """
+    answered = not isinstance(config, OnlineConfig)
+    limit = (config.max_length or sys.maxsize) - (0 if answered else config.answer_tokens)
+    units = [(row, answers) for row in rows for answers in _units(config.method, row)] if answered else [(row, []) for row in rows]
+    found = data_counted(
+        [
+            _cut(
+                _tokens("".join(message.content for message in row.prompt), len(row.prompt)),
+                [_tokens("".join(message.content for message in answer.messages), 1) for answer in answers],
+                limit,
+            )
+            for row, answers in units[: config.overfit or None]
+        ]
+    )
+    return found if answered else replace(found, answer=answer_tokens)
 
 
 def _units(method: str, row: Example) -> list[Sequence[Completion]]:

@@ -19,6 +19,7 @@ from accord.models.size import (
     held_bytes,
     logit_bytes,
     model_size,
+    moment_bytes,
     passing_floats,
     upper_layers,
 )
@@ -108,6 +109,7 @@ def predict(
     reference_copy: bool = False,
     buffers: float = 0.0,
     head: bool = True,
+    optim: str = "adamw",
 ) -> MemoryNeed:
     """Memory of one stage.
 
@@ -132,6 +134,7 @@ def predict(
         reference_copy: True keeps a second, frozen set of all weights. False needs none: adapters are switched off, or values are kept.
         buffers: bytes kept of rows and answers.
         head: True reads log-probs. False stops at the hidden states, as reward models do.
+        optim: adamw, or adamw_8bit, whose moments take a quarter.
     """
     tokens = max(token_budget, longest)
     number = compute_bytes or weight_bytes
@@ -152,7 +155,7 @@ def predict(
         weights=int((size.parameters - adapted) * weight_bytes + linear),
         adapters=adapter * adapters * 4,
         gradients=int(trained * training_bytes),
-        optimizer=int(trained * 2 * training_bytes),
+        optimizer=int(trained * moment_bytes(optim, training_bytes)),
         activations=int(SLACK * (tokens * per_token + layer)) if rank != 0 else int(SLACK * 2 * tokens * number * size.layer_floats),
         logits=logit_bytes(size) if head else 0,
         merged=int((adapted + whole) * weight_bytes) if sample_rows and not held and (whole or (adapters and rank)) else 0,
@@ -195,6 +198,11 @@ LEAN = f"--gradient_checkpointing true {SMALL}"
 CHANGES: tuple[tuple[Way, dict[str, Any]], ...] = (
     (Way(f"micro-batches of {SMALLEST_BUDGET} tokens", SMALL), {}),
     (Way("LoRA on the upper half of the layers (lora_layers 0.5)", f"--lora_layers 0.5 {SMALL}"), {"lora_layers": 0.5}),
+    (Way("Adam's moments in eight bits", f"--optim adamw_8bit {SMALL}"), {"optim": "adamw_8bit"}),
+    (
+        Way("Adam's moments in eight bits and gradient checkpointing", f"--optim adamw_8bit {LEAN}"),
+        {"optim": "adamw_8bit", "checkpointing": True},
+    ),
     (Way("gradient checkpointing", f"--gradient_checkpointing true {SMALL}"), {"checkpointing": True}),
     (Way("weights held in bf16, exact where the checkpoint is", f"--weights bf16 {LEAN}"), {"held": "bf16", "checkpointing": True}),
     (Way("weights held in four bits", f"--weights nf4 {LEAN}"), {"held": "nf4", "checkpointing": True}),
@@ -252,6 +260,8 @@ def _applies(change: Mapping[str, Any], settings: Mapping[str, Any], heads: bool
     rank = settings.get("rank", 16)
     if "rank" in change:
         return rank is None if change["rank"] else heads and rank != 0
+    if "optim" in change:
+        return rank is None and settings.get("optim") != change["optim"]
     if "lora_layers" in change and (not rank or settings.get("lora_layers", 1.0) <= 0.5):
         return False
     if "held" in change:

@@ -9,6 +9,7 @@ from typing import Any
 from accord.config.base import SMALL_WEIGHTS, TrainingConfig
 from accord.config.online import OnlineConfig
 from accord.config.options import TrainOptions
+from accord.models.load import check_device
 from accord.models.size import SMALLEST_BUDGET, ModelSize, choose_token_budget
 from accord.planning.machine import Speeds
 from accord.planning.memory import GB, MemoryNeed, Way, check_fits, predict, ways_to_fit
@@ -40,7 +41,10 @@ def place_of(config: TrainingConfig, have: float, device: str, weight_bytes: flo
     Args:
         weight_bytes: as its `dtype` says.
         half: True where embeddings and LM head are stored as bfloat16. False for float32.
+    Raises:
+        ConfigError: if the device cannot compute with weights held so.
     """
+    check_device(config.weights, device)
     on_gpu = device.startswith("cuda")
     if config.weights == "fp32":
         return Place(have, device, 4, half=half)
@@ -51,16 +55,14 @@ def place_of(config: TrainingConfig, have: float, device: str, weight_bytes: flo
     return Place(have, device, 2 if half else 4, int(weight_bytes) if on_gpu else 4, config.weights, half)
 
 
-def held_in_half(size: ModelSize, options: TrainOptions, config: TrainingConfig, place: Place) -> Place | None:
-    """Where weights are at `auto` and a checkpoint of bfloat16 fits in float32 by no micro-batch, it is held as it is, which is exact: the
-    place then. None: it is not held so."""
-    asked = config.weights == "auto" and bool(options.lora_r or getattr(config, "backbone", "") == "heads")
-    if not (asked and place.half and place.device == "cpu"):
-        return None
-    smaller = place_of(replace(config, weights="bf16"), place.have, place.device, 4, half=True)
-    budget = config.tokens_per_microbatch or SMALLEST_BUDGET
-    needs = [predict(size, **memory_settings(config, options, one), token_budget=budget).total for one in (place, smaller)]
-    return smaller if needs[0] > place.have >= needs[1] else None
+def smallest_need(size: ModelSize, options: TrainOptions, config: TrainingConfig, place: Place) -> int:
+    """Bytes that a run takes in micro-batches as small as they are asked for, or can be made."""
+    return predict(size, **memory_settings(config, options, place), token_budget=config.tokens_per_microbatch or SMALLEST_BUDGET).total
+
+
+def trains_all(options: TrainOptions, config: TrainingConfig) -> bool:
+    """Whether all weights are trained: no adapter, and no heads on frozen features."""
+    return not options.lora_r and getattr(config, "backbone", "") != "heads"
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def memory_settings(config: TrainingConfig, options: TrainOptions, place: Place,
         "weight_bytes": place.weight_bytes,
         "rank": rank,
         "head": config.method not in HEADLESS,
+        "optim": config.optim,
     }
     if place.compute_bytes is not None:
         settings["compute_bytes"] = place.compute_bytes
@@ -231,6 +234,7 @@ def plan_run(
             weight_bytes=place.compute_bytes or place.weight_bytes,
             held=place.held,
             merged=not place.held or _merges(size, need, place),
+            optim=config.optim,
         )
         seconds = predict_seconds(size, work, speeds, training)
     return Plan(f"{config.method} on {options.model}", need, place.have, budget, ways, work, seconds, notes)

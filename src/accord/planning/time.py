@@ -26,6 +26,8 @@ WIDENED = {"bf16": 6.0, "int8": 7.0, "nf4": 24.0, "gguf": 16.0}
 blocks of four bits, whose halves are taken apart."""
 SPREAD = 0.3
 """What a time is given or taken: other programs, other lengths."""
+EIGHT_BIT_PASSES = 32
+"""What widening and rounding moments takes, in readings and writings of a float32 number: 31 ns a number where torch's AdamW takes 7 (one thread)."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Training:
     """As in `memory.predict`: widened in every pass."""
     merged: bool = True
     """True samples from a second weight set in `weight_bytes`. False widens the held one in every step."""
+    optim: str = "adamw"
 
 
 @dataclass(frozen=True)
@@ -135,12 +138,13 @@ def _widening(size: ModelSize, speeds: Speeds, training: Training) -> float:
 
 
 def _step(size: ModelSize, speeds: Speeds, training: Training) -> float:
-    """Clip and AdamW: each trained number is read and written about ten times."""
+    """Clip and AdamW: each trained number is read and written about ten times, and its moments widened and rounded where they are in eight bits."""
     if training.rank == 0:
         return 0.0
     trained = size.parameters if training.rank is None else count_lora(size, training.rank, training.target_modules, training.lora_layers)
     tensors = 2 * len(size.linears) if training.rank else 9 * size.layers
-    return 10 * 4 * trained / speeds.memory + 12 * tensors * speeds.call
+    passes = 10 + (EIGHT_BIT_PASSES if training.optim == "adamw_8bit" else 0)
+    return passes * 4 * trained / speeds.memory + 12 * tensors * speeds.call
 
 
 def roughly(seconds: float) -> str:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from accord.config.base import TrainingConfig
 from accord.config.options import AlignOptions
 from accord.data.kinds import as_kind
 from accord.errors import ConfigError, DataError
-from accord.models.free_memory import available_memory
-from accord.models.size import model_size
-from accord.planning.memory import MemoryNeed, check_fits, predict
-from accord.planning.plan import Plan, place_of
+from accord.planning.here import counted
+from accord.planning.work import Data
 from accord.recipes.demo import QUICK, say
 from accord.recipes.dry_run import describe_pipeline
 from accord.recipes.look import NAMES, difference, interval_text, look
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
+from accord.recipes.pipeline_plan import PipelinePlan, Run
 from accord.recipes.report_page import base_report
 from accord.recipes.stages import Stages, peak_rss_gb
 from accord.reporting.report import Report, write
@@ -30,8 +26,6 @@ from accord.types import Example, content_hash
 
 FEW_PAIRS = 200
 MIN_PROMPTS = 10
-BUDGET = 1024
-"""Tokens at once that memory is planned for."""
 LOOK_PROMPTS = 64
 """Held-out prompts that the report answers, at most: each costs an answer of three policies."""
 
@@ -50,7 +44,15 @@ def run_align(options: AlignOptions) -> Path:
     folder = Path(options.output_dir or Path("runs") / f"align-{re.sub(r'[^a-z0-9]+', '-', Path(options.data).stem.lower())}")
     say(expectations(data))
     settings = settings_of(options)
-    needs: list[MemoryNeed] = []
+    plan = PipelinePlan(
+        "align",
+        options.model,
+        settings,
+        options.weights,
+        ignore_memory=options.ignore_memory,
+        data=lambda runs: learned_from(data, runs, options.method),
+        apart="the answers of the report",
+    )
     pipeline = Pipeline(
         options.model,
         data,
@@ -58,11 +60,12 @@ def run_align(options: AlignOptions) -> Path:
         Stages(folder, say, force=options.force),
         say,
         accept_licence=options.accept_licence,
-        before_loading=lambda config: needs.append(check_memory(config, settings, options.model, options.weights)),
-        weights=options.weights,
+        before_loading=plan,
+        weights=lambda: plan.weights,
+        ignore_memory=options.ignore_memory,
     )
     if options.dry_run:
-        print(describe_pipeline(pipeline, options, str(needs[-1])))
+        print(describe_pipeline(pipeline, options, str(plan.need)))
         return folder
     pipeline.sft()
     reward, heldout = pipeline.reward(), pipeline.reward("heldout_reward", heldout=True)
@@ -92,34 +95,16 @@ def settings_of(options: AlignOptions) -> Settings:
     )
 
 
-def check_memory(model_config: Any, settings: Settings, model: str, weights: str = "auto") -> MemoryNeed:
-    """Refuse a model that cannot fit, before its weights are read: the pipeline's largest stage trains one adapter and samples.
-
-    Args:
-        weights: how its base will be held.
-    """
-    size, have = model_size(model_config), available_memory()
-
-    def needed(weights: str) -> MemoryNeed:
-        half = getattr(model_config, "dtype", None) == torch.bfloat16
-        place = place_of(TrainingConfig(weights=weights), have, "cpu", 4, half=half)
-        return predict(
-            size,
-            rank=settings.lora_r,
-            adapters=2,
-            token_budget=BUDGET,
-            context=1024,
-            sample_rows=64,
-            sample_tokens=128 + settings.max_new_tokens,
-            weight_bytes=place.weight_bytes,
-            compute_bytes=place.compute_bytes,
-            held=place.held,
-        )
-
-    need, least = needed(weights), needed("nf4").total
-    check_fits(need, have, what=f"accord align on {model}", fitting="--weights nf4" if least <= have else "")
-    say(Plan(f"align on {model}", need, have, BUDGET).lines)
-    return need
+def learned_from(data: PipelineData, runs: Mapping[str, Run], method: str) -> dict[str, Data]:
+    """What each stage of `accord align` learns from, for the plan of its time; sampled answers are taken to be as long as they may be."""
+    rows = {
+        "sft": data.demonstrations,
+        "reward": data.comparisons,
+        "ppo": list({row.prompt_id: row for row in data.prompts}.values()),
+        "dpo": [pair for row in data.comparisons for pair in as_kind(row, "preference")],
+    }
+    configs = {name: runs[name].config for name in ("sft", "reward", method)}
+    return {name: counted(config, rows[name], answer_tokens=getattr(config, "answer_tokens", 0)) for name, config in configs.items()}
 
 
 def expectations(data: PipelineData) -> str:

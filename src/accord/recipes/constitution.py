@@ -30,15 +30,15 @@ from accord.config.options import DemoOptions
 from accord.data.read import read_examples
 from accord.data.write import write_examples
 from accord.errors import ConfigError, DataError, MachineError
-from accord.models.free_memory import available_memory
 from accord.models.opened import Opened, open_model
-from accord.planning.memory import check_fits
-from accord.recipes.align import check_memory
+from accord.planning.here import counted
+from accord.planning.work import Data, data_like
 from accord.recipes.constitution_page import constitution_report
 from accord.recipes.constitution_rows import ConstitutionRows, packaged, rows_of
-from accord.recipes.demo import NEEDED_BYTES, QUICK, say
+from accord.recipes.demo import QUICK, demo_plan, say
 from accord.recipes.look import Check, look
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
+from accord.recipes.pipeline_plan import PipelinePlan, Run
 from accord.recipes.stages import Stages, peak_rss_gb
 from accord.recipes.straight_answers import passes
 from accord.reporting.report import write
@@ -298,18 +298,29 @@ def run(options: ConstitutionOptions) -> Path:
         print(described(options, constitution, rows, settings))
         return folder
 
-    def fits(config: Any) -> None:
-        check_memory(config, settings, options.model, options.weights)
-
+    plan = PipelinePlan(
+        "constitution",
+        options.model,
+        settings,
+        options.weights,
+        ignore_memory=options.ignore_memory,
+        data=lambda runs: learned_from(options, rows, runs),
+        apart="answers, critiques and judgements",
+    )
     opened = open_model(
-        options.model, accept_licence=options.accept_licence, before_loading=fits, weights_too=True, weights=options.weights
+        options.model,
+        accept_licence=options.accept_licence,
+        before_loading=plan,
+        weights_too=True,
+        force=options.ignore_memory,
+        weights=lambda: plan.weights,
     )
     with AnswerStore(folder / "critic.sqlite") as asked, AnswerStore(folder / "judge.sqlite") as compared:
         critic = critic_of(options, constitution, opened, asked)
         judge = judge_for(options, constitution, opened, critic, compared)
         pipeline = Pipeline(opened, PipelineData(), settings, Stages(folder, say, force=options.force), say)
-        plan = Plan(options.rounds, options.helpful_share, options.pairs, options.rl)
-        work = Constitutional(pipeline, constitution, critic, judge, rows, plan)
+        done = Plan(options.rounds, options.helpful_share, options.pairs, options.rl)
+        work = Constitutional(pipeline, constitution, critic, judge, rows, done)
         return finish(work, folder, title=f"accord constitution {Path(options.data).name}", check=None)
 
 
@@ -328,8 +339,8 @@ def run_demo(
     if options.dry_run:
         print(described(ConstitutionOptions("packaged prompts", model, weights=options.weights), constitution, rows, settings))
         return folder
-    check_fits(NEEDED_BYTES, available_memory(), what="The demo")
-    opened = open_model(model, weights=options.weights)
+    plan = demo_plan("constitution", model, settings, options)
+    opened = open_model(model, force=options.ignore_memory, weights=plan.weights)
     with AnswerStore(folder / "alone.sqlite") as store:
         pipeline = Pipeline(opened, PipelineData(), settings, Stages(folder, say, force=options.force), say)
         critic, judge = RuleCritic(constitution, options.seed), constitution_judge(constitution)
@@ -340,6 +351,17 @@ def run_demo(
         alone = ModelCritic(itself, constitution, store, options.seed, revision_tokens=settings.max_new_tokens + 16)
         work.results["alone"] = work.alone(alone, judge_of(itself, constitution.judge_prompt(), store, seed=options.seed))
         return finish(work, folder, title="accord demo constitution", check=_check)
+
+
+def learned_from(options: ConstitutionOptions, rows: ConstitutionRows, runs: Mapping[str, Run]) -> dict[str, Data]:
+    """What the stages learn from at most, for the plan of their time: every revision kept, every pair decided, answers as long as they may be."""
+    asked = counted(runs["ppo"].config, rows.compared(options.seed), answer_tokens=options.max_new_tokens)
+    prompt, answer = round(asked.prompt), options.max_new_tokens
+    imitated, pairs = round(len(rows.red_team) / (1 - options.helpful_share)), options.pairs * asked.rows
+    found = {"sft": data_like("sft", imitated, prompt, answer)}
+    if options.rl == "ppo":
+        return {**found, "reward": data_like("reward", pairs, prompt, answer), "ppo": asked}
+    return {**found, "dpo": data_like("dpo", pairs, prompt, answer)} if options.rl == "dpo" else found
 
 
 def finish(work: Constitutional, folder: Path, *, title: str, check: Check | None) -> Path:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from accord.config.options import DemoOptions
-from accord.models.free_memory import available_memory
-from accord.planning.memory import check_fits
+from accord.planning.shapes import config_of
 from accord.recipes import demo_rows
 from accord.recipes.dry_run import describe_pipeline
 from accord.recipes.look import look
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
+from accord.recipes.pipeline_plan import PipelinePlan
 from accord.recipes.report_page import demo_report
 from accord.recipes.stages import Stages, peak_rss_gb
 from accord.recipes.straight_answers import passes
@@ -100,7 +100,6 @@ FULL = Settings(
 PLAN_SECONDS = {"sft": 130, "reward": 90, "heldout": 12, "ppo": 385, "dpo": 200, "look": 80}
 """What each stage of the quick demo with the starter model is budgeted on two cores."""
 
-NEEDED_BYTES = 4e9
 MODELS = {"rlhf": "smollm2-135m", "dpo": "smollm2-135m", "base": "gemma3-270m"}
 
 
@@ -129,12 +128,11 @@ def run_demo(options: DemoOptions) -> Path:
     if options.route == "reasoning":
         from accord.recipes.reasoning import run_reasoning
 
-        check_fits(NEEDED_BYTES, available_memory(), what="The demo")
+        demo_plan(options.route, MODELS["rlhf"], QUICK, options)
         return run_reasoning(options)
     if options.route == "hacking":
         from accord.recipes.hacking import run_hacking
 
-        check_fits(NEEDED_BYTES, available_memory(), what="The demo")
         return run_hacking(options)
     if options.route == "constitution":
         from accord.recipes.constitution import run_demo as run_constitution
@@ -142,7 +140,7 @@ def run_demo(options: DemoOptions) -> Path:
         return run_constitution(options)
     folder = Path(options.output_dir or Path("runs") / f"demo-{options.route}{'-full' if options.full else ''}")
     settings = replace(FULL if options.full else QUICK, seed=options.seed)
-    check_fits(NEEDED_BYTES, available_memory(), what="The demo")
+    plan = demo_plan(options.route, MODELS[options.route], settings, options)
     stages = Stages(folder, say, force=options.force)
     pipeline = Pipeline(
         MODELS[options.route],
@@ -151,12 +149,24 @@ def run_demo(options: DemoOptions) -> Path:
         stages,
         say,
         accept_licence=options.accept_licence,
-        weights=options.weights,
+        weights=plan.weights,
+        ignore_memory=options.ignore_memory,
     )
     if options.dry_run:
-        print(describe_pipeline(pipeline, options, f"{NEEDED_BYTES / 1e9:g} GB"))
+        print(describe_pipeline(pipeline, options, str(plan.need)))
         return folder
     return run_route(pipeline, options, folder)
+
+
+def demo_plan(route: str, model: str, settings: Settings, options: DemoOptions) -> PipelinePlan:
+    """Say what a route takes, before its model is fetched, and refuse what cannot fit. How long each stage takes is said as it begins.
+
+    Raises:
+        MachineError: if it does not fit in memory, and that was not to be ignored.
+    """
+    plan = PipelinePlan(f"demo {route}", model, settings, options.weights, ignore_memory=options.ignore_memory)
+    plan(config_of(model))
+    return plan
 
 
 def run_route(pipeline: Pipeline, options: DemoOptions, folder: Path) -> Path:

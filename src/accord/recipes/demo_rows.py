@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from importlib import resources
 from typing import Any
 
+from accord.demo_data import packaged_rows
 from accord.types import Completion, Example, Message
 
 MAX_FULL = 10**9
-
-
-def _rows(name: str) -> list[dict[str, Any]]:
-    text = (resources.files("accord.demo_data") / name).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.removesuffix("\n").split("\n")]
 
 
 def _prompt(row: dict[str, Any]) -> tuple[Message, ...]:
@@ -34,7 +28,7 @@ def demonstrations(per_slice: int = MAX_FULL) -> list[Example]:
             columns={"slice": row["slice"]},
             where=f"demonstrations.jsonl line {number}",
         )
-        for number, row in enumerate(_rows("demonstrations.jsonl"), 1)
+        for number, row in enumerate(packaged_rows("demonstrations.jsonl"), 1)
         if row["number"] <= per_slice
     ]
 
@@ -42,7 +36,7 @@ def demonstrations(per_slice: int = MAX_FULL) -> list[Example]:
 def pairs(half: str) -> list[Example]:
     """Pairs of one half: "train" trains the reward, "heldout" (other prompts) tests it and trains a second one for the report."""
     found = []
-    for number, row in enumerate(_rows("pairs.jsonl"), 1):
+    for number, row in enumerate(packaged_rows("pairs.jsonl"), 1):
         if row["half"] == half:
             answers = tuple(_answer(row[side], row[f"{side}_finished"], row[f"{side}_source"]) for side in ("chosen", "rejected"))
             found.append(Example("preference", _prompt(row), answers, columns={"slice": row["slice"]}, where=f"pairs.jsonl line {number}"))
@@ -52,7 +46,7 @@ def pairs(half: str) -> list[Example]:
 def rankings(per_slice: int = MAX_FULL) -> list[Example]:
     """Rankings of four answers with ties; rank 1 is best."""
     found = []
-    for number, row in enumerate(_rows("rankings.jsonl"), 1):
+    for number, row in enumerate(packaged_rows("rankings.jsonl"), 1):
         if row["number"] <= per_slice:
             answers = tuple(_answer(*answer) for answer in zip(row["completions"], row["finished"], row["sources"], strict=True))
             found.append(
@@ -77,7 +71,7 @@ def heldout_prompts(per_slice: int = MAX_FULL) -> list[Example]:
             columns={"slice": row["slice"], "keywords": row.get("keywords", [])},
             where=f"heldout.jsonl line {number}",
         )
-        for number, row in enumerate(_rows("heldout.jsonl"), 1)
+        for number, row in enumerate(packaged_rows("heldout.jsonl"), 1)
         if row["number"] <= per_slice
     ]
 
@@ -91,12 +85,12 @@ def constitution_prompts() -> list[Example]:
             columns={"harmful": row["harmful"], "topic": row["topic"]},
             where=f"constitution_prompts.jsonl line {number}",
         )
-        for number, row in enumerate(_rows("constitution_prompts.jsonl"), 1)
+        for number, row in enumerate(packaged_rows("constitution_prompts.jsonl"), 1)
     ]
 
 
 def agreement() -> dict[str, Any]:
     """The blind second labelling: how often the same answer was preferred both times."""
-    rows = _rows("second_labels.jsonl")
+    rows = packaged_rows("second_labels.jsonl")
     same = sum(row["first"] == row["second"] for row in rows)
     return {"pairs": len(rows), "same": same}

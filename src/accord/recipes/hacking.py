@@ -15,7 +15,7 @@ from typing import Any
 from accord.config.options import DemoOptions
 from accord.recipes import demo_rows
 from accord.recipes.alarms_page import evidence, monitor_alarms
-from accord.recipes.demo import MODELS, QUICK, check, demo_data, say
+from accord.recipes.demo import MODELS, QUICK, check, demo_data, demo_plan, say
 from accord.recipes.dry_run import describe_pipeline
 from accord.recipes.look import NAMES, answers_table, difference, interval_text, measures, samples
 from accord.recipes.pipeline import Pipeline, Settings
@@ -63,9 +63,11 @@ def run_hacking(options: DemoOptions, settings: Settings | None = None, model: s
     data = demo_data(full=False)
     few = replace(data, comparisons=data.comparisons[:: max(1, len(data.comparisons) // COMPARISONS)], heldout_comparisons=())
     stages = Stages(folder, say, force=options.force)
-    pipeline = Pipeline(model or MODELS["rlhf"], few, settings, stages, say, weights=options.weights)
+    model = model or MODELS["rlhf"]
+    plan = demo_plan("hacking", model, settings, options)
+    pipeline = Pipeline(model, few, settings, stages, say, weights=plan.weights, ignore_memory=options.ignore_memory)
     if options.dry_run:
-        print(describe_pipeline(pipeline, options, "4 GB"))
+        print(describe_pipeline(pipeline, options, str(plan.need)))
         return folder
     pipeline.sft(planned_seconds=PLAN_SECONDS["sft"])
     reward = pipeline.reward(planned_seconds=PLAN_SECONDS["reward"])

@@ -80,18 +80,27 @@ class Pipeline:
         *,
         accept_licence: bool = False,
         before_loading: Callable[[Any], object] | None = None,
-        weights: str = "auto",
+        weights: str | Callable[[], str] = "auto",
+        ignore_memory: bool = False,
     ) -> None:
         """Args:
         model: name, folder, run, GGUF file or hub id; or one that is open already.
         before_loading: called with the model's config before any weight is read; raises when the work cannot fit.
-        weights: how the base is held, as in `load_model`. A model that is open stays as it is.
+        weights: how the base is held, as in `open_model`. A model that is open stays as it is.
+        ignore_memory: True loads a model that may not fit into memory. False refuses it.
         """
         self.data, self.settings, self.stages, self.say = data, settings, stages, say
         if isinstance(model, Opened):
             opened = model
         else:
-            opened = open_model(model, accept_licence=accept_licence, before_loading=before_loading, weights_too=True, weights=weights)
+            opened = open_model(
+                model,
+                accept_licence=accept_licence,
+                before_loading=before_loading,
+                weights_too=True,
+                force=ignore_memory,
+                weights=weights,
+            )
         self.resolved, self.tokenizer, self.policy, self.renderer = opened.resolved, opened.tokenizer, opened.policy, opened.renderer
         self.stacks: dict[str, Stack] = {"starter": opened.stack}
         self._features: dict[str, Tensor] = {}

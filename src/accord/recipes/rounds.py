@@ -26,12 +26,14 @@ from accord.evaluation.accuracy import accuracy_table
 from accord.methods.prompts import KINDS, PromptQueue
 from accord.models.adapters import Stack
 from accord.models.opened import Opened, open_model
-from accord.planning.memory import MemoryNeed
-from accord.recipes.align import MIN_PROMPTS, check_memory, decided, settings_of
+from accord.planning.here import counted
+from accord.planning.work import Data, data_like
+from accord.recipes.align import MIN_PROMPTS, decided, settings_of
 from accord.recipes.demo import say
 from accord.recipes.feedback import Feedback, feedback_of
 from accord.recipes.look import answer_rows
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
+from accord.recipes.pipeline_plan import PipelinePlan, Run
 from accord.recipes.rounds_page import RoundResult, Standing, measured_rewards, write_page
 from accord.recipes.sampled import Drawn, prompts_to_answer
 from accord.recipes.selection import ANSWERS, COMPARES, Question, ask, by_chance, known, question, scored
@@ -84,7 +86,7 @@ def run_rounds(options: AlignOptions, rounds: RoundsOptions, wait: Wait | None =
         sitting = store.progress().round  # before the model is read: what people have not judged yet is waited for, or said, at once
         if rounds.feedback == "people" and sitting and not labels_are_in(project, store, sitting, wait):
             return project.folder / PAGE
-        opened = _opened(options)[0]
+        opened = _opened(options, rounds, prompts)[0]
         who = feedback_of(rounds, opened, options.seed)
         standing = Standing(project, store, options, rounds, opened, who.words if who is not None else "people", folder)
         loop = Loop(standing, prompts, who)
@@ -122,7 +124,7 @@ def prompts_of(options: AlignOptions, heldout: float) -> Prompts:
 
 def planned(options: AlignOptions, rounds: RoundsOptions, prompts: Prompts) -> str:
     """What the loop would do, said before it is done."""
-    _, need = _opened(options)
+    need = _opened(options, rounds, prompts)[1].need
     given = {key: value for key, value in {**vars(options), **vars(rounds)}.items() if value is not None}
     training, heldout = shares(rounds.labels, prompts)
     return "\n".join(
@@ -148,17 +150,35 @@ def shares(labels: int, prompts: Prompts) -> tuple[int, int]:
     return labels - held, held
 
 
-def _opened(options: AlignOptions) -> tuple[Opened, MemoryNeed]:
-    needs: list[MemoryNeed] = []
-    settings = settings_for(options)
+def learned_from(options: AlignOptions, rounds: RoundsOptions, prompts: Prompts, runs: Mapping[str, Run]) -> dict[str, Data]:
+    """What the stages of a round learn from, as many labels as there are halfway through, for the plan of their time; all answers are taken to be as
+    long as they may be."""
+    asked = counted(runs["ppo"].config, prompts.practice, answer_tokens=options.max_new_tokens)
+    labels = math.ceil(shares(rounds.labels, prompts)[0] * (rounds.rounds + 1) / 2)
+    pairs = {name: data_like(name, labels, round(asked.prompt), options.max_new_tokens) for name in ("reward", "dpo")}
+    return {"reward": pairs["reward"], options.method: pairs.get(options.method, asked)}
+
+
+def _opened(options: AlignOptions, rounds: RoundsOptions, prompts: Prompts) -> tuple[Opened, PipelinePlan]:
+    plan = PipelinePlan(
+        "align --rounds",
+        options.model,
+        settings_for(options),
+        options.weights,
+        ignore_memory=options.ignore_memory,
+        data=lambda runs: learned_from(options, rounds, prompts, runs),
+        rounds=rounds.rounds,
+        apart="sampling what is judged, and judging it,",
+    )
     opened = open_model(
         options.model,
         accept_licence=options.accept_licence,
-        before_loading=lambda config: needs.append(check_memory(config, settings, options.model, options.weights)),
+        before_loading=plan,
         weights_too=True,
-        weights=options.weights,
+        force=options.ignore_memory,
+        weights=lambda: plan.weights,
     )
-    return opened, needs[-1]
+    return opened, plan
 
 
 class Loop:

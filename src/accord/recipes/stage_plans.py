@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from accord.config.dpo import DPOConfig
 from accord.config.options import AlignOptions, TrainOptions
 from accord.config.plan import AdviseOptions
-from accord.config.ppo import PPOConfig
-from accord.config.reward import RewardConfig
-from accord.config.sft import SFTConfig
 from accord.planning.advise import SOME, Stage
 from accord.planning.here import planned
 from accord.planning.plan import Plan
 from accord.planning.recipe_files import TRAINING, filled, split_options
 from accord.planning.work import Data, data_counted, data_like
 from accord.recipes.align import settings_of
+from accord.recipes.pipeline_plan import Run, pipeline_runs
 
 TYPICAL = (100, 150)
 """Tokens of a prompt and of an answer, where a situation says nothing of them."""
@@ -26,19 +23,6 @@ RANKED = 4
 """Answers of a ranking, likewise."""
 PRACTISED = 0.8
 """Share of the prompts that `accord align` trains on."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a stage, and how often it is done."""
-
-    options: TrainOptions
-    config: Any
-    rows: int
-    times: int = 1
-    sampled: tuple[int, int] = (0, 0)
-    """As `work.work_of`."""
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,21 +101,8 @@ def runs_of(stage: Stage) -> list[Run]:
 def _aligned(stage: Stage, method: str = "", notes: tuple[str, ...] = ()) -> list[Run]:
     """SFT on the answers that were preferred, the reward models' features once, and the policy; in rounds the last two, of all labels so far."""
     asked: AlignOptions = filled(AlignOptions, stage.options)
-    settings, method = settings_of(asked), method or asked.method
-    rounds = stage.options.get("rounds", 0)
-    learned = TrainOptions(model=asked.model, lora_r=settings.lora_r, lora_layers=settings.lora_layers)
+    method, rounds = method or asked.method, stage.options.get("rounds", 0)
+    runs = pipeline_runs(settings_of(asked), asked.model, rounds=max(1, rounds), notes=notes)
     rows = math.ceil(stage.rows * (rounds + 1) / 2) if rounds else stage.rows
-    practised = math.ceil(PRACTISED * rows)
-    runs = {
-        "sft": Run(learned, SFTConfig(**settings.sft), practised, notes=notes),
-        "reward": Run(learned, RewardConfig(**{**settings.reward, "normalise": False}), rows, max(1, rounds), notes=notes),
-        "ppo": Run(
-            TrainOptions(model=asked.model, lora_r=settings.lora_r, lora_layers=settings.lora_layers, reward_model=["reward"]),
-            PPOConfig(max_new_tokens=settings.max_new_tokens, **settings.ppo),
-            practised,
-            max(1, rounds),
-            notes=notes,
-        ),
-        "dpo": Run(learned, DPOConfig(**settings.dpo), practised, max(1, rounds), notes=notes),
-    }
-    return [runs[name] for name in ("sft", "reward", method) if name != "sft" or not rounds]
+    names = [name for name in ("sft", "reward", method) if name != "sft" or not rounds]
+    return [replace(runs[name], rows=rows if name == "reward" else math.ceil(PRACTISED * rows)) for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,16 @@ from accord.config.base import SMALL_WEIGHTS, TrainingConfig
 from accord.config.options import BestOfOptions, TrainOptions
 from accord.data.snapshots import ARMS, is_project, newest_snapshot
 from accord.errors import ConfigError
-from accord.models.bitsandbytes_files import is_four_bit
 from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
 from accord.models.lora import lora_config
-from accord.models.opened import Opened, open_model, weights_of
+from accord.models.opened import Opened, open_model
 from accord.models.save import HEADS, REWARD
 from accord.models.size import choose_token_budget, model_size
 from accord.planning.here import trainer_plan
+from accord.planning.holding import how_held
 from accord.planning.memory import MemoryNeed, check_fits, predict, suggest
-from accord.planning.plan import budget_settings, held_in_half, memory_settings, more_ways, place_of, sampling_settings
+from accord.planning.plan import budget_settings, memory_settings, more_ways, place_of, sampling_settings, smallest_need, trains_all
 from accord.planning.work import SAMPLED_TOGETHER
 from accord.recipes.dry_run import describe, describe_sampling
 from accord.recipes.rejection import imitated_rows
@@ -39,8 +40,6 @@ def run(options: TrainOptions, config: TrainingConfig, best_of: BestOfOptions | 
         raise ConfigError(
             f"accord {config.method} needs data: accord {config.method} --data rows.jsonl. Start a file with: accord data template {TEMPLATES[config.method]} rows.jsonl"
         )
-    if config.weights == "auto":
-        config.weights = weights_of(Path(options.model))
     needs: list[MemoryNeed] = []
     have = available_memory(pick_device())
     rows = read_rows(options.data, options.columns, config.seed)
@@ -114,7 +113,7 @@ def check_options(options: TrainOptions, config: TrainingConfig, best_of: BestOf
         raise ConfigError(
             "accord ppo trains an adapter (policy, reference and value share one base): --lora_r 0, all weights, is not offered. Leave it at 16."
         )
-    if config.weights in SMALL_WEIGHTS and not options.lora_r and getattr(config, "backbone", "") != "heads":
+    if config.weights in SMALL_WEIGHTS and trains_all(options, config):
         raise frozen_weights(config.weights)
     for name, methods in (("reward_model", ONLINE), ("reward", ONLINE), ("heldout_reward", ONLINE), ("ptx_data", ("ppo",))):
         both = name in ("reward_model", "reward")
@@ -158,16 +157,20 @@ def plan_memory(
     import torch
 
     device = pick_device()
-    if config.weights == "auto" and is_four_bit(model_config):
-        config.weights = "nf4"
     size = model_size(model_config)
     dtype = pick_dtype(device) if config.dtype == "auto" else getattr(torch, config.dtype)
-    half = getattr(model_config, "dtype", None) == torch.bfloat16
-    place = place_of(config, available_memory(device), device, dtype.itemsize, half=half)
-    smaller = held_in_half(size, options, config, place)
-    if smaller is not None:
-        place, config.weights = smaller, "bf16"
-        say(f"weights bf16: the checkpoint is, and in float32 it does not fit into {place.have / 1e9:.1f} GB.")
+    half, have = getattr(model_config, "dtype", None) == torch.bfloat16, available_memory(device)
+    held = how_held(
+        config.weights,
+        options.model,
+        model_config,
+        lambda weights: place_of(replace(config, weights=weights), have, device, dtype.itemsize, half=half),
+        lambda place: smallest_need(size, options, config, place),
+        frozen=not trains_all(options, config),
+    )
+    place, config.weights = held.place, held.weights
+    if held.note:
+        say(f"{held.note}.")
     settings = memory_settings(config, options, place, rows=rows)
     if sampled[0]:
         settings |= sampling_settings(sampled[0] * (rows or SAMPLED_TOGETHER), sampled[1])

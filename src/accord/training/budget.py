@@ -5,12 +5,9 @@ from __future__ import annotations
 from accord.config.base import TrainingConfig
 from accord.models.adapters import PolicyModel
 from accord.models.free_memory import available_memory
-from accord.models.size import choose_token_budget, logit_bytes, measured
+from accord.models.size import choose_token_budget, logit_bytes, measured, moment_bytes
 from accord.training import processes
 from accord.training.setup import say
-
-OPTIMIZER_COPIES = 3
-"""Of what is trained: its gradient and Adam's two moments."""
 
 
 def token_budget(config: TrainingConfig, policy: PolicyModel) -> int:
@@ -24,10 +21,13 @@ def token_budget(config: TrainingConfig, policy: PolicyModel) -> int:
         have = available_memory(str(device))
         if device.type == "cpu":
             have //= processes.on_this_machine()
-        trained = sum(parameter.nbytes for parameter in policy.trainable_parameters().values())
+        trained = sum(
+            parameter.nbytes + parameter.numel() * moment_bytes(config.optim, parameter.itemsize)
+            for parameter in policy.trainable_parameters().values()
+        )
         budget = choose_token_budget(
             size,
-            have - OPTIMIZER_COPIES * trained - logit_bytes(size),
+            have - trained - logit_bytes(size),
             device=device.type,
             weight_bytes=policy.dtype.itemsize,
             context=config.max_length or 1024,

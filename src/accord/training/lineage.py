@@ -105,11 +105,7 @@ def model_card(record: dict[str, Any], *, form: str | None = None) -> str:
         if isinstance(value, (int, float)) and value == value
     )
     skipped = f"\nChecks that were skipped: {', '.join(record['skipped_checks'])}.\n" if record["skipped_checks"] else ""
-    held = (
-        f"\nThe base was held in {record['weights']} in training: on the base in full precision the adapter's log-probs differ by that rounding.\n"
-        if record.get("weights") in SMALL_WEIGHTS and record["weights"] != "gguf"
-        else ""
-    )
+    held = held_line(record["weights"], form) if record.get("weights") in SMALL_WEIGHTS and record["weights"] != "gguf" else ""
     base = title(record["base"]) or "a model made in memory"  # a cache folder's name has the model's name and hash in it
     library = ("peft" if record["adapters"] and form != "merged" else "transformers") if form in (None, "adapter", "merged") else None
     lines = load_lines("this folder", adapters=library == "peft") if library and record["method"] not in JUDGES else ""
@@ -142,6 +138,15 @@ Adapters, bottom first: {", ".join(record["adapters"]) or without}.
 
 Metrics of a training run say how well an objective was met on its own data. They are no evidence of helpfulness, truth or safety elsewhere: look at samples, and measure on prompts of your own.
 """
+
+
+def held_line(weights: str, form: str | None) -> str:
+    """What a card says of a base that was held in fewer bits: where its adapter lies, or what the adapter was added to."""
+    if form in (None, "adapter"):
+        after = "on the base in full precision the adapter's log-probs differ by that rounding"
+    else:
+        after = "the adapter was merged onto the numbers that it was trained on, that rounding included"
+    return f"\nThe base was held in {weights} in training: {after}.\n"
 
 
 def held_in(policy: PolicyModel) -> str:

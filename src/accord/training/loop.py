@@ -27,6 +27,7 @@ from accord.training.budget import token_budget
 from accord.training.callbacks import Callbacks
 from accord.training.interrupts import Interrupts
 from accord.training.metrics import Metrics
+from accord.training.optimizer import MOMENTS, build_optimizer, moments_of, restore_moments
 from accord.training.progress import Progress
 from accord.training.setup import Prepared, say
 from accord.training.trackers import Trackers
@@ -293,16 +294,9 @@ class Loop:
             say("fully_shard: one process has all the weights; start several with torchrun to split them.")
 
     def _build_optimizer(self) -> None:
-        config = self.config
         if not self.parameters():
             raise DataError("Nothing to train: no parameter requires a gradient. Give a peft_config, or unfreeze the model.")
-        self.optimizer = torch.optim.AdamW(
-            self.parameter_groups(),
-            lr=float(config.learning_rate or 0.0),
-            betas=(config.adam_beta1, config.adam_beta2),
-            eps=config.adam_epsilon,
-            weight_decay=config.weight_decay,
-        )
+        self.optimizer = build_optimizer(self.parameter_groups(), self.config)
 
     # -- after a step ---------------------------------------------------------------------------------------------------------------
 
@@ -416,12 +410,10 @@ class Loop:
         tensors: dict[str, Tensor] = {}
         steps: dict[str, float] = {}
         for name, parameter in self.parameters().items():
-            moments = self.optimizer.state.get(parameter)
-            kinds = {"parameter": parameter}
+            moments = moments_of(self.optimizer, parameter)
             if moments:
-                kinds |= {kind: moments[kind] for kind in ("exp_avg", "exp_avg_sq")}
-                steps[name] = float(moments["step"])
-            for kind, tensor in kinds.items():
+                steps[name] = float(self.optimizer.state[parameter]["step"])
+            for kind, tensor in {"parameter": parameter, **moments}.items():
                 found = whole(tensor)
                 if processes.is_main():
                     tensors[f"{kind}/{name}"] = found
@@ -439,12 +431,9 @@ class Loop:
                 if f"parameter/{name}" not in tensors:
                     raise DataError(f"The checkpoint has no {name}: it was made with another model or adapter. Start a new run.")
                 parameter.copy_(part_like(tensors[f"parameter/{name}"], parameter))
-                if steps is not None and f"exp_avg/{name}" in tensors:
-                    self.optimizer.state[parameter] = {
-                        "step": torch.tensor(steps[name]),
-                        "exp_avg": part_like(tensors[f"exp_avg/{name}"], parameter),
-                        "exp_avg_sq": part_like(tensors[f"exp_avg_sq/{name}"], parameter),
-                    }
+                if steps is not None and name in steps:
+                    found = {kind: tensors[f"{kind}/{name}"] for kind in MOMENTS if f"{kind}/{name}" in tensors}
+                    restore_moments(self.optimizer, parameter, found, steps[name])
             for name, buffer in self.buffers().items():
                 buffer.copy_(tensors[f"buffer/{name}"])
 

@@ -1,0 +1,116 @@
+"""What a pipeline will take, said before its weights are read: memory of its largest stage, and the time of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from accord.config.base import TrainingConfig
+from accord.config.dpo import DPOConfig
+from accord.config.grpo import GRPOConfig
+from accord.config.options import TrainOptions
+from accord.config.ppo import PPOConfig
+from accord.config.reward import RewardConfig
+from accord.config.sft import SFTConfig
+from accord.models.size import ModelSize, model_size
+from accord.planning.here import HERE, QUICK, place_named, rows_sampled, speeds_of
+from accord.planning.holding import how_held
+from accord.planning.memory import MemoryNeed
+from accord.planning.pipeline import BUDGET, pipeline_need, smaller_ways
+from accord.planning.plan import Place, Plan, plan_run
+from accord.planning.time import duration, roughly
+from accord.planning.work import Data
+from accord.recipes.pipeline import Settings
+from accord.training.setup import say
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a stage, and how often it is done."""
+
+    options: TrainOptions
+    config: Any
+    rows: int = 0
+    """Of data, where that is not here yet."""
+    times: int = 1
+    sampled: tuple[int, int] = (0, 0)
+    """As `work.work_of`."""
+    notes: tuple[str, ...] = ()
+
+
+def pipeline_runs(settings: Settings, model: str, *, rounds: int = 1, notes: tuple[str, ...] = ()) -> dict[str, Run]:
+    """The runs of a pipeline's stages, by their names: SFT once, the others in each round. Reward models sample no scale there."""
+    learned = TrainOptions(model=model, lora_r=settings.lora_r, lora_layers=settings.lora_layers)
+    online = replace(learned, reward_model=["reward"])
+    grpo = {"max_completion_length": settings.max_new_tokens, **settings.grpo}
+    return {
+        "sft": Run(learned, SFTConfig(**settings.sft), notes=notes),
+        "reward": Run(learned, RewardConfig(**{**settings.reward, "normalise": False}), times=rounds, notes=notes),
+        "ppo": Run(online, PPOConfig(max_new_tokens=settings.max_new_tokens, **settings.ppo), times=rounds, notes=notes),
+        "grpo": Run(online, GRPOConfig(**grpo), times=rounds, notes=notes),
+        "dpo": Run(learned, DPOConfig(**settings.dpo), times=rounds, notes=notes),
+    }
+
+
+@dataclass
+class PipelinePlan:
+    """Called with the config of a model before its weights are read: says what the pipeline will take, and refuses what cannot fit."""
+
+    command: str
+    """Of accord, for the message: align."""
+    model: str
+    settings: Settings
+    weights: str = "auto"
+    """How the base is held, as `--weights`; once it has been called, what `auto` came to."""
+    ignore_memory: bool = False
+    """True goes on where it does not fit. False raises."""
+    data: Callable[[Mapping[str, Run]], Mapping[str, Data]] | None = None
+    """From the runs of stages to what those that are done learn from, by their names. None: no time is planned."""
+    rounds: int = 1
+    apart: str = ""
+    """What the time leaves out."""
+    need: MemoryNeed | None = None
+    """Once it has been called."""
+
+    def __call__(self, model_config: Any) -> None:
+        """Raises MachineError (exit code 4) if it does not fit, and ConfigError if there is no such way to hold the base here."""
+        size, half = model_size(model_config), getattr(model_config, "dtype", None) == torch.bfloat16
+
+        def at(weights: str) -> Place:
+            return place_named(HERE, None, TrainingConfig(weights=weights), half=half)
+
+        held = how_held(self.weights, self.model, model_config, at, lambda place: self._need(size, place).total)
+        self.weights, self.need = held.weights, self._need(size, held.place)
+        have, ways = held.place.have, ()
+        if self.need.total > have:
+            needs = {name: self._need(size, at(name)).total for name in ("bf16", "int8", "nf4")}
+            ways = smaller_ways(needs, have, half=half)
+        plan = Plan(f"{self.command} on {self.model}", self.need, have, BUDGET, ways)
+        if held.note:
+            say(f"{held.note}.")
+        plan.check(force=self.ignore_memory)
+        say("\n".join([plan.lines, *self._time(size, held.place)]))
+
+    def _need(self, size: ModelSize, place: Place) -> MemoryNeed:
+        settings, ppo = self.settings, PPOConfig(**self.settings.ppo)
+        adapters = 3 if ppo.value == "adapter" else 2
+        rows = ppo.prompts_a_round * ppo.num_generations
+        return pipeline_need(size, place, rank=settings.lora_r, rows=rows, answer_tokens=settings.max_new_tokens, adapters=adapters)
+
+    def _time(self, size: ModelSize, place: Place) -> list[str]:
+        """How long the stages take on this machine, whose speed is measured; nothing on a GPU, which is not."""
+        runs = pipeline_runs(self.settings, self.model, rounds=self.rounds)
+        seconds: dict[str, float] = {}
+        for name, data in self.data(runs).items() if self.data is not None else ():
+            run = runs[name]
+            speeds = speeds_of(HERE, size, run.options.lora_r, rows_sampled(run.config), QUICK * 5)
+            plan = plan_run(size, run.config, run.options, place, data=data, speeds=speeds, below=int(name != "sft"))
+            if plan.seconds is not None:
+                seconds[name] = run.times * plan.seconds.total
+        if not seconds:
+            return []
+        parts = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items())
+        return [f"  training: {roughly(sum(seconds.values()))}: {parts}" + (f"; {self.apart} apart" if self.apart else "")]
