@@ -128,9 +128,9 @@ def adam(way: str, parameter: nn.Parameter) -> torch.optim.Optimizer:
 
 
 def way_of(way: str, steps: int = 300) -> Tensor:
-    """Where so many steps lead from zero; gradients are a mean and noise as large as two of it, sizes spread over three powers of ten."""
+    """Where so many steps lead from zero; gradients are a mean and noise twice as large, of sizes that vary as the exponential of a normal number."""
     generator = torch.Generator().manual_seed(1)
-    size = torch.exp(1.5 * torch.randn(64, 1024, generator=generator))
+    size = torch.exp(torch.randn(64, 1024, generator=generator))
     mean = 0.5 * size * torch.randn(size.shape, generator=generator)
     parameter = nn.Parameter(torch.zeros(size.shape))
     chosen = adam(way, parameter)
