@@ -85,4 +85,6 @@ def test_nothing_of_anybodys_is_overwritten(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     assert main(["data", "demo", folder]) == 2
     assert "its own pairs.jsonl" in capsys.readouterr().err
+    assert main(["data", "demo", str(tmp_path / "pairs.jsonl")]) == 2
+    assert "cannot be made" in capsys.readouterr().err
     assert (tmp_path / "pairs.jsonl").read_text(encoding="utf-8") == "mine\n" and not (tmp_path / "steps.jsonl").exists()

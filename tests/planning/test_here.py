@@ -173,6 +173,24 @@ def test_the_run_holds_its_base_as_it_was_planned(tmp_path: Path, monkeypatch: p
         assert plan.need.weights == need.weights
 
 
+@pytest.mark.parametrize(("name", "value"), [("dtype", "bfloat16"), ("fully_shard", True)])
+def test_what_is_computed_or_split_otherwise_stays_so(name: str, value: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` asks for no bf16 beside another dtype or split weights, which the config would refuse; four bits are four bits beside a dtype."""
+    for have in (64e9, 2e9):
+        monkeypatch.setattr("accord.recipes.train.available_memory", lambda _, have=have: have)
+        halved = shaped(tmp_path / f"half {have}", dtype="bfloat16")
+        options, config = TrainOptions(model=halved, force=True), SFTConfig(tokens_per_microbatch=256, **{name: value})
+        plan_memory(config_of(halved), options, config)
+        assert config.weights == "auto"
+        plan = planned(options, config, data_like("sft", 4, 20, 20), memory_gb=have / 1e9, quick=True)
+        assert not any("weights" in note for note in plan.notes)
+    if name == "dtype":
+        four = held_folders(tmp_path)["bitsandbytes"]
+        config = SFTConfig(tokens_per_microbatch=256, dtype="bfloat16")
+        plan_memory(config_of(four), TrainOptions(model=four, force=True), config)
+        assert config.weights == "nf4"
+
+
 def test_blocks_of_a_gguf_file_are_not_planned_on_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     for hardware, code in (("a100", 2), ("laptop", 0)):
         given = ["--model", "smollm2-135m", "--hardware", hardware, "--weights", "gguf"]

@@ -22,7 +22,7 @@ from accord.models import free_memory
 from accord.models.free_memory import available_memory
 from accord.models.lora import lora_config
 from accord.models.size import activation_bytes, choose_token_budget, measured, model_size
-from accord.planning.memory import GB, MemoryNeed, check_fits, count_lora, count_parameters, predict, suggest
+from accord.planning.memory import GB, MemoryNeed, check_fits, count_lora, count_parameters, predict, suggest, ways_to_fit
 from accord.recipes.train import plan_memory
 
 _COLUMNS = (
@@ -172,6 +172,11 @@ def test_eight_bit_moments_are_a_way_out_of_full_fine_tuning() -> None:
     every, eight = (predict(size, token_budget=256, rank=None, optim=optim).total for optim in ("adamw", "adamw_8bit"))
     between = (every + eight) / 2
     assert suggest(size, between, token_budget=256, rank=None).startswith("Adam's moments in eight bits: --optim adamw_8bit")
+    checkpointed = predict(size, token_budget=256, rank=None, checkpointing=True, longest=8192).total
+    ways = [way.flags.split(" --tokens")[0] for way in ways_to_fit(size, checkpointed, token_budget=256, rank=None, longest=8192)]
+    assert ways[0] == "--gradient_checkpointing true" and "--optim adamw_8bit --gradient_checkpointing true" not in ways
+    sharded = ways_to_fit(size, eight, token_budget=256, rank=None, sharded=True)
+    assert sharded and not any("--optim" in way.flags or "--weights" in way.flags for way in sharded)
     assert "eight bits" not in suggest(size, between, token_budget=256) + suggest(
         size, eight - 1, token_budget=256, rank=None, optim="adamw_8bit"
     )

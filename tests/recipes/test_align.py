@@ -220,7 +220,7 @@ def test_memory_is_checked_before_loading(model: str, tmp_path: Path, monkeypatc
 def test_a_base_held_in_four_bits(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """It is planned for in its size, and held so; where only that fits, the refusal names it."""
     monkeypatch.setattr(align, "QUICK", tiny_demo.small(QUICK))
-    settings, config = settings_of(AlignOptions(data="x.csv")), AutoConfig.from_pretrained(model)
+    settings, config = settings_of(AlignOptions(data="x.csv", max_new_tokens=6, method="dpo")), AutoConfig.from_pretrained(model)
     needs = {weights: needed(config, settings, model, weights) for weights in WEIGHTS}
     assert needs["nf4"] < needs["int8"] < needs["bf16"] < needs["fp32"] == needs["auto"]
     path, folder = csv_of_pairs(tmp_path / "pairs.csv"), tmp_path / "run"
@@ -236,8 +236,11 @@ def test_a_base_held_in_four_bits(model: str, tmp_path: Path, monkeypatch: pytes
 
 
 def needed(config: Any, settings: Settings, model: str, weights: str) -> int:
-    plan = PipelinePlan("align", model, settings, weights)
-    plan(config)
+    """Bytes with as few tokens at once as can be."""
+    plan = PipelinePlan("align", model, settings, weights, ignore_memory=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("accord.planning.here.available_memory", lambda _: 1)
+        plan(config)
     assert plan.need is not None
     return plan.need.total
 
@@ -297,7 +300,14 @@ def test_the_plan_of_all_stages_is_said_first_and_can_be_ignored(
         assert main([*given, "--method", method]) == 0
         said = capsys.readouterr().err
         assert f"Plan: align on {model} fits: " in said
-        assert re.search(rf"  training: about .* \(.*\): sft .*, reward .*, {method} .*; the answers of the report apart", said)
+        assert re.search(
+            rf"  training: about .* \(.*\): sft .*, reward .*, {method} .*; the held-out reward model and the answers of the report apart",
+            said,
+        )
+    assert (
+        main([*(word if word != "6" else "1024" for word in given), "--method", "dpo"]) == 0
+    )  # PPO, which is not run, could not write so much
+    capsys.readouterr()
     monkeypatch.setattr("accord.planning.here.available_memory", lambda _: 1000)
     assert main(given) == 4
     assert main([*given, "--ignore-memory"]) == 0

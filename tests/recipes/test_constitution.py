@@ -30,7 +30,6 @@ from accord.recipes.constitution_page import change_of_refusals, over_refusal
 from accord.recipes.constitution_rows import ConstitutionRows, as_asked, packaged, rows_of
 from accord.recipes.demo import QUICK
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
-from accord.recipes.pipeline_plan import pipeline_runs
 from accord.recipes.stages import Stages
 from accord.types import Example, Message
 from ai_feedback.scripted import Scripted, shown
@@ -259,7 +258,7 @@ def prompts_file(folder: Path, count: int = 30, **more: Any) -> str:
 def test_what_the_stages_learn_from_is_counted_before_they_run(rl: str, stages: list[str], tmp_path: Path) -> None:
     """30 prompts, a fifth held out: 24 that ask for harm, as many helpful demonstrations and harmless prompts, two pairs to each of the 48."""
     chosen = ConstitutionOptions(prompts_file(tmp_path), rl=rl)
-    found = learned_from(chosen, rows_of(chosen), pipeline_runs(settings(), "one"))
+    found = learned_from(chosen, rows_of(chosen))
     assert list(found) == stages and found["sft"].rows == 48
     assert {name: data.rows for name, data in found.items() if name != "sft"} == {name: 48 if name == "ppo" else 96 for name in stages[1:]}
 

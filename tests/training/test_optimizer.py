@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import tiny
 from accord import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
-from accord.errors import ConfigError, DataError
+from accord.errors import ConfigError, DataError, MachineError
 from accord.models.size import moment_bytes
 from accord.training import optimizer
 from accord.training.optimizer import BLOCK, FIRST, SECOND, SMALL, AdamW8bit, Moment
@@ -145,6 +145,13 @@ def test_chunks_change_nothing_but_what_is_drawn(monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(ours[1], plain[1], rtol=1e-2, atol=2e-3)
 
 
+def test_transposed_parameters_move() -> None:
+    parameter = nn.Parameter(torch.ones(64, 128).T)
+    parameter.grad = torch.ones(128, 64)
+    AdamW8bit([parameter], lr=0.1).step()
+    torch.testing.assert_close(parameter.detach(), torch.full((128, 64), 0.9))
+
+
 def test_bfloat16_weights_move() -> None:
     parameter = nn.Parameter(torch.ones(8192, dtype=torch.bfloat16))
     parameter.grad = torch.ones_like(parameter)
@@ -187,6 +194,21 @@ def test_a_checkpoint_of_the_other_optimizer_is_refused(first: str, then: str, t
     trained(tmp_path / "run", first, save_steps=6)
     with pytest.raises(DataError, match=f"moments of --optim {first}, and this run has --optim {then}. Resume with --optim {first}"):
         trained(tmp_path / "run", then, resume_from_checkpoint=True)
+
+
+def test_loading_asks_for_the_moments_that_there_will_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All weights of a model by its name: 16 bytes each are asked for, 10 with moments in eight bits."""
+    tiny.model().save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "model")
+    count = sum(parameter.numel() for parameter in tiny.model().parameters())
+    monkeypatch.setattr("accord.models.load.available_memory", lambda *_: 12 * count)
+    rows = tiny.demonstrations()
+    with pytest.raises(MachineError, match="Training all weights"):
+        SFTTrainer(str(tmp_path / "model"), SFTConfig(output_dir=str(tmp_path / "run")), rows)
+    SFTTrainer(str(tmp_path / "model"), SFTConfig(output_dir=str(tmp_path / "run"), optim="adamw_8bit"), rows)
+    assert f"about {count * 10.016 / 1e9:.1f} GB" in capsys.readouterr().err
 
 
 def test_an_adapter_trains_with_it(tmp_path: Path) -> None:

@@ -107,7 +107,10 @@ def write_demo(folder: str | Path) -> dict[str, int]:
     others = [name for name, text in texts.items() if (folder / name).exists() and (folder / name).read_bytes() != text.encode()]
     if others:
         raise ConfigError(f"{folder} has its own {', '.join(others)}; name another folder, so that nothing of yours is overwritten.")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made ({error.strerror or error}): name a folder.") from error
     for name, text in texts.items():
         write_text(folder / name, text)
     return {name: len(found) for name, found in rows.items()}

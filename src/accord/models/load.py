@@ -18,12 +18,11 @@ from accord.models import folders, registry
 from accord.models.bitsandbytes_files import is_four_bit
 from accord.models.cache import add_once, build_once, cache_folder, read_record, write_record
 from accord.models.free_memory import available_memory, require
+from accord.models.size import moment_bytes
 
 CONVERSION = 1
 """Raised when conversion writes something else, so that an old cache is not mistaken for a new one."""
 _HALF = {"F16": "float16", "BF16": "bfloat16"}
-ADAM_BYTES = 8
-"""Two moments of a trained weight, in float32."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,7 @@ def load_model(
     device: str = "auto",
     trust_remote_code: bool = False,
     trained: bool = False,
+    optim: str = "adamw",
     force: bool = False,
     weights: str = "auto",
 ) -> Any:
@@ -114,6 +114,7 @@ def load_model(
         device: auto (see `pick_device`), cpu, cuda, cuda:1, mps.
         trust_remote_code: True runs Python code that came with the model. False refuses models that need it.
         trained: True also asks for memory for a gradient and two Adam moments of every weight. False for the weights alone.
+        optim: whose moments these are: adamw or adamw_8bit.
         force: True loads it however little memory is free. False refuses, before a weight is read, what cannot fit.
         weights: auto holds them in `dtype`, fp32 in float32; bf16, int8 or nf4 hold those of frozen linear layers smaller
             (`models.small`), gguf as the GGUF file does that the model comes from.
@@ -151,7 +152,7 @@ def load_model(
     stored = folders.check_weights(folder)
     kind = torch.float32 if weights == "fp32" else pick_dtype(place) if dtype == "auto" else getattr(torch, dtype)
     if not force:
-        _check_memory(resolved, stored, kind.itemsize, place, trained=trained)
+        _check_memory(resolved, stored, kind.itemsize, place, trained=trained, optim=optim)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -422,10 +423,10 @@ def _hub(name: str) -> ResolvedModel:
     return _folder(name, folder, f"the hub, revision {folder.name[:12]}")
 
 
-def _check_memory(resolved: ResolvedModel, stored: Counter[str], itemsize: int, place: str, *, trained: bool) -> None:
+def _check_memory(resolved: ResolvedModel, stored: Counter[str], itemsize: int, place: str, *, trained: bool, optim: str) -> None:
     """Weights are read into the computer's memory first, then moved to the device."""
     numbers = sum(size // folders.item_bytes(name) for name, size in stored.items())
-    each = {"cpu": itemsize, place: itemsize * 2 + ADAM_BYTES if trained else itemsize}
+    each = {"cpu": itemsize, place: itemsize * 2 + moment_bytes(optim, 4) if trained else itemsize}
     for where, size in each.items():
         have = available_memory(where)
         fitting = f"a model of at most {have / size / 1e6:.0f} million weights"

@@ -16,7 +16,7 @@ from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
 from accord.models.tokens import PLAIN_TEMPLATE, PLAIN_TEMPLATE_NAME
 from accord.planning.machine import gemm_gflops, read_gb_per_second
-from accord.planning.pipeline import DEMO, pipeline_need
+from accord.planning.pipeline import BUDGETS, DEMO, pipeline_need
 from accord.planning.plan import place_of
 from accord.planning.shapes import size_of
 
@@ -77,7 +77,8 @@ def machine_findings() -> list[Finding]:
 def demo_bytes(weights: str, device: str, free: float) -> int:
     """What `accord demo` takes with its base held so, as it counts itself."""
     place = place_of(TrainingConfig(weights=weights), free, device, pick_dtype(device).itemsize, half=False)
-    return pipeline_need(size_of(STARTER), place, **DEMO).total
+    needs = [pipeline_need(size_of(STARTER), place, **DEMO, budget=budget).total for budget in BUDGETS]
+    return next((need for need in needs if need <= free), needs[-1])
 
 
 def slow_findings(*, measure: bool = True) -> list[Finding]:

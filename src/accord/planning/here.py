@@ -17,7 +17,7 @@ from accord.errors import DataError
 from accord.models.free_memory import available_memory
 from accord.models.load import pick_device, pick_dtype
 from accord.models.size import ModelSize, measured, model_size
-from accord.planning.holding import how_held
+from accord.planning.holding import held_so, how_held, may_be_held_smaller
 from accord.planning.machine import Speeds, data_sheet, hardware_named, measure
 from accord.planning.plan import Place, Plan, place_of, plan_run, smallest_need, trains_all
 from accord.planning.shapes import config_of, released_in_half
@@ -91,11 +91,12 @@ def planned(
         config.weights,
         name,
         stored,
-        lambda weights: place_named(hardware, memory_gb, replace(config, weights=weights), half=half),
+        lambda weights: place_named(hardware, memory_gb, held_so(config, weights), half=half),
         lambda place: smallest_need(size, options, config, place),
         frozen=not trains_all(options, config),
+        smaller=may_be_held_smaller(config),
     )
-    config = replace(config, weights=held.weights)
+    config = held_so(config, held.weights)
     notes = (*notes, held.note) if held.note else notes
     run = partial(plan_run, size, config, options, held.place, data=data, sampled=sampled, below=int(bool(base)))
     if quick and not (found := run(notes=notes)).fits:
@@ -176,6 +177,14 @@ def counted(config: Any, rows: Sequence[Example], *, answer_tokens: float) -> Da
         ]
     )
     return found if answered else replace(found, answer=answer_tokens)
+
+
+def prompts_counted(rows: Sequence[Example], *, answer_tokens: int) -> Data:
+    """What prompts with sampled answers are like, by their characters."""
+    return replace(
+        data_counted([(_tokens("".join(message.content for message in row.prompt), len(row.prompt)), []) for row in rows]),
+        answer=answer_tokens,
+    )
 
 
 def _units(method: str, row: Example) -> list[Sequence[Completion]]:

@@ -198,12 +198,12 @@ LEAN = f"--gradient_checkpointing true {SMALL}"
 CHANGES: tuple[tuple[Way, dict[str, Any]], ...] = (
     (Way(f"micro-batches of {SMALLEST_BUDGET} tokens", SMALL), {}),
     (Way("LoRA on the upper half of the layers (lora_layers 0.5)", f"--lora_layers 0.5 {SMALL}"), {"lora_layers": 0.5}),
+    (Way("gradient checkpointing", f"--gradient_checkpointing true {SMALL}"), {"checkpointing": True}),
     (Way("Adam's moments in eight bits", f"--optim adamw_8bit {SMALL}"), {"optim": "adamw_8bit"}),
     (
         Way("Adam's moments in eight bits and gradient checkpointing", f"--optim adamw_8bit {LEAN}"),
         {"optim": "adamw_8bit", "checkpointing": True},
     ),
-    (Way("gradient checkpointing", f"--gradient_checkpointing true {SMALL}"), {"checkpointing": True}),
     (Way("weights held in bf16, exact where the checkpoint is", f"--weights bf16 {LEAN}"), {"held": "bf16", "checkpointing": True}),
     (Way("weights held in four bits", f"--weights nf4 {LEAN}"), {"held": "nf4", "checkpointing": True}),
     (
@@ -224,6 +224,7 @@ def ways_to_fit(
     heads: bool = True,
     outer: float | None = None,
     fewer: Sequence[tuple[str, float]] = (),
+    sharded: bool = False,
     **settings: Any,
 ) -> list[Way]:
     """Changes to a stage's settings (those of `predict`) under which it fits in `have` bytes, best first.
@@ -232,11 +233,15 @@ def ways_to_fit(
         heads: True where the method can train heads alone.
         outer: bytes of each number of embeddings and LM head where the other weights are held in fewer bits. None: as `weight_bytes`.
         fewer: flags under which only a share of the answers is sampled at once, most answers first, with that share.
+        sharded: True where weights are split over processes: neither they nor their moments are held in fewer bits then.
     """
     found: list[Way] = []
+    taken: list[dict[str, Any]] = []
     for way, change in CHANGES:
-        if not _applies(change, settings, heads):
+        if not _applies(change, settings, heads) or (sharded and change.keys() & {"held", "optim"}):
             continue
+        if "optim" in change and any(one and one.items() <= change.items() for one in taken):
+            continue  # half of it is enough
         tried = {**settings, "token_budget": SMALLEST_BUDGET, **change}
         if change.get("rank"):
             tried["reference_copy"] = False
@@ -245,6 +250,7 @@ def ways_to_fit(
             tried |= {"compute_bytes": settings.get("compute_bytes") or number, "weight_bytes": number if outer is None else outer}
         if predict(size, **tried).total <= have:
             found.append(way)
+            taken.append(change)
     for flag, share in fewer:
         rows = max(1, round(settings.get("sample_rows", 0) * share))
         cached = settings.get("cache_tokens")

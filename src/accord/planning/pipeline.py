@@ -5,31 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from accord.models.size import ModelSize
+from accord.models.size import SMALLEST_BUDGET, ModelSize
 from accord.planning.memory import MemoryNeed, Way, predict
 from accord.planning.plan import Place
 from accord.planning.work import SAMPLED_TOGETHER
 
-BUDGET = 1024
-"""Tokens at once that memory is planned for."""
+BUDGETS = (1024, 512, SMALLEST_BUDGET)
+"""Tokens at once that memory is planned for, the first that fits."""
 PROMPT_TOKENS = 128
 """Of a sampled row, likewise."""
 DEMO: Mapping[str, Any] = {"rank": 16, "rows": 96, "answer_tokens": 48}
 """What `pipeline_need` is told of the quick demo."""
 
 
-def pipeline_need(size: ModelSize, place: Place, *, rank: int, rows: int, answer_tokens: int, adapters: int = 2) -> MemoryNeed:
-    """Bytes of its largest stage, which trains one adapter and samples.
+def pipeline_need(
+    size: ModelSize, place: Place, *, rank: int, rows: int, answer_tokens: int, adapters: int = 2, budget: int = BUDGETS[0]
+) -> MemoryNeed:
+    """Bytes of its largest stage, which trains all of its adapters but the lowest and samples.
 
     Args:
         rows: answers to a round's prompts.
         adapters: that are there at once.
+        budget: tokens at once.
     """
     return predict(
         size,
         rank=rank,
         adapters=adapters,
-        token_budget=BUDGET,
+        trained_adapters=adapters - 1,
+        token_budget=budget,
         context=1024,
         sample_rows=min(SAMPLED_TOGETHER, rows),
         sample_tokens=PROMPT_TOKENS + answer_tokens,

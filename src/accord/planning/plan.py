@@ -243,7 +243,7 @@ def plan_run(
 def more_ways(config: TrainingConfig, place: Place, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What `memory.ways_to_fit` is told beside the settings."""
     outer = (2 if place.half else 4) if place.device == "cpu" else place.weight_bytes
-    return {"heads": hasattr(config, "backbone"), "outer": outer, "fewer": fewer_answers(config, settings)}
+    return {"heads": hasattr(config, "backbone"), "outer": outer, "fewer": fewer_answers(config, settings), "sharded": config.fully_shard}
 
 
 def _merges(size: ModelSize, need: MemoryNeed, place: Place) -> bool:

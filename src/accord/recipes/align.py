@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,8 @@ def run_align(options: AlignOptions) -> Path:
         settings,
         options.weights,
         ignore_memory=options.ignore_memory,
-        data=lambda runs: learned_from(data, runs, options.method),
-        apart="the answers of the report",
+        data=lambda run_of: learned_from(data, run_of, options.method),
+        apart="the held-out reward model and the answers of the report",
     )
     pipeline = Pipeline(
         options.model,
@@ -95,7 +95,7 @@ def settings_of(options: AlignOptions) -> Settings:
     )
 
 
-def learned_from(data: PipelineData, runs: Mapping[str, Run], method: str) -> dict[str, Data]:
+def learned_from(data: PipelineData, run_of: Callable[[str], Run], method: str) -> dict[str, Data]:
     """What each stage of `accord align` learns from, for the plan of its time; sampled answers are taken to be as long as they may be."""
     rows = {
         "sft": data.demonstrations,
@@ -103,7 +103,7 @@ def learned_from(data: PipelineData, runs: Mapping[str, Run], method: str) -> di
         "ppo": list({row.prompt_id: row for row in data.prompts}.values()),
         "dpo": [pair for row in data.comparisons for pair in as_kind(row, "preference")],
     }
-    configs = {name: runs[name].config for name in ("sft", "reward", method)}
+    configs = {name: run_of(name).config for name in ("sft", "reward", method)}
     return {name: counted(config, rows[name], answer_tokens=getattr(config, "answer_tokens", 0)) for name, config in configs.items()}
 
 

@@ -31,14 +31,14 @@ from accord.data.read import read_examples
 from accord.data.write import write_examples
 from accord.errors import ConfigError, DataError, MachineError
 from accord.models.opened import Opened, open_model
-from accord.planning.here import counted
-from accord.planning.work import Data, data_like
+from accord.planning.here import prompts_counted
+from accord.planning.work import SAMPLED_TOGETHER, Data, data_like
 from accord.recipes.constitution_page import constitution_report
 from accord.recipes.constitution_rows import ConstitutionRows, packaged, rows_of
 from accord.recipes.demo import QUICK, demo_plan, say
 from accord.recipes.look import Check, look
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
-from accord.recipes.pipeline_plan import PipelinePlan, Run
+from accord.recipes.pipeline_plan import PipelinePlan
 from accord.recipes.stages import Stages, peak_rss_gb
 from accord.recipes.straight_answers import passes
 from accord.reporting.report import write
@@ -304,7 +304,8 @@ def run(options: ConstitutionOptions) -> Path:
         settings,
         options.weights,
         ignore_memory=options.ignore_memory,
-        data=lambda runs: learned_from(options, rows, runs),
+        data=lambda _: learned_from(options, rows),
+        sampled=SAMPLED_TOGETHER,
         apart="answers, critiques and judgements",
     )
     opened = open_model(
@@ -353,9 +354,9 @@ def run_demo(
         return finish(work, folder, title="accord demo constitution", check=_check)
 
 
-def learned_from(options: ConstitutionOptions, rows: ConstitutionRows, runs: Mapping[str, Run]) -> dict[str, Data]:
+def learned_from(options: ConstitutionOptions, rows: ConstitutionRows) -> dict[str, Data]:
     """What the stages learn from at most, for the plan of their time: every revision kept, every pair decided, answers as long as they may be."""
-    asked = counted(runs["ppo"].config, rows.compared(options.seed), answer_tokens=options.max_new_tokens)
+    asked = prompts_counted(rows.compared(options.seed), answer_tokens=options.max_new_tokens)
     prompt, answer = round(asked.prompt), options.max_new_tokens
     imitated, pairs = round(len(rows.red_team) / (1 - options.helpful_share)), options.pairs * asked.rows
     found = {"sft": data_like("sft", imitated, prompt, answer)}

@@ -72,6 +72,8 @@ class Settings:
         }
     )
     seed: int = 42
+    ignore_memory: bool = False
+    """True loads models that may not fit. False refuses. It changes no result, so no stage depends on it."""
 
 
 def problems(settings: Settings, *, held_out: bool) -> list[Example]:
@@ -87,13 +89,17 @@ def rewards() -> list[RewardSource]:
 
 def run_reasoning(options: DemoOptions, given: Settings | None = None) -> Path:
     """The demo; returns the path of its report (of its folder, for a dry run). Stages whose inputs have not changed are skipped."""
-    settings = given if given is not None else Settings(weights=options.weights, seed=options.seed, held_out=(options.probes or 25) * 4)
+    settings = (
+        given
+        if given is not None
+        else Settings(weights=options.weights, seed=options.seed, held_out=(options.probes or 25) * 4, ignore_memory=options.ignore_memory)
+    )
     folder = Path(options.output_dir or Path("runs") / "demo-reasoning")
     if options.dry_run:
         print(described(settings))
         return folder
     stages = Stages(folder, say, force=options.force)
-    about = {"settings": settings.__dict__}
+    about = {"settings": {name: value for name, value in settings.__dict__.items() if name != "ignore_memory"}}
     stages.run("sft", about, lambda place, _: imitate(settings, place))
     start = str(folder / "sft")
     arms = {"random": "random", "grpo": "none"}
@@ -121,7 +127,7 @@ def described(settings: Settings) -> str:
 
 def imitate(settings: Settings, folder: Path, *, worked: bool = True) -> dict[str, Any]:
     """SFT on a few solutions. worked: True shows the steps, False the answer alone."""
-    opened = open_model(settings.model, weights=settings.weights)
+    opened = open_model(settings.model, weights=settings.weights, force=settings.ignore_memory)
     rows = arithmetic_solutions(chains(settings.worked, seed=1, split="train", **settings.task), worked=worked)
     config = SFTConfig(output_dir=str(folder), seed=settings.seed, **settings.sft)
     trainer = SFTTrainer(opened.policy, config, rows, processing_class=opened.tokenizer, peft_config=adapter(settings, opened))
@@ -132,7 +138,7 @@ def imitate(settings: Settings, folder: Path, *, worked: bool = True) -> dict[st
 
 def practise(settings: Settings, start: str, folder: Path, control: str, *, resume: bool = False) -> dict[str, Any]:
     """GRPO from the model after SFT; what it earned step by step, and how many tokens it wrote."""
-    opened = open_model(start, weights=settings.weights)
+    opened = open_model(start, weights=settings.weights, force=settings.ignore_memory)
     config = GRPOConfig(
         output_dir=str(folder), seed=settings.seed, max_completion_length=settings.longest, control=control, **settings.grpo
     )
@@ -164,7 +170,7 @@ def answers(
     Args:
         begin: how every answer begins: "####" leaves no room for working, a forced direct answer.
     """
-    opened = open_model(model, weights=settings.weights)
+    opened = open_model(model, weights=settings.weights, force=settings.ignore_memory)
     rows = problems(settings, held_out=True) if rows is None else rows
     start = tuple(opened.tokenizer(begin, add_special_tokens=False)["input_ids"])
     prompts = [replace(prompt, ids=(*prompt.ids, *start)) for prompt in (as_prompt(row, opened.renderer) for row in rows)]

@@ -26,14 +26,14 @@ from accord.evaluation.accuracy import accuracy_table
 from accord.methods.prompts import KINDS, PromptQueue
 from accord.models.adapters import Stack
 from accord.models.opened import Opened, open_model
-from accord.planning.here import counted
-from accord.planning.work import Data, data_like
+from accord.planning.here import prompts_counted
+from accord.planning.work import SAMPLED_TOGETHER, Data, data_like
 from accord.recipes.align import MIN_PROMPTS, decided, settings_of
 from accord.recipes.demo import say
 from accord.recipes.feedback import Feedback, feedback_of
 from accord.recipes.look import answer_rows
 from accord.recipes.pipeline import Pipeline, PipelineData, Settings
-from accord.recipes.pipeline_plan import PipelinePlan, Run
+from accord.recipes.pipeline_plan import PipelinePlan
 from accord.recipes.rounds_page import RoundResult, Standing, measured_rewards, write_page
 from accord.recipes.sampled import Drawn, prompts_to_answer
 from accord.recipes.selection import ANSWERS, COMPARES, Question, ask, by_chance, known, question, scored
@@ -150,10 +150,10 @@ def shares(labels: int, prompts: Prompts) -> tuple[int, int]:
     return labels - held, held
 
 
-def learned_from(options: AlignOptions, rounds: RoundsOptions, prompts: Prompts, runs: Mapping[str, Run]) -> dict[str, Data]:
+def learned_from(options: AlignOptions, rounds: RoundsOptions, prompts: Prompts) -> dict[str, Data]:
     """What the stages of a round learn from, as many labels as there are halfway through, for the plan of their time; all answers are taken to be as
     long as they may be."""
-    asked = counted(runs["ppo"].config, prompts.practice, answer_tokens=options.max_new_tokens)
+    asked = prompts_counted(prompts.practice, answer_tokens=options.max_new_tokens)
     labels = math.ceil(shares(rounds.labels, prompts)[0] * (rounds.rounds + 1) / 2)
     pairs = {name: data_like(name, labels, round(asked.prompt), options.max_new_tokens) for name in ("reward", "dpo")}
     return {"reward": pairs["reward"], options.method: pairs.get(options.method, asked)}
@@ -166,8 +166,9 @@ def _opened(options: AlignOptions, rounds: RoundsOptions, prompts: Prompts) -> t
         settings_for(options),
         options.weights,
         ignore_memory=options.ignore_memory,
-        data=lambda runs: learned_from(options, rounds, prompts, runs),
+        data=lambda _: learned_from(options, rounds, prompts),
         rounds=rounds.rounds,
+        sampled=SAMPLED_TOGETHER,
         apart="sampling what is judged, and judging it,",
     )
     opened = open_model(

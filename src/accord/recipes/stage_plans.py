@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from accord.config.dpo import DPOConfig
 from accord.config.options import AlignOptions, TrainOptions
@@ -15,7 +16,7 @@ from accord.planning.plan import Plan
 from accord.planning.recipe_files import TRAINING, filled, split_options
 from accord.planning.work import Data, data_counted, data_like
 from accord.recipes.align import settings_of
-from accord.recipes.pipeline_plan import Run, pipeline_runs
+from accord.recipes.pipeline_plan import Run, stage_run
 
 TYPICAL = (100, 150)
 """Tokens of a prompt and of an answer, where a situation says nothing of them."""
@@ -102,7 +103,7 @@ def _aligned(stage: Stage, method: str = "", notes: tuple[str, ...] = ()) -> lis
     """SFT on the answers that were preferred, the reward models' features once, and the policy; in rounds the last two, of all labels so far."""
     asked: AlignOptions = filled(AlignOptions, stage.options)
     method, rounds = method or asked.method, stage.options.get("rounds", 0)
-    runs = pipeline_runs(settings_of(asked), asked.model, rounds=max(1, rounds), notes=notes)
+    run_of = partial(stage_run, settings=settings_of(asked), model=asked.model, rounds=max(1, rounds), notes=notes)
     rows = math.ceil(stage.rows * (rounds + 1) / 2) if rounds else stage.rows
     names = [name for name in ("sft", "reward", method) if name != "sft" or not rounds]
-    return [replace(runs[name], rows=rows if name == "reward" else math.ceil(PRACTISED * rows)) for name in names]
+    return [replace(run_of(name), rows=rows if name == "reward" else math.ceil(PRACTISED * rows)) for name in names]

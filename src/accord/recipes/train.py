@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from accord.models.opened import Opened, open_model
 from accord.models.save import HEADS, REWARD
 from accord.models.size import choose_token_budget, model_size
 from accord.planning.here import trainer_plan
-from accord.planning.holding import how_held
+from accord.planning.holding import held_so, how_held, may_be_held_smaller
 from accord.planning.memory import MemoryNeed, check_fits, predict, suggest
 from accord.planning.plan import budget_settings, memory_settings, more_ways, place_of, sampling_settings, smallest_need, trains_all
 from accord.planning.work import SAMPLED_TOGETHER
@@ -164,9 +163,10 @@ def plan_memory(
         config.weights,
         options.model,
         model_config,
-        lambda weights: place_of(replace(config, weights=weights), have, device, dtype.itemsize, half=half),
+        lambda weights: place_of(held_so(config, weights), have, device, dtype.itemsize, half=half),
         lambda place: smallest_need(size, options, config, place),
         frozen=not trains_all(options, config),
+        smaller=may_be_held_smaller(config),
     )
     place, config.weights = held.place, held.weights
     if held.note:

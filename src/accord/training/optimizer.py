@@ -25,8 +25,8 @@ BLOCK = 256
 """Numbers around one largest."""
 SMALL = 4096
 """Parameters with fewer numbers (norms, biases) keep float32 moments."""
-CHUNK = 1 << 18
-"""Numbers that are widened at a time: what is float32 of the moments stays in the processor's cache."""
+CHUNK, GPU_CHUNK = 1 << 18, 1 << 24
+"""Numbers that are widened at a time: what is float32 of the moments stays in a processor's cache; a GPU has enough to do."""
 OCTAVES_FIRST, OCTAVES_SECOND = 16.0, 32.0
 """Powers of two from the smallest level to the largest: the second moment is a square."""
 LEVELS_FIRST, LEVELS_SECOND = 127, 255
@@ -153,10 +153,11 @@ class AdamW8bit(torch.optim.Optimizer):
         state["step"] += 1
         step = int(state["step"])
         generator = torch.Generator(parameter.device).manual_seed(hash((self.seed, step, place)))
-        values, grads = parameter.view(-1), parameter.grad.reshape(-1)  # pyright: ignore[reportOptionalMemberAccess]
+        values, grads = parameter.reshape(-1), parameter.grad.reshape(-1)  # pyright: ignore[reportOptionalMemberAccess]
+        chunk = CHUNK if parameter.device.type == "cpu" else GPU_CHUNK
         small = parameter.numel() < SMALL
-        for start in range(0, values.numel(), CHUNK):
-            part = slice(start, min(start + CHUNK, values.numel()))
+        for start in range(0, values.numel(), chunk):
+            part = slice(start, min(start + chunk, values.numel()))
             grad = grads[part].float()
             rows = slice(start // BLOCK, -(-part.stop // BLOCK))
             if small:
@@ -174,6 +175,8 @@ class AdamW8bit(torch.optim.Optimizer):
                 chance = torch.rand(first.shape, generator=generator, device=first.device)
                 state["exp_avg"][rows], state["exp_avg_top"][rows] = FIRST.rounded(first, chance)
                 state["exp_avg_sq"][rows], state["exp_avg_sq_top"][rows] = SECOND.rounded(second, chance)
+        if not parameter.is_contiguous():  # `values` was a copy
+            parameter.copy_(values.view(parameter.shape))
 
 
 def _empty(parameter: Tensor) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from accord.data.render import Renderer
 from accord.data.snapshots import fitting
 from accord.errors import ConfigError, DataError
 from accord.models.adapters import PolicyModel, Stack
+from accord.models.size import moment_bytes
 from accord.models.tokens import leave_out_unembedded, stop_token_ids
 from accord.training import processes
 from accord.types import Example
@@ -105,7 +106,7 @@ def prepare(
         if not heads:
             count = sum(parameter.numel() for parameter in policy.model.parameters())
             say(
-                f"Full fine-tuning of {count / 1e6:.0f} M parameters: about {count * 16 / 1e9:.1f} GB for weights, gradients and Adam. Pass a peft_config for LoRA."
+                f"Full fine-tuning of {count / 1e6:.0f} M parameters: about {count * (8 + moment_bytes(args.optim, 4)) / 1e9:.1f} GB for weights, gradients and Adam. Pass a peft_config for LoRA."
             )
     if args.learning_rate is None:
         args.learning_rate = args.default_learning_rate(full=full)
@@ -231,7 +232,7 @@ def _policy(model: Any, args: TrainingConfig, *, trained: bool) -> tuple[PolicyM
         from accord.models.load import load_model, load_tokenizer, resolve
 
         resolved = resolve(str(model))
-        loaded = load_model(resolved, dtype=args.dtype, trained=trained, weights=args.weights)
+        loaded = load_model(resolved, dtype=args.dtype, trained=trained, optim=args.optim, weights=args.weights)
         return PolicyModel(loaded), load_tokenizer(resolved)
     if isinstance(model, nn.Module):
         return PolicyModel(model), None
