@@ -31,7 +31,7 @@ $(BIN)/python:
 # torch first, at the version that was tested. Which build that is (for the CPU, or with gigabytes of GPU libraries) the package index decides.
 $(VENV)/.ready: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[annotate]'
 	@touch $@
 
 # Ratios of the fast paths to the plain ones, in one run; part of every change to the engine.
