@@ -10,6 +10,7 @@ from torch import Tensor
 
 from accord.errors import ShapeError
 from accord.objectives.segments import at_least_fp32
+from accord.objectives.workspace import workspace
 
 WIDENED = 1 << 22
 """Numbers of an LM head that are widened at a time, about."""
@@ -82,11 +83,13 @@ Options = tuple[float, float | None, int, bool, bool]
 
 
 class _Chunk:
-    """Log-probs and entropies of one chunk of rows, with its unnormalised probabilities: two buffers of (rows, V) at most."""
+    """Log-probs and entropies of one chunk of rows, with its unnormalised probabilities: two buffers of (rows, V) at most, in pages of their own."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options) -> None:
+    def __init__(
+        self, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options, buffers: list[Tensor]
+    ) -> None:
         temperature, softcap, _, want_entropy, _ = options
-        logits = at_least_fp32(_logits(hidden, weight, bias))
+        logits = at_least_fp32(_logits(hidden, weight, bias, buffers[0][: len(targets)]))
         self.targets, self.temperature, self.bend, self.dtype = targets, temperature, None, hidden.dtype
         if softcap is not None:
             tanh = logits.div_(softcap).tanh_()
@@ -96,7 +99,7 @@ class _Chunk:
         logits -= logits.max(-1, keepdim=True).values
         chosen = logits.gather(1, targets[:, None])[:, 0]
         self.greedy = chosen == 0
-        self.odds = logits.exp() if want_entropy else logits.exp_()
+        self.odds = torch.exp(logits, out=buffers[1][: len(targets)]) if want_entropy else logits.exp_()
         self.total = self.odds.sum(-1)
         self.logprobs = chosen - self.total.log()
         self.entropy = self.total.log() - torch.einsum("mv,mv->m", self.odds, logits) / self.total if want_entropy else None
@@ -116,11 +119,16 @@ class _Chunk:
         return (slopes if self.bend is None else slopes.mul_(self.bend)).div_(self.temperature)
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """hidden weight^T + bias, in the type of the hidden states."""
+def _buffers(hidden: Tensor, weight: Tensor, options: Options) -> list[Tensor]:
+    """What every chunk writes its logits to, and, where entropies are wanted, its probabilities."""
+    shape = (min(options[2], len(hidden)), len(weight))
+    return [workspace(shape, hidden), *([workspace(shape, at_least_fp32(hidden[:1]))] if options[3] else [])]
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, logits: Tensor) -> Tensor:
+    """hidden weight^T + bias, in the type of the hidden states, written to `logits`."""
     if weight.dtype == hidden.dtype:
-        return hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
-    logits = hidden.new_empty(len(hidden), len(weight))
+        return torch.mm(hidden, weight.T, out=logits) if bias is None else torch.addmm(bias, hidden, weight.T, out=logits)
     for rows, part in _widened(weight, hidden.dtype):
         torch.mm(hidden, part.T, out=logits[:, rows])
     return logits if bias is None else logits.add_(bias)
@@ -154,9 +162,10 @@ def _forward(
     entropy = torch.empty_like(logprobs) if want_entropy else logprobs.new_empty(0)
     greedy = torch.empty_like(targets, dtype=torch.bool)
     slope = torch.empty_like(hidden) if want_slope else hidden.new_empty(0)
+    buffers = _buffers(hidden, weight, options)
     for start in range(0, len(targets), chunk):
         rows = slice(start, start + chunk)
-        part = _Chunk(hidden[rows], weight, bias, targets[rows], options)
+        part = _Chunk(hidden[rows], weight, bias, targets[rows], options, buffers)
         logprobs[rows], greedy[rows] = part.logprobs, part.greedy
         if part.entropy is not None:
             entropy[rows] = part.entropy
@@ -194,9 +203,10 @@ class _TrainableHead(torch.autograd.Function):
         needs = ctx.needs_input_grad
         grad_hidden, grad_weight = (torch.zeros_like(tensor) if need else None for tensor, need in ((hidden, needs[0]), (weight, needs[1])))
         grad_bias = torch.zeros_like(bias) if bias is not None and needs[2] else None
+        buffers = _buffers(hidden, weight, ctx.options)
         for start in range(0, len(targets), ctx.options[2]):
             rows = slice(start, start + ctx.options[2])
-            slopes = _Chunk(hidden[rows], weight, bias, targets[rows], ctx.options).slope_by_logits()
+            slopes = _Chunk(hidden[rows], weight, bias, targets[rows], ctx.options, buffers).slope_by_logits()
             slopes = slopes.mul_(gradients[0][rows, None]).to(hidden.dtype)
             if grad_hidden is not None:
                 grad_hidden[rows] = _weighted(slopes, weight)
