@@ -213,9 +213,10 @@ def test_what_the_pages_write_scores_as_they_say(tmp_path: Path, monkeypatch: py
         for part in in_order(page):
             if isinstance(part, str) and (name := re.match(r"# (\w+\.py)\n", part)):
                 exec(part, names.setdefault(name[1], {}))
-    assert set(names) == {"check.py", "reward.py"}
-    for functions in names.values():
-        assert functions["right"](answers, answer=["17", "17", "17"]) == [1.0, 0.0, 0.0]
+    assert set(names) == {"check.py", "reward.py", "long.py"}
+    for name in ("check.py", "reward.py"):
+        assert names[name]["right"](answers, answer=["17", "17", "17"]) == [1.0, 0.0, 0.0]
+    assert names["long.py"]["long_is_good"]([[1, 2], []]) == [0.4, 0.0]
     assert names["check.py"]["final"](answers, prompt=["", "", ""]) == ["17", "117", None]
 
 
