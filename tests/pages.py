@@ -32,7 +32,7 @@ def in_order(page: Path) -> Iterator[list[str] | str]:
 
 
 def _typed(block: str) -> list[list[str]]:
-    lines = [line.split("#")[0].strip() if " #" in line else line.strip() for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line.split(" #")[0].strip() for line in block.replace("\\\n", " ").splitlines()]
     return [shlex.split(line) for line in lines if line.startswith("accord ")]
 
 
