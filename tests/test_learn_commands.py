@@ -199,6 +199,8 @@ def test_the_pages_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 served(part[1:]) if part[1] in SERVES else ran(part[1:])  # each insists on the exit code
                 if part[1] == "annotate":
                     judged(part[2])
+    made = {path.parent.name for path in (tmp_path / "runs").glob("*/run.json")}
+    assert {"my-sft", "my-reward", "my-ppo", "my-dpo", "my-prm", "my-sums", "my-grpo", "judged-reward"} <= made
 
 
 def test_no_page_is_left_out() -> None:

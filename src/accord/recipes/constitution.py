@@ -308,14 +308,7 @@ def run(options: ConstitutionOptions) -> Path:
         sampled=SAMPLED_TOGETHER,
         apart="answers, critiques and judgements",
     )
-    opened = open_model(
-        options.model,
-        accept_licence=options.accept_licence,
-        before_loading=plan,
-        weights_too=True,
-        force=options.ignore_memory,
-        weights=lambda: plan.weights,
-    )
+    opened = plan.opened(accept_licence=options.accept_licence)
     with AnswerStore(folder / "critic.sqlite") as asked, AnswerStore(folder / "judge.sqlite") as compared:
         critic = critic_of(options, constitution, opened, asked)
         judge = judge_for(options, constitution, opened, critic, compared)

@@ -16,6 +16,7 @@ from accord.config.options import TrainOptions
 from accord.config.ppo import PPOConfig
 from accord.config.reward import RewardConfig
 from accord.config.sft import SFTConfig
+from accord.models.opened import Opened, open_model
 from accord.models.size import SMALLEST_BUDGET, ModelSize, model_size
 from accord.planning.here import HERE, QUICK, place_named, rows_sampled, speeds_of
 from accord.planning.holding import how_held
@@ -106,6 +107,17 @@ class PipelinePlan:
             say(f"{held.note}.")
         plan.check(force=self.ignore_memory)
         say("\n".join([plan.lines, *self._time(size, held.place)]))
+
+    def opened(self, *, accept_licence: bool = False) -> Opened:
+        """The model, held as was decided; what the pipeline takes is said, or refused, before its weights are read."""
+        return open_model(
+            self.model,
+            accept_licence=accept_licence,
+            before_loading=self,
+            weights_too=True,
+            force=self.ignore_memory,
+            weights=lambda: self.weights,
+        )
 
     def _need(self, size: ModelSize, place: Place, budget: int = SMALLEST_BUDGET) -> MemoryNeed:
         settings, ppo = self.settings, PPOConfig(**self.settings.ppo)

@@ -25,7 +25,7 @@ from accord.errors import DataError
 from accord.evaluation.accuracy import accuracy_table
 from accord.methods.prompts import KINDS, PromptQueue
 from accord.models.adapters import Stack
-from accord.models.opened import Opened, open_model
+from accord.models.opened import Opened
 from accord.planning.here import prompts_counted
 from accord.planning.work import SAMPLED_TOGETHER, Data, data_like
 from accord.recipes.align import MIN_PROMPTS, decided, settings_of
@@ -171,15 +171,7 @@ def _opened(options: AlignOptions, rounds: RoundsOptions, prompts: Prompts) -> t
         sampled=SAMPLED_TOGETHER,
         apart="sampling what is judged, and judging it,",
     )
-    opened = open_model(
-        options.model,
-        accept_licence=options.accept_licence,
-        before_loading=plan,
-        weights_too=True,
-        force=options.ignore_memory,
-        weights=lambda: plan.weights,
-    )
-    return opened, plan
+    return plan.opened(accept_licence=options.accept_licence), plan
 
 
 class Loop:
