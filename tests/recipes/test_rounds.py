@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -352,6 +354,23 @@ def test_serving_ends_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     thread.start()
     thread.join(20)
     assert not thread.is_alive() and len(asked) == 2
+
+
+def test_the_address_is_said_once_ctrl_c_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C between the two left the server's coroutine never awaited, and Python's warning was the last that people read."""
+    monkeypatch.setattr("accord.web.serve.LAST_LOOK", 0.1)
+    before, heard_by = signal.getsignal(signal.SIGINT), []
+
+    class Said(io.StringIO):
+        def write(self, text: str, /) -> int:
+            heard_by.append(signal.getsignal(signal.SIGINT))
+            return super().write(text)
+
+    with redirect_stdout(Said()) as said:
+        serve(Project.new(tmp_path / "labels"), Listening(port=0), until=lambda: True)
+    assert "Ctrl-C stops" in said.getvalue()
+    assert before not in heard_by
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 # -- what may not be mixed ------------------------------------------------------------------------------------------------------------

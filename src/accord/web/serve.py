@@ -121,12 +121,15 @@ def serve(
         if mount is not None:
             mount(app)
         address = site_address(listening, port)
-        print(f"{project.folder}: {address}{page}   (Ctrl-C stops; every answer is stored as it comes)", flush=True)
-        if not local:
-            print(f"Invite people with: accord project invite {project.folder} NAME --site {address}", flush=True)
-        if open_browser:
-            webbrowser.open(address + page)
-        server = server_of(app, listening)
+
+        def opened() -> None:
+            print(f"{project.folder}: {address}{page}   (Ctrl-C stops; every answer is stored as it comes)", flush=True)
+            if not local:
+                print(f"Invite people with: accord project invite {project.folder} NAME --site {address}", flush=True)
+            if open_browser:
+                _open(address + page)
+
+        server = server_of(app, listening, opened)
         if until is not None:
             threading.Thread(target=_stop_when, args=(server, until), daemon=True).start()
         server.run([listener])
@@ -140,8 +143,30 @@ def _stop_when(server: uvicorn.Server, done: Callable[[], bool]) -> None:
             server.should_exit = True
 
 
-def server_of(app: FastAPI, listening: Listening) -> uvicorn.Server:
-    """What serves an application there until Ctrl-C; `run` takes the socket."""
+def _open(address: str) -> None:
+    """Open a page here; browsers that are waited for are waited for beside the server that they ask."""
+    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+
+class _Server(uvicorn.Server):
+    """Tells where the site is once Ctrl-C is the server's: one that came in between would end it with Python's warning of a coroutine."""
+
+    def __init__(self, config: uvicorn.Config, opened: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.opened = opened
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.opened()
+
+
+def server_of(app: FastAPI, listening: Listening, opened: Callable[[], None] = lambda: None) -> uvicorn.Server:
+    """What serves an application there until Ctrl-C; `run` takes the socket.
+
+    Args:
+        opened: called once, when pages are answered and Ctrl-C is heard.
+    """
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -153,7 +178,7 @@ def server_of(app: FastAPI, listening: Listening) -> uvicorn.Server:
         ssl_keyfile=str(listening.key) if listening.key else None,
         proxy_headers=listening.behind is not None,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, opened)
     app.state.streams.stopping = lambda: server.should_exit
     return server
 
@@ -173,10 +198,13 @@ def serve_ui(
         token = None if is_loopback(listening.host) and listening.behind is None else secrets.token_urlsafe(24)
         app = ui_site(folder, Visitors(token, hosts_of(listening, port)), seat, named)
         address = site_address(listening, port) + (f"/join/{token}" if token else page)
-        print(f"{folder}: {address}   (Ctrl-C stops)", flush=True)
-        if open_browser:
-            webbrowser.open(address)
+
+        def opened() -> None:
+            print(f"{folder}: {address}   (Ctrl-C stops)", flush=True)
+            if open_browser:
+                _open(address)
+
         try:
-            server_of(app, listening).run([listener])
+            server_of(app, listening, opened).run([listener])
         finally:
             seat.close()
