@@ -119,7 +119,7 @@ def test_stages_of_several_runs_are_planned_run_by_run() -> None:
 @pytest.mark.parametrize("feedback", ["principles", "prompts", "checkable", "judge"])
 def test_memory_is_looked_at_where_no_rows_are_known(feedback: str) -> None:
     advice, plans = decide(AdviseOptions(feedback=feedback, hardware="laptop-8gb", hours=1000.0))
-    assert "7B" not in str([stage.options for stage in advice.stages])
+    assert "Qwen2.5-7B" not in str([stage.options for stage in advice.stages])
     assert any(plans) and all(one.plan.fits for found in plans for one in found)
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 LOGIT_ROWS = 256
 """Rows of logits alive at a time (chunk_size of `objectives.logprobs.chunked_logprobs`)."""
-LOGIT_COPIES = 3
-"""Logits, their softmax and the gradient."""
+LOGIT_COPIES = 2
+"""A chunk's logits and, where entropies are wanted, its probabilities; DPO and its like take one."""
 SLACK = 1.05
 """What an allocator keeps beyond what was asked for, on the parts that come and go (with `models.allocator` on glibc)."""
 SMALLEST_BUDGET, BUDGET_STEP = 256, 256
@@ -155,7 +155,7 @@ def passing_floats(size: ModelSize, *, checkpointing: bool) -> int:
 
 
 def logit_bytes(size: ModelSize) -> int:
-    """Logits of one chunk, their softmax and the gradient."""
+    """Logits and probabilities of one chunk; gradients are written over them."""
     return LOGIT_COPIES * LOGIT_ROWS * size.vocabulary * 4
 
 
