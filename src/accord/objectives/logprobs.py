@@ -83,7 +83,8 @@ Options = tuple[float, float | None, int, bool, bool]
 
 
 class _Chunk:
-    """Log-probs and entropies of one chunk of rows, with its unnormalised probabilities: two buffers of (rows, V) at most, in pages of their own."""
+    """Log-probs and entropies of one chunk of rows, with its unnormalised probabilities: two buffers of (rows, V) at most, in pages of their own,
+    and one more on the heap under a softcap."""
 
     def __init__(
         self, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, options: Options, buffers: list[Tensor]
